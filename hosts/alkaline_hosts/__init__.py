@@ -1,0 +1,1 @@
+"""Hosts: one module per place where histories are kept, and the command line."""
