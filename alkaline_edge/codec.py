@@ -1,0 +1,276 @@
+"""Values to canonical msgpack and back: the same bytes from msgpack's C extension and from its pure fallback.
+
+The profile (SPEC.md, "Values"): None, bool, int of any size, float, str, bytes, list, dict with str keys, and aware
+datetimes. A tuple is stored as a list. Map keys are sorted, integers are as short as they can be, floats are 64 bits
+wide (NaN and -0.0 survive), a datetime is extension 1, an integer beyond 64 bits extension 2, a registered type
+extension 3, a reference to a blob extension 4. Anything else is refused with the path to it.
+
+A step's live result goes through these bytes before the handler sees it, so live and replayed values can't differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zlib import crc32
+
+import msgpack
+
+from .errors import InvalidInput, StoreError
+from .limits import MAX_DEPTH_OF_VALUE, MAX_NODES_OF_VALUE
+
+EXT_DATETIME, EXT_BIGINT, EXT_REGISTERED, EXT_BLOB = 1, 2, 3, 4
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+_PLAIN = frozenset((str, bool, float, bytes, type(None)))
+
+
+@dataclass(frozen=True, slots=True)
+class BlobRef:
+    """Stands in a commit for a value above the host's inline limit, kept in blob keys of its own.
+
+    ``digest`` is the sha256 of the value's canonical bytes, ``size`` their number.
+    """
+
+    digest: bytes
+    size: int
+
+
+def pack(value: Any) -> bytes:
+    """Pack what ``Codec.plain`` returned. The one place where msgpack's packing options stand."""
+    return _PACK(value)  # type: ignore[no-any-return]  # msgpack ships no types
+
+
+def _new_packer() -> Callable[[Any], bytes]:
+    # One packer for the process: making one costs more than packing a small value. autoreset gives bytes each time.
+    return msgpack.Packer(use_bin_type=True, strict_types=True, use_single_float=False).pack  # type: ignore[no-any-return]
+
+
+_PACK = _new_packer()
+
+
+def _datetime_ext(value: datetime, path: str) -> msgpack.ExtType:
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise InvalidInput(f"{path} is a datetime without a timezone; give it one, such as datetime.now(UTC)", path=path)
+    return msgpack.ExtType(EXT_DATETIME, pack((value - _EPOCH) // _MICROSECOND))
+
+
+def _bigint_ext(value: int) -> msgpack.ExtType:
+    return msgpack.ExtType(EXT_BIGINT, value.to_bytes((value.bit_length() + 8) // 8, "big", signed=True))
+
+
+class Codec:
+    """Turns values into canonical bytes and back. One instance may be shared by many runtimes.
+
+    ``register`` adds a type of yours, by name; both sides of a move between hosts must register it. ``convert`` is a
+    hook for values of a foreign runtime, such as JavaScript proxies under Pyodide: it is called with a value outside
+    the profile and its path, and returns one inside the profile or raises InvalidInput.
+    """
+
+    def __init__(self, convert: Callable[[Any, str], Any] | None = None) -> None:
+        self._by_type: dict[type, tuple[str, Callable[[Any], Any]]] = {}
+        self._by_name: dict[str, Callable[[Any], Any]] = {}
+        self._convert = convert
+
+    def register(
+        self, cls: type, name: str, to_value: Callable[[Any], Any], from_value: Callable[[Any], Any]
+    ) -> None:
+        """Store instances of exactly ``cls`` as ``name`` and ``to_value(instance)``; ``from_value`` makes them again.
+
+        A name that is already taken is ERR_INVALID_INPUT. Decoding never imports a class: it only looks names up here.
+        """
+        if name in self._by_name or cls in self._by_type:
+            raise InvalidInput(f"{cls.__name__} or the name {name!r} is registered already; use another name")
+        self._by_type[cls] = (name, to_value)
+        self._by_name[name] = from_value
+
+    def plain(self, value: Any, path: str = "value") -> Any:
+        """``value`` as msgpack can hold it, keys sorted; InvalidInput with the path for what it can't."""
+        if type(value) in _PLAIN:
+            if type(value) is str and not value.isascii():
+                _check_text(value, path)
+            return value
+        if type(value) is int:
+            return value if _INT_MIN <= value <= _INT_MAX else _bigint_ext(value)
+        return self._plain(value, path, 0)
+
+    def _plain(self, value: Any, path: str, depth: int) -> Any:
+        kind = type(value)
+        if kind in _PLAIN:
+            if kind is str and not value.isascii():
+                _check_text(value, path)
+            return value
+        if kind is int:
+            return value if _INT_MIN <= value <= _INT_MAX else _bigint_ext(value)
+        if depth >= MAX_DEPTH_OF_VALUE:
+            raise InvalidInput(
+                f"{_shorten(path)} is nested deeper than {MAX_DEPTH_OF_VALUE} levels; flatten it, or break the cycle",
+                limit=MAX_DEPTH_OF_VALUE,
+            )
+        if kind is dict:
+            return self._plain_dict(value, path, depth + 1)
+        if kind is list or kind is tuple:
+            return [self._plain(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
+        if kind is datetime:
+            return _datetime_ext(value, path)
+        if kind is BlobRef:
+            return msgpack.ExtType(EXT_BLOB, pack([value.digest, value.size]))
+        if kind in self._by_type:
+            name, to_value = self._by_type[kind]
+            inner = self._plain(to_value(value), f"{path}<{name}>", depth + 1)
+            return msgpack.ExtType(EXT_REGISTERED, pack([name, inner]))
+        if self._convert is not None:
+            return self._plain(self._convert(value, path), path, depth + 1)
+        raise InvalidInput(_refusal(value, path), path=path, type=kind.__name__)
+
+    def _plain_dict(self, value: dict[Any, Any], path: str, depth: int) -> dict[str, Any]:
+        for key in value:
+            if type(key) is not str:
+                raise InvalidInput(
+                    f"{path} has a key of type {type(key).__name__}; map keys must be str: write str(key)", path=path
+                )
+            if not key.isascii():
+                _check_text(key, f"a key of {path}")
+        keys = list(value)
+        ordered = sorted(keys)
+        return {key: self._plain(value[key], f"{path}.{key}", depth) for key in ordered}
+
+    def encode(self, value: Any, path: str = "value") -> bytes:
+        """Canonical bytes of ``value``. InvalidInput names the path of what can't be stored."""
+        return pack(self.plain(value, path))
+
+    def decode(self, data: bytes) -> Any:
+        """The value of bytes that this kernel wrote. Damaged bytes are ERR_STORE; see ``decode_untrusted``."""
+        try:
+            return msgpack.unpackb(data, ext_hook=self._ext_hook, strict_map_key=True)
+        except InvalidInput:
+            raise
+        except Exception as error:
+            raise StoreError(f"stored bytes are not a canonical value ({type(error).__name__}); restore them") from None
+
+    def decode_untrusted(self, data: bytes, max_bytes: int) -> Any:
+        """The value of bytes from outside: bounded in size, depth and count, and only in canonical form.
+
+        Anything else is InvalidInput. Re-encoding and comparing finds duplicate keys, unsorted keys and long forms,
+        all of which msgpack itself accepts.
+        """
+        if len(data) > max_bytes:
+            raise InvalidInput(f"{len(data)} bytes were given, at most {max_bytes} are taken", limit=max_bytes)
+        try:
+            raw = msgpack.unpackb(data, ext_hook=msgpack.ExtType, strict_map_key=True)
+        except Exception as error:
+            raise InvalidInput(f"these bytes are not msgpack ({type(error).__name__}): damaged or not ours") from None
+        _bound(raw)
+        try:
+            value = msgpack.unpackb(data, ext_hook=self._ext_hook, strict_map_key=True)
+            same = self.encode(value) == data
+        except InvalidInput:
+            raise
+        except Exception as error:
+            raise InvalidInput(f"these bytes hold a value outside the profile ({type(error).__name__})") from None
+        if not same:
+            raise InvalidInput("these bytes are msgpack, but not in canonical form: re-export them with alkaline_edge")
+        return value
+
+    def through(self, value: Any, path: str = "value") -> Any:
+        """decode(encode(value)): what a handler may see of ``value``."""
+        kind = type(value)
+        if (kind in _PLAIN and kind is not str) or (kind is str and value.isascii()):
+            return value
+        return self.decode(self.encode(value, path))
+
+    def digest_of_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
+        """crc32 of a call's canonical arguments, None where there are none.
+
+        It tells an accident, not an attack: the chain's sha256 does that. Arguments that can't be stored, such as a
+        client object, count by the name of their type, since only the difference matters here and nothing is kept.
+        """
+        if not kwargs:
+            if not args:
+                return None
+            if len(args) == 1:
+                kind = type(args[0])
+                if kind in _PLAIN or (kind is int and _INT_MIN <= args[0] <= _INT_MAX):
+                    try:
+                        return crc32(_PACK(args))
+                    except UnicodeEncodeError:
+                        raise InvalidInput("argument 1 holds a lone surrogate, which is not text") from None
+        lenient = _Lenient(self)
+        whole: list[Any] = [lenient._plain(arg, f"argument {i + 1}", 0) for i, arg in enumerate(args)]
+        if kwargs:
+            whole.append(lenient._plain(kwargs, "arguments", 0))
+        return crc32(pack(whole))
+
+    def _ext_hook(self, code: int, data: bytes) -> Any:
+        if code == EXT_DATETIME:
+            return _EPOCH + timedelta(microseconds=msgpack.unpackb(data))
+        if code == EXT_BIGINT:
+            return int.from_bytes(data, "big", signed=True)
+        if code == EXT_REGISTERED:
+            name, inner = msgpack.unpackb(data, ext_hook=self._ext_hook, strict_map_key=True)
+            if name not in self._by_name:
+                raise InvalidInput(f"the value is of the registered type {name!r}; register it on this codec first")
+            return self._by_name[name](inner)
+        if code == EXT_BLOB:
+            digest, size = msgpack.unpackb(data)
+            return BlobRef(digest, size)
+        raise InvalidInput(f"extension {code} is unknown; a newer alkaline_edge wrote it: upgrade to read it")
+
+
+class _Lenient(Codec):
+    """Counts what can't be stored by the name of its type, for ``digest_of_call``."""
+
+    def __init__(self, base: Codec) -> None:
+        super().__init__(lambda value, path: f"<{type(value).__module__}.{type(value).__qualname__}>")
+        self._by_type = base._by_type
+
+    def _plain_dict(self, value: dict[Any, Any], path: str, depth: int) -> dict[str, Any]:
+        return super()._plain_dict({key if type(key) is str else str(key): v for key, v in value.items()}, path, depth)
+
+
+def _check_text(text: str, path: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{path} holds a lone surrogate, which is not text; decode it with errors='replace'") from None
+
+
+def _shorten(path: str) -> str:
+    return path if len(path) <= 120 else f"{path[:60]}...{path[-40:]}"
+
+
+def _refusal(value: Any, path: str) -> str:
+    kind = type(value)
+    name = kind.__name__
+    if name in ("JsProxy", "JsNull", "JsUndefined", "JsException"):
+        how = "convert the JavaScript value with alkaline_hosts.javascript.to_python before returning it"
+    elif isinstance(value, (str, int, float, bytes, dict, list, tuple)):
+        base = next(t.__name__ for t in (str, int, float, bytes, dict, list, tuple) if isinstance(value, t))
+        how = f"it would come back as a plain {base}: convert it yourself, or register {name} on the codec"
+    elif hasattr(value, "__await__"):
+        how = "it was never awaited: await it and return its result"
+    else:
+        how = f"return plain values, or register {name} on the codec"
+    return f"{_shorten(path)} is of type {name}, which a history can't hold; {how}"
+
+
+def _bound(raw: Any) -> None:
+    """Depth and node count of a decoded value, without recursion: the bytes may be hostile."""
+    nodes = 0
+    stack: list[tuple[Any, int]] = [(raw, 0)]
+    while stack:
+        item, depth = stack.pop()
+        nodes += 1
+        if depth > MAX_DEPTH_OF_VALUE or nodes > MAX_NODES_OF_VALUE:
+            what, limit = ("depth", MAX_DEPTH_OF_VALUE) if depth > MAX_DEPTH_OF_VALUE else ("count", MAX_NODES_OF_VALUE)
+            raise InvalidInput(f"the value is past the limit of {what}, {limit}: refused", limit=limit)
+        if isinstance(item, dict):
+            stack.extend((child, depth + 1) for child in item.values())
+        elif isinstance(item, list):
+            stack.extend((child, depth + 1) for child in item)
+        elif isinstance(item, msgpack.ExtType) and item.code == EXT_REGISTERED:
+            stack.append((msgpack.unpackb(item.data, ext_hook=msgpack.ExtType, strict_map_key=True), depth + 1))
