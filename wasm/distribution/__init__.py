@@ -1,0 +1,1 @@
+"""Builds the Pyodide distribution in ``wasm/dist``; run it as ``python -m distribution`` in ``wasm/``."""
