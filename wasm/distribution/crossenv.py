@@ -77,7 +77,7 @@ def make(work: Work, target: Target) -> None:
 def run_pyodide(work: Work, *arguments: str, cwd: Path | None = None) -> None:
     """Run pyodide-build's command line; its output is shown only when it fails."""
     command = [str(Path(sys.executable).with_name("pyodide")), *arguments]
-    done = subprocess.run(command, env=environment(work), cwd=cwd or work.root, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment(work), cwd=cwd or work.root, capture_output=True, text=True)  # noqa: S603 - our own command
     if done.returncode:
         raise BuildError(f"`pyodide {' '.join(arguments)}` failed:\n{done.stdout}{done.stderr}")
 

@@ -25,19 +25,20 @@ def fetch(work: Work, target: Target) -> None:
     work.downloads.mkdir(parents=True, exist_ok=True)
     _download(
         work,
-        ["--only-binary=:all:", "--implementation", "cp", "--abi", f"cp{target.python_tag}", "--abi", "none"]
-        + ["--platform", target.wheel_platform, "--platform", "any", "--python-version", target.python_tag]
-        + ["--requirement", str(WHEELS)],
+        "--only-binary=:all:",
+        *("--platform", target.wheel_platform, "--platform", "any", "--python-version", target.python_tag),
+        *("--implementation", "cp", "--abi", f"cp{target.python_tag}", "--abi", "none"),
+        *("--requirement", str(WHEELS)),
     )
     only_msgpack = work.root / "msgpack.txt"
     only_msgpack.write_text(_block("msgpack"))
-    _download(work, ["--no-binary", "msgpack", "--no-build-isolation", "--requirement", str(only_msgpack)])
+    _download(work, "--no-binary", "msgpack", "--no-build-isolation", "--requirement", str(only_msgpack))
 
 
-def _download(work: Work, arguments: list[str]) -> None:
+def _download(work: Work, *arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     command += ["--dest", str(work.downloads), "--find-links", str(work.downloads), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - our own command
     if done.returncode:
         raise BuildError(f"the wheels of {WHEELS.name} were not downloaded:\n{done.stdout}{done.stderr}")
 

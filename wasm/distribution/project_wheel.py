@@ -36,7 +36,7 @@ def build_pure_msgpack(work: Work, requirement: str, out: Path) -> Path:
     command += ["--wheel-dir", str(out), requirement]
     # The list of extra indexes that a machine's pip may be configured with can't be read with --no-index.
     settings = environment(work) | {"MSGPACK_PUREPYTHON": "1", "PIP_CONFIG_FILE": os.devnull}
-    done = subprocess.run(command, env=settings, capture_output=True, text=True)
+    done = subprocess.run(command, env=settings, capture_output=True, text=True)  # noqa: S603 - our own command
     if done.returncode:
         raise BuildError(f"the pure msgpack wheel was not built:\n{done.stdout}{done.stderr}")
     wheel = _only_new(out, before, "pip wheel msgpack")

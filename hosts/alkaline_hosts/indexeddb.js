@@ -1,0 +1,390 @@
+// The JavaScript half of alkaline_hosts.indexeddb: one expression, an object with `makeStore` and `nap`.
+//
+// Rules that the browsers teach:
+// - Awaiting anything but an IndexedDB request inside a transaction ends it with the first writes committed. So every
+//   operation is one function that issues all of its requests before it returns to the event loop.
+// - A commit is durable when the transaction is complete, not when its requests have succeeded; `strict` asks that
+//   it has reached the disk by then.
+// - Keys are ASCII, so the UTF-16 order of IndexedDB is their byte order.
+//
+// Answers cross to Python as one string or one Uint8Array: nothing is left that Python would have to destroy. Strings:
+// "" committed; "C key key" conflict; "E kind text" an error, whose kinds are the keys of REASONS in indexeddb.py.
+(() => {
+  "use strict";
+
+  const VERSION = 1;
+  const ENTRIES = "entries"; // key -> {v: Uint8Array, ver: id of the batch that put it}
+  const META = "meta"; // "store" -> {id, created}
+  const REGISTRY = "alkaline-edge stores"; // another database: which stores this origin has seen
+  const LONGEST_TIMER = 2 ** 31 - 1;
+
+  class Failure extends Error {
+    constructor(kind, message) {
+      super(message);
+      this.kind = kind;
+    }
+  }
+
+  const textOf = (error) => `${error?.name ?? "Error"}: ${error?.message ?? error}`;
+
+  // What an error says about a transaction that was not completed: `full` and `refused` mean that nothing was
+  // written; anything else may have come after the write.
+  function kindOf(error) {
+    if (error instanceof Failure) return error.kind;
+    if (error?.name === "QuotaExceededError") return "full";
+    if (["DataCloneError", "DataError", "ConstraintError", "TypeError"].includes(error?.name)) return "refused";
+    return "lost";
+  }
+
+  const answer = (error) => `E ${kindOf(error)} ${error instanceof Failure ? error.message : textOf(error)}`;
+
+  // Not crypto.randomUUID: a page on plain http has none.
+  function randomId() {
+    const bytes = crypto.getRandomValues(new Uint8Array(16));
+    return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+
+  function openDatabase(name, version, upgrade, patience) {
+    return new Promise((resolve, reject) => {
+      let request;
+      let blocked = false;
+      let over = false;
+      try {
+        request = indexedDB.open(name, version);
+      } catch (error) {
+        reject(new Failure("unavailable", textOf(error)));
+        return;
+      }
+      const timer = setTimeout(() => {
+        over = true;
+        reject(new Failure("blocked", blocked ? "a connection of an older version is open" : "no answer"));
+      }, patience);
+      request.onblocked = () => (blocked = true);
+      request.onupgradeneeded = () => upgrade(request.result, request.transaction);
+      request.onsuccess = () => {
+        clearTimeout(timer);
+        if (over) request.result.close();
+        else resolve(request.result);
+      };
+      request.onerror = () => {
+        clearTimeout(timer);
+        const kinds = { VersionError: "newer", QuotaExceededError: "full" };
+        reject(new Failure(kinds[request.error?.name] ?? "unavailable", textOf(request.error)));
+      };
+    });
+  }
+
+  // One request in a transaction of its own; resolves with its result once the transaction is complete.
+  function once(db, store, mode, act) {
+    return new Promise((resolve, reject) => {
+      const tx = db.transaction(store, mode, mode === "readwrite" ? { durability: "strict" } : undefined);
+      const request = act(tx.objectStore(store));
+      tx.oncomplete = () => resolve(request.result);
+      tx.onabort = () => reject(tx.error ?? new Failure("lost", "the transaction was aborted"));
+    });
+  }
+
+  // Two databases, since a database can't remember that it was deleted.
+  async function withRegistry(patience, mode, act) {
+    const db = await openDatabase(REGISTRY, 1, (made) => made.createObjectStore("stores"), patience);
+    db.onversionchange = () => db.close();
+    try {
+      return await once(db, "stores", mode, act);
+    } finally {
+      db.close();
+    }
+  }
+
+  const rangeOf = (prefix, after) =>
+    after >= prefix
+      ? IDBKeyRange.bound(after, `${prefix}\x7f`, true, true)
+      : IDBKeyRange.bound(prefix, `${prefix}\x7f`, false, true);
+
+  // One Uint8Array: the length of the header (4 bytes, little endian), the header (ASCII), all values in order.
+  function pack(header, values) {
+    const head = new TextEncoder().encode(header.join(" "));
+    let size = 4 + head.length;
+    for (const value of values) size += value.length;
+    const packed = new Uint8Array(size);
+    new DataView(packed.buffer).setUint32(0, head.length, true);
+    packed.set(head, 4);
+    let at = 4 + head.length;
+    for (const value of values) {
+      packed.set(value, at);
+      at += value.length;
+    }
+    return packed;
+  }
+
+  function readGet(store, keys, done) {
+    const found = new Array(keys.length);
+    let waiting = keys.length;
+    keys.forEach((key, index) => {
+      store.get(key).onsuccess = (event) => {
+        found[index] = event.target.result;
+        if (--waiting) return;
+        const header = [];
+        const values = [];
+        for (const entry of found) {
+          header.push(entry ? entry.ver : "-", entry ? entry.v.length : 0);
+          if (entry) values.push(entry.v);
+        }
+        done(pack(header, values));
+      };
+    });
+  }
+
+  function readList(store, range, limit, done) {
+    let keys;
+    store.getAllKeys(range, limit).onsuccess = (event) => (keys = event.target.result);
+    // Requests of one transaction succeed in the order in which they were made: the keys are there by now.
+    store.getAll(range, limit).onsuccess = (event) => {
+      const header = [];
+      const values = [];
+      event.target.result.forEach((entry, index) => {
+        header.push(keys[index], entry.ver, entry.v.length);
+        values.push(entry.v);
+      });
+      done(pack(header, values));
+    };
+  }
+
+  // "nchecks nputs ndeletes", then (key version|-) per check, (key length) per put, key per delete.
+  function parseBatch(text, bytes) {
+    const words = text.split(" ");
+    let at = 3;
+    let from = 0;
+    const checks = [];
+    const puts = [];
+    for (let i = Number(words[0]); i > 0; i--) checks.push([words[at++], words[at++]]);
+    for (let i = Number(words[1]); i > 0; i--) {
+      const key = words[at++];
+      const length = Number(words[at++]);
+      // A view would store the whole buffer behind it.
+      puts.push([key, length === bytes.length ? bytes : bytes.slice(from, from + length)]);
+      from += length;
+    }
+    return { checks, puts, deletes: words.slice(at, at + Number(words[2])) };
+  }
+
+  class Store {
+    constructor(name, options) {
+      this.name = name;
+      this.options = options; // {expected, replaceLost, patience, askToPersist}
+      this.identity = "";
+      this.persisted = ""; // "yes", "no", or "" while the browser has not said
+      this.closed = false;
+      this.db = null;
+      this.opening = null;
+      this.inFlight = new Set(); // how to tell each running operation that the connection is gone
+      this.watchers = new Set();
+      this.waking = false;
+      this.wake = this.wake.bind(this);
+      this.visible = () => document.visibilityState === "visible" && this.wake();
+      if (typeof BroadcastChannel === "function") {
+        this.channel = new BroadcastChannel(`alkaline-edge ${name}`);
+        this.channel.onmessage = this.wake;
+      }
+      // A frozen page misses messages.
+      if (typeof document === "object") document.addEventListener("visibilitychange", this.visible);
+    }
+
+    connection() {
+      if (this.db) return this.db;
+      this.opening ??= this.open().finally(() => (this.opening = null));
+      return this.opening;
+    }
+
+    async open() {
+      const { patience, expected, replaceLost } = this.options;
+      if (typeof indexedDB === "undefined" || indexedDB === null) throw new Failure("unavailable", "no indexedDB");
+      const upgrade = (made, tx) => {
+        made.createObjectStore(ENTRIES);
+        made.createObjectStore(META);
+        tx.objectStore(META).put({ id: randomId(), created: Date.now() }, "store");
+      };
+      const db = await openDatabase(this.name, VERSION, upgrade, patience);
+      try {
+        db.onversionchange = () => this.drop(db, false); // another client deletes or upgrades it
+        db.onclose = () => this.drop(db); // the browser took it away
+        const found = (await once(db, META, "readonly", (store) => store.get("store")))?.id ?? "";
+        const seen = await withRegistry(patience, "readonly", (store) => store.get(this.name));
+        const known = this.identity || expected || seen || "";
+        if (known && known !== found && (this.identity || !replaceLost)) {
+          throw new Failure("gone", `store ${known.slice(0, 8)} is not there`);
+        }
+        if (seen !== found) await withRegistry(patience, "readwrite", (store) => store.put(found, this.name));
+        this.identity = found;
+      } catch (error) {
+        db.close();
+        const kind = kindOf(error) === "lost" ? "unavailable" : kindOf(error); // no batch was begun
+        throw error instanceof Failure && kind === error.kind ? error : new Failure(kind, textOf(error));
+      }
+      if (this.closed) {
+        db.close();
+        throw new Failure("closed", "the host was closed");
+      }
+      this.db = db;
+      if (!this.persisted) this.askToPersist();
+      return db;
+    }
+
+    // Not awaited: a browser may ask the user, and the user may take a while.
+    async askToPersist() {
+      const storage = typeof navigator === "object" ? navigator.storage : undefined;
+      const ask = this.options.askToPersist && storage?.persist ? "persist" : "persisted";
+      if (!storage?.[ask]) return;
+      try {
+        this.persisted = (await storage[ask]()) ? "yes" : "no";
+      } catch {
+        this.persisted = "no";
+      }
+    }
+
+    // Let go of a connection that is no longer good; the next operation opens a new one. Closing leaves running
+    // transactions alone; those of a connection that broke get no further event, so they are told here.
+    drop(db, broken = true) {
+      if (this.db === db) this.db = null;
+      db.close();
+      if (broken) for (const tell of [...this.inFlight]) tell(db);
+    }
+
+    // Run `act(db, settle)` on a connection. A connection that is closing throws before anything has begun, so that
+    // one may be tried again; so may a read (`again`), whatever happened to it.
+    async run(again, act) {
+      for (let attempt = 1; ; attempt++) {
+        let db;
+        try {
+          db = await this.connection();
+          return await this.attempt(db, act);
+        } catch (error) {
+          const closing = error?.name === "InvalidStateError";
+          if (db && (closing || kindOf(error) === "lost")) this.drop(db);
+          if (attempt === 1 && db && (closing || (again && kindOf(error) === "lost"))) continue;
+          return answer(closing ? new Failure("unavailable", textOf(error)) : error);
+        }
+      }
+    }
+
+    attempt(db, act) {
+      return new Promise((resolve, reject) => {
+        const tell = (dropped) => dropped === db && settle(new Failure("lost", "the connection to the database was lost"));
+        const settle = (error, result) => {
+          this.inFlight.delete(tell);
+          if (error) reject(error);
+          else resolve(result);
+        };
+        this.inFlight.add(tell);
+        try {
+          act(db, settle);
+        } catch (error) {
+          settle(error);
+        }
+      });
+    }
+
+    read(act) {
+      return this.run(true, (db, settle) => {
+        const tx = db.transaction(ENTRIES, "readonly");
+        tx.onabort = () => settle(tx.error ?? new Failure("lost", "the transaction was aborted"));
+        act(tx.objectStore(ENTRIES), (packed) => settle(null, packed));
+      });
+    }
+
+    get(keys) {
+      return this.read((store, done) => readGet(store, keys.split(" "), done));
+    }
+
+    list(prefix, after, limit) {
+      return this.read((store, done) => readList(store, rangeOf(prefix, after), limit, done));
+    }
+
+    // The whole batch in one transaction. The writes are issued right behind the checks, without waiting for their
+    // answers; a check that fails aborts the transaction, which undoes them.
+    async commit(id, text, bytes) {
+      const { checks, puts, deletes } = parseBatch(text, bytes);
+      const result = await this.run(false, (db, settle) => {
+        const tx = db.transaction(ENTRIES, "readwrite", { durability: "strict" });
+        const store = tx.objectStore(ENTRIES);
+        const conflicts = [];
+        let failed = null;
+        let waiting = checks.length;
+        tx.oncomplete = () => settle(null, "");
+        tx.onabort = () => {
+          if (conflicts.length) settle(null, `C ${conflicts.join(" ")}`);
+          else settle(failed ?? tx.error ?? new Failure("lost", "the transaction was aborted"));
+        };
+        for (const [key, version] of checks) {
+          store.get(key).onsuccess = (event) => {
+            if ((event.target.result?.ver ?? "-") !== version) conflicts.push(key);
+            if (--waiting) return;
+            if (conflicts.length) tx.abort();
+            else tx.commit?.();
+          };
+        }
+        try {
+          for (const [key, value] of puts) store.put({ v: value, ver: id }, key);
+          for (const key of deletes) store.delete(key);
+          if (!checks.length) tx.commit?.();
+        } catch (error) {
+          failed = new Failure(kindOf(error) === "full" ? "full" : "refused", textOf(error));
+          tx.abort();
+        }
+      });
+      if (result === "" && puts.length + deletes.length) this.channel?.postMessage(0);
+      return result;
+    }
+
+    wake() {
+      if (this.waking || !this.watchers.size) return;
+      this.waking = true;
+      setTimeout(() => {
+        this.waking = false;
+        for (const watcher of [...this.watchers]) {
+          try {
+            if (this.watchers.has(watcher)) watcher();
+          } catch (error) {
+            globalThis.reportError?.(error);
+          }
+        }
+      }, 0);
+    }
+
+    close() {
+      this.closed = true;
+      this.watchers.clear();
+      this.channel?.close();
+      if (typeof document === "object") document.removeEventListener("visibilitychange", this.visible);
+      if (this.db) this.drop(this.db, false); // what is in flight is completed
+    }
+  }
+
+  // A timer that a hidden page may have missed is due at once when the page is seen again.
+  function nap(milliseconds) {
+    const until = Date.now() + milliseconds;
+    let timer;
+    let done;
+    const check = () => {
+      const left = until - Date.now();
+      clearTimeout(timer);
+      if (left <= 0) stop();
+      else timer = setTimeout(check, Math.min(left, LONGEST_TIMER));
+    };
+    const stop = () => {
+      clearTimeout(timer);
+      if (typeof document === "object") document.removeEventListener("visibilitychange", check);
+      done();
+    };
+    const promise = new Promise((resolve) => (done = resolve));
+    if (typeof document === "object") document.addEventListener("visibilitychange", check);
+    check();
+    return { promise, stop };
+  }
+
+  return {
+    available: () => typeof indexedDB !== "undefined" && indexedDB !== null,
+    makeStore: (name, expected, replaceLost, patience, askToPersist) =>
+      new Store(name, { expected, replaceLost, patience, askToPersist }),
+    nap,
+  };
+})()

@@ -1,0 +1,279 @@
+"""Histories in the browser's IndexedDB: a page or a Web Worker under Pyodide that can be closed mid-run.
+
+    from alkaline_hosts.indexeddb import IndexedDBHost
+    async with Runtime(IndexedDBHost("my-app"), workflows=[...]) as runtime: ...
+
+The database is named by the application and must keep its name: another name is another, empty store. A commit is
+one JavaScript function (``indexeddb.js``) in one transaction with strict durability; tabs and workers of one origin
+may share a database, and the checks of a batch hold across them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from importlib import resources
+from typing import Any
+
+from alkaline_edge.errors import ClosedError, InvalidInput, StoreError, UnknownOutcome
+from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
+
+REASONS = {
+    "full": "the browser's storage quota is used up and nothing was written: delete finished runs, or have the user "
+    "grant this site more storage",
+    "refused": "the browser refused the batch and nothing was written",
+    "lost": "the connection to the database was lost and the browser did not say whether the batch was applied",
+    "gone": "the store that held this application's runs is gone: the browser or the user cleared this site's data. "
+    "Nothing can be resumed; to begin a new, empty store say replace_lost=True",
+    "unavailable": "this browser lends no IndexedDB here: private browsing, blocked site data, or not a page or worker",
+    "blocked": "the database did not open in time: close this application's other tabs, or reload them",
+    "newer": "a newer version of alkaline-edge has upgraded this database: reload the page to get that version",
+    "closed": "the host was closed",
+}
+"""What a caller is told, by the kinds of error that ``indexeddb.js`` names. ``detail["reason"]`` holds the kind."""
+
+CAPABILITIES = Capabilities(
+    name="IndexedDB",
+    durability="disk",
+    notes=(
+        "A browser may clear a site's data when space runs short, unless it has granted persistence; Safari does so "
+        "after seven days without a visit.",
+    ),
+)
+
+
+class IndexedDBHost:
+    """A store in the IndexedDB database ``name`` of this origin.
+
+    ``expected_store``: a ``store_id`` that the application noted earlier, on a server for instance; a store that is
+    not that one is an error instead of an empty start. Without it the host remembers, in a second database of this
+    origin, which stores it has seen, which tells a deleted store from a new one unless everything was cleared.
+    ``replace_lost``: begin anew where an earlier store is gone. ``open_timeout``: seconds until an open that another
+    tab holds up is an error. ``ask_to_persist``: ask the browser to keep the data; a worker can only look.
+
+    Raises StoreError where there is no IndexedDB, CPython included.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        expected_store: str | None = None,
+        replace_lost: bool = False,
+        open_timeout: float = 10.0,
+        ask_to_persist: bool = True,
+    ) -> None:
+        if not name:
+            raise InvalidInput("IndexedDBHost needs the name of a database, one per application")
+        self._glue = _load_glue()
+        if not self._glue.available():
+            raise _error("unavailable", "no indexedDB")
+        self._store = self._glue.makeStore(
+            name, expected_store or "", replace_lost, int(open_timeout * 1000), ask_to_persist
+        )
+        self._watching: list[Callable[[], None]] = []
+        self._closed = False
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """IndexedDB's abilities and limits."""
+        return CAPABILITIES
+
+    @property
+    def persisted(self) -> bool | None:
+        """Whether the browser has promised not to clear this site's data; None while it has not answered."""
+        answer: str = self._store.persisted
+        return {"yes": True, "no": False}.get(answer)
+
+    @property
+    def store_id(self) -> str | None:
+        """The random id that the database got when it was made; None before the first operation has opened it."""
+        return self._store.identity or None
+
+    async def get(self, keys: Iterable[str]) -> list[Entry | None]:
+        """The entries of ``keys``, read in one transaction. Raises StoreError, its reason in ``detail``."""
+        wanted = list(keys)
+        self._require_open()
+        if not wanted:
+            return []
+        head, values = _unpack(await self._read("get", " ".join(_checked(key) for key in wanted)))
+        entries: list[Entry | None] = []
+        for index, key in enumerate(wanted):
+            version, length = head[2 * index], int(head[2 * index + 1])
+            entries.append(None if version == "-" else Entry(key, values.take(length), version))
+        return entries
+
+    async def list(self, prefix: str, after: str = "", limit: int = 500) -> list[Entry]:
+        """Entries below ``prefix`` behind ``after``, in one transaction. Raises StoreError as ``get`` does."""
+        self._require_open()
+        if limit <= 0 or after >= prefix + "\x7f":
+            return []
+        head, values = _unpack(await self._read("list", prefix, after, limit))
+        return [Entry(head[at], values.take(int(head[at + 2])), head[at + 1]) for at in range(0, len(head), 3)]
+
+    async def commit(self, batch: Batch) -> Committed | Conflict:
+        """Apply the batch in one strict transaction; returns once the browser says that it is complete.
+
+        Raises InvalidInput for a batch over a limit, StoreError when it was refused (``detail["reason"]`` is
+        ``full`` when the quota is used up), UnknownOutcome when the connection broke before the answer.
+        """
+        self._require_open()
+        text, content = _batch_text(batch)
+        try:
+            answer: str = await self._store.commit(batch.id, text, _to_js(content))
+        except Exception as error:
+            raise UnknownOutcome(f"IndexedDB: the commit gave no answer ({error})", reason="lost") from None
+        if not answer:
+            return Committed(batch.id)
+        if answer.startswith("C "):
+            return Conflict(tuple(answer[2:].split(" ")))
+        raise _error_of(answer)
+
+    async def close(self) -> None:
+        """Close the connection and stop watching; a commit in flight is completed by the browser."""
+        if self._closed:
+            return
+        self._closed = True
+        for unsubscribe in list(self._watching):
+            unsubscribe()
+        self._store.close()
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` whenever another tab, worker or host object may have committed; returns the way to stop.
+
+        Several commits may make one call. It is also called when the page becomes visible again, since a frozen
+        page hears nothing.
+        """
+        from pyodide.ffi import create_proxy
+
+        self._require_open()
+        proxy = create_proxy(callback)
+        self._store.watchers.add(proxy)
+
+        def unsubscribe() -> None:
+            if unsubscribe in self._watching:
+                self._watching.remove(unsubscribe)
+                self._store.watchers.delete(proxy)
+                proxy.destroy()
+
+        self._watching.append(unsubscribe)
+        return unsubscribe
+
+    def now_ms(self) -> int:
+        """The browser's clock, milliseconds since 1970 UTC."""
+        return time.time_ns() // 1_000_000
+
+    def entropy(self, n: int) -> bytes:
+        """``n`` bytes of ``crypto.getRandomValues``."""
+        return os.urandom(n)
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after ``seconds``; when a hidden page's timer was held back, as soon as the page is seen again."""
+        nap = self._glue.nap(max(0.0, seconds) * 1000)
+        try:
+            await nap.promise
+        finally:
+            nap.stop()
+
+    async def _read(self, verb: str, *arguments: Any) -> bytes:
+        try:
+            answer = await getattr(self._store, verb)(*arguments)
+        except Exception as error:
+            raise StoreError(f"IndexedDB: the read gave no answer ({error})", reason="lost") from None
+        if isinstance(answer, str):
+            raise _error_of(answer, reading=True)
+        content: bytes = answer.to_bytes()
+        return content
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ClosedError("this IndexedDBHost was closed; make a new one")
+
+
+class _Values:
+    """The values of an answer, one behind the other."""
+
+    def __init__(self, content: bytes, at: int) -> None:
+        self.content = content
+        self.at = at
+
+    def take(self, length: int) -> bytes:
+        """The next ``length`` bytes."""
+        self.at += length
+        return self.content[self.at - length : self.at]
+
+
+def _unpack(content: bytes) -> tuple[list[str], _Values]:
+    """Header words and values of what ``pack`` in ``indexeddb.js`` made."""
+    end = 4 + int.from_bytes(content[:4], "little")
+    return content[4:end].decode("ascii").split(), _Values(content, end)
+
+
+def _batch_text(batch: Batch) -> tuple[str, bytes]:
+    """The batch as one line of words (see ``parseBatch``) and its values joined. Raises InvalidInput over a limit."""
+    words = [str(len(batch.checks)), str(len(batch.puts)), str(len(batch.deletes))]
+    for check in batch.checks:
+        words += (_checked(check.key), check.version or "-")
+    for put in batch.puts:
+        if len(put.value) > CAPABILITIES.max_value:
+            raise _limit("max_value", f"the value of {put.key} has {len(put.value)} bytes")
+        words += (_checked(put.key), str(len(put.value)))
+    words += map(_checked, batch.deletes)
+    count = len(batch.puts) + len(batch.deletes)
+    if count > CAPABILITIES.max_batch_keys:
+        raise _limit("max_batch_keys", f"the batch writes {count} keys")
+    content = batch.puts[0].value if len(batch.puts) == 1 else b"".join(put.value for put in batch.puts)
+    if len(content) > CAPABILITIES.max_batch_bytes:
+        raise _limit("max_batch_bytes", f"the batch has {len(content)} bytes")
+    return " ".join(words), content
+
+
+def _checked(key: str) -> str:
+    if not 0 < len(key) <= CAPABILITIES.max_key:
+        raise _limit("max_key", f"a key has {len(key)} bytes")
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise InvalidInput("a key must be printable ASCII without spaces", key=key)
+    return key
+
+
+def _limit(name: str, what: str) -> InvalidInput:
+    allowed = getattr(CAPABILITIES, name)
+    return InvalidInput(f"IndexedDB: {what}; {name} is {allowed}. Nothing was written", limit=name, allowed=allowed)
+
+
+def _error_of(answer: str, reading: bool = False) -> StoreError | ClosedError:
+    """The exception for an answer ``E kind text``."""
+    _, kind, text = answer.split(" ", 2)
+    return _error(kind, text, reading)
+
+
+def _error(kind: str, text: str, reading: bool = False) -> StoreError | ClosedError:
+    message = f"IndexedDB: {REASONS[kind]} ({text})"
+    if kind == "closed":
+        return ClosedError(message)
+    if kind == "lost" and not reading:
+        return UnknownOutcome(message, reason=kind)
+    return StoreError(message, reason=kind)
+
+
+def _to_js(content: bytes) -> Any:
+    """A Uint8Array of its own: a view would store the WASM heap behind it."""
+    from pyodide.ffi import to_js
+
+    return to_js(content)
+
+
+def _load_glue() -> Any:
+    """The object that ``indexeddb.js`` is, made once per interpreter."""
+    global _glue
+    if _glue is None:
+        try:
+            from pyodide.code import run_js
+        except ImportError:
+            raise _error("unavailable", "this is not Pyodide") from None
+        _glue = run_js(resources.files(__package__).joinpath("indexeddb.js").read_text("utf-8"))
+    return _glue
+
+
+_glue: Any = None
