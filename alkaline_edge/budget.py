@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import BudgetExceeded, InvalidInput
@@ -27,11 +27,34 @@ def micros(usd: float | None) -> int:
 
 
 @dataclass(slots=True)
-class Purse:
-    """A run's account: limits, charges, and what is reserved for steps and children in flight."""
+class Account:
+    """One budget of the chain that a run spends from: its own, or that of an ancestor which it shares.
 
-    tokens_limit: int | None = None
-    micros_limit: int | None = None
+    ``run`` is the random run id of the run that owns the budget. ``tokens`` and ``micros`` are what all who share the
+    account are known to have spent: exact as of this run's last charge.
+    """
+
+    run: str
+    tokens_limit: int | None
+    micros_limit: int | None
+    tokens: int = 0
+    micros: int = 0
+
+    def header(self) -> list[Any]:
+        """What a child is told of this account."""
+        return [self.run, self.tokens_limit, self.micros_limit]
+
+
+@dataclass(slots=True)
+class Purse:
+    """All that a run knows of money: the accounts it spends from, its own charges, and its reservations.
+
+    A run that has budgeted children, or is one, shares its accounts: then each charge is added to a shared key in the
+    same commit, and comes back with the totals.
+    """
+
+    accounts: list[Account] = field(default_factory=list)
+    shared: bool = False
     tokens: int = 0
     micros: int = 0
     tokens_reserved: int = 0
@@ -41,34 +64,56 @@ class Purse:
         """Book a charge. It is booked even when it goes over: it has been spent."""
         self.tokens += tokens
         self.micros += micro_usd
+        for account in self.accounts:
+            account.tokens += tokens
+            account.micros += micro_usd
 
-    def check(self, tokens: int = 0, micro_usd: int = 0, what: str = "the next step") -> None:
-        """BudgetExceeded if ``what``, costing that much on top of charges and reservations, would go over a limit."""
-        for unit, limit, used, reserved, wanted in (
-            ("tokens", self.tokens_limit, self.tokens, self.tokens_reserved, tokens),
-            ("micro-usd", self.micros_limit, self.micros, self.micros_reserved, micro_usd),
-        ):
-            if limit is None:
-                continue
-            if used + reserved + wanted > limit or (wanted == 0 and used + reserved >= limit and used > limit):
-                held = f" and {reserved} reserved by steps and children in flight" if reserved else ""
-                raise BudgetExceeded(
-                    f"{what} needs {wanted} {unit}, but {used} of {limit} are spent{held}; "
-                    "start the run with a larger Budget, or let it spend less",
-                    unit=unit, limit=limit, spent=used, reserved=reserved, wanted=wanted,
-                )
+    def observe(self, totals: list[list[int]]) -> None:
+        """Take over the accounts' totals, as a commit found them."""
+        for account, (tokens, micro_usd) in zip(self.accounts, totals, strict=False):
+            account.tokens, account.micros = tokens, micro_usd
+
+    def check(self, tokens: int, micro_usd: int, what: str) -> None:
+        """BudgetExceeded if ``what``, at that cost on top of charges and reservations, goes over a limit."""
+        for account in self.accounts:
+            for unit, limit, used, reserved, wanted in (
+                ("tokens", account.tokens_limit, account.tokens, self.tokens_reserved, tokens),
+                ("micro-usd", account.micros_limit, account.micros, self.micros_reserved, micro_usd),
+            ):
+                if limit is not None and used + reserved + wanted > limit:
+                    held = f" and {reserved} reserved by steps in flight" if reserved else ""
+                    raise BudgetExceeded(
+                        f"{what} wants {wanted} {unit}, but {used} of {limit} are spent{held}; "
+                        "start the run with a larger Budget, or let it spend less",
+                        unit=unit,
+                        limit=limit,
+                        spent=used,
+                        reserved=reserved,
+                        wanted=wanted,
+                    )
+
+    def over(self, what: str) -> BudgetExceeded | None:
+        """The error to raise if charges alone are over a limit, otherwise None."""
+        for account in self.accounts:
+            for unit, limit, used in (
+                ("tokens", account.tokens_limit, account.tokens),
+                ("micro-usd", account.micros_limit, account.micros),
+            ):
+                if limit is not None and used > limit:
+                    return BudgetExceeded(
+                        f"{what} brought the spending to {used} {unit}, over the limit of {limit}; "
+                        "start the run with a larger Budget, or let it spend less",
+                        unit=unit,
+                        limit=limit,
+                        spent=used,
+                    )
+        return None
 
     def reserve(self, tokens: int, micro_usd: int) -> None:
         """Hold an amount for something in flight; give it back with negative amounts."""
         self.tokens_reserved += tokens
         self.micros_reserved += micro_usd
 
-    def remaining(self) -> tuple[int | None, int | None]:
-        """Tokens and micro-dollars that nobody has spent or reserved; None: unlimited."""
-        tokens = None if self.tokens_limit is None else max(0, self.tokens_limit - self.tokens - self.tokens_reserved)
-        money = None if self.micros_limit is None else max(0, self.micros_limit - self.micros - self.micros_reserved)
-        return tokens, money
-
     def spent(self) -> dict[str, Any]:
-        """What the record shows: ``{"tokens": int, "usd": float}``."""
+        """What the record shows of the run's own charges: ``{"tokens": int, "usd": float}``."""
         return {"tokens": self.tokens, "usd": self.micros / 1_000_000}

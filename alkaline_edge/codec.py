@@ -40,6 +40,13 @@ class BlobRef:
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A value that ``Codec.plain`` has made already: it is not walked again."""
+
+    value: Any
+
+
 def pack(value: Any) -> bytes:
     """Pack what ``Codec.plain`` returned. The one place where msgpack's packing options stand."""
     return _PACK(value)  # type: ignore[no-any-return]  # msgpack ships no types
@@ -55,7 +62,9 @@ _PACK = _new_packer()
 
 def _datetime_ext(value: datetime, path: str) -> msgpack.ExtType:
     if value.tzinfo is None or value.utcoffset() is None:
-        raise InvalidInput(f"{path} is a datetime without a timezone; give it one, such as datetime.now(UTC)", path=path)
+        raise InvalidInput(
+            f"{path} is a datetime without a timezone; give it one, such as datetime.now(UTC)", path=path
+        )
     return msgpack.ExtType(EXT_DATETIME, pack((value - _EPOCH) // _MICROSECOND))
 
 
@@ -76,9 +85,7 @@ class Codec:
         self._by_name: dict[str, Callable[[Any], Any]] = {}
         self._convert = convert
 
-    def register(
-        self, cls: type, name: str, to_value: Callable[[Any], Any], from_value: Callable[[Any], Any]
-    ) -> None:
+    def register(self, cls: type, name: str, to_value: Callable[[Any], Any], from_value: Callable[[Any], Any]) -> None:
         """Store instances of exactly ``cls`` as ``name`` and ``to_value(instance)``; ``from_value`` makes them again.
 
         A name that is already taken is ERR_INVALID_INPUT. Decoding never imports a class: it only looks names up here.
@@ -115,6 +122,8 @@ class Codec:
             return self._plain_dict(value, path, depth + 1)
         if kind is list or kind is tuple:
             return [self._plain(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
+        if kind is Plain:
+            return value.value
         if kind is datetime:
             return _datetime_ext(value, path)
         if kind is BlobRef:
@@ -196,7 +205,7 @@ class Codec:
                 kind = type(args[0])
                 if kind in _PLAIN or (kind is int and _INT_MIN <= args[0] <= _INT_MAX):
                     try:
-                        return crc32(_PACK(args))
+                        return crc32(_PACK([args[0]]))
                     except UnicodeEncodeError:
                         raise InvalidInput("argument 1 holds a lone surrogate, which is not text") from None
         lenient = _Lenient(self)
@@ -236,7 +245,9 @@ def _check_text(text: str, path: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise InvalidInput(f"{path} holds a lone surrogate, which is not text; decode it with errors='replace'") from None
+        raise InvalidInput(
+            f"{path} holds a lone surrogate, which is not text; decode it with errors='replace'"
+        ) from None
 
 
 def _shorten(path: str) -> str:

@@ -19,7 +19,9 @@ Failure = dict[str, Any]
 
 # A path: two or more segments behind a slash that nothing of a URL or word precedes; or a drive letter.
 _PATH = re.compile(r"(?<![\w:/.])(?:~|\.{1,2})?(?:/[\w.@+-]+){2,}/?|\b[A-Za-z]:\\[^\s'\"]+")
-_SECRET = re.compile(r"(?i)\b(authorization|bearer|api[_-]?key|token|password|passwd|secret)(\"?'?\s*[=:]\s*|\s+)(?:bearer\s+)?[\w./+=~-]{8,}")
+_SECRET = re.compile(
+    r"(?i)\b(authorization|bearer|api[_-]?key|token|password|passwd|secret)(\"?'?\s*[=:]\s*|\s+)(?:bearer\s+)?[\w./+=~-]{8,}"
+)
 _KEY = re.compile(r"\b(?:sk|pk|ghp|gho|xox[abp])[-_][\w-]{12,}")
 
 

@@ -88,6 +88,9 @@ class Capabilities:
     durability: Durability = "disk"
     threads: bool = False
     """``run_in_thread`` exists, for sync steps that ask for a thread."""
+    exclusive: bool = False
+    """Only one process can write at a time, and the host sees to it (a lock, a single instance). Then an owner of
+    another session is known to be dead, and its runs are taken over at once instead of when their lease ends."""
     max_key: int = 512
     max_value: int = 16 * 1024 * 1024
     max_batch_bytes: int = 64 * 1024 * 1024

@@ -27,7 +27,7 @@ class Retry:
         """Refuse a policy that could not be followed."""
         if self.max_attempts < 1:
             raise InvalidInput(f"Retry(max_attempts={self.max_attempts}) would never run the step; give 1 or more")
-        if not (0 <= self.backoff and 1 <= self.factor and 0 <= self.cap):
+        if not (self.backoff >= 0 and self.factor >= 1 and self.cap >= 0):
             raise InvalidInput("Retry wants backoff >= 0 and cap >= 0 (seconds) and factor >= 1")
 
     def delay(self, attempt: int) -> float:

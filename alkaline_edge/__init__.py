@@ -1,0 +1,37 @@
+"""Durable execution where no server can run. See README.md for what it does and SPEC.md for what it writes."""
+
+from .budget import Budget
+from .codec import Codec
+from .context import RAISE, Context
+from .errors import (
+    AlkalineError,
+    BudgetExceeded,
+    ClosedError,
+    ConflictError,
+    CycleDetected,
+    DepthExceeded,
+    DeterminismError,
+    InvalidInput,
+    NotFound,
+    RunCancelled,
+    StepOutcomeUnknown,
+    StoreError,
+    UnknownOutcome,
+)
+from .failures import StepError
+from .retry import Retry
+from .runs import ExecutionInfo, ExecutionRecord, StepInfo
+from .runtime import Meter, Page, Recorded, Run, Runtime, in_thread
+from .runtime.moving import migrate
+from .workflows import Workflow, workflow
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "workflow", "Runtime", "Run", "Retry", "Budget", "Context", "RAISE",
+    "Codec", "ExecutionInfo", "ExecutionRecord", "Meter", "Page", "Recorded", "StepInfo", "Workflow",
+    "in_thread", "migrate",
+    "AlkalineError", "BudgetExceeded", "ClosedError", "ConflictError", "CycleDetected", "DepthExceeded",
+    "DeterminismError", "InvalidInput", "NotFound", "RunCancelled", "StepError", "StepOutcomeUnknown", "StoreError",
+    "UnknownOutcome",
+]  # fmt: skip

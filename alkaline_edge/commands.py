@@ -1,0 +1,99 @@
+"""What the handler asks for: the commands of a run, in the imperative.
+
+A command is identified by ``id``: its place in the order in which its scope issued commands, such as ``3`` for the
+third of the handler itself or ``2.1`` for the first of the second thing the handler started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from .retry import Retry
+
+
+@dataclass(slots=True, eq=False)
+class RunStep:
+    """Run ``fn(*args, **kwargs)`` outside of the handler. ``attempt`` and ``not_before_ms`` move with its retries."""
+
+    verb: ClassVar[str] = "step"
+    id: str
+    name: str
+    digest: int | None
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    retry: Retry | None
+    timeout: float | None
+    at_most_once: bool
+    compensate: Callable[..., Any] | None
+    cost: Any
+    reserved: tuple[int, int] = (0, 0)
+    attempt: int = 1
+    not_before_ms: int = 0
+    intended: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class StartTimer:
+    """Wake the handler at ``deadline_ms``. ``name`` says what for: sleep, timeout, or the loop's call_later."""
+
+    verb: ClassVar[str] = "timer"
+    id: str
+    name: str
+    deadline_ms: int
+    fire: Callable[[], None]
+
+
+@dataclass(slots=True, eq=False)
+class AwaitSignal:
+    """Wake the handler when a signal of ``name`` arrives. Nothing to do for the runtime: it says what is waited for."""
+
+    verb: ClassVar[str] = "signal"
+    id: str
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class StartChild:
+    """Create the run ``child`` and tell how it ended. ``started`` once the history says that it was created."""
+
+    verb: ClassVar[str] = "child"
+    id: str
+    name: str
+    digest: int | None
+    version: int | None
+    child: str
+    input: Any
+    budget: tuple[int | None, int | None] | None
+    on_parent_close: str
+    started: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class CancelChild:
+    """Ask the child run to end: its waiter is gone."""
+
+    verb: ClassVar[str] = "cancel-child"
+    id: str
+    child: str
+
+
+@dataclass(slots=True, eq=False)
+class ReplyToUpdate:
+    """Store the answer to the update ``id`` (the inbox entry)."""
+
+    verb: ClassVar[str] = "reply"
+    id: str
+    ok: bool
+    value: Any
+
+
+Command = RunStep | StartTimer | AwaitSignal | StartChild | CancelChild | ReplyToUpdate
+Waitable = RunStep | StartTimer | AwaitSignal | StartChild
+
+
+def describe(command: Waitable) -> str:
+    """``step 'search' (command 3)``: how messages name a command."""
+    return f"{command.verb} {command.name!r} (command {command.id})"

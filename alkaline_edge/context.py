@@ -1,0 +1,392 @@
+"""``ctx``: what a handler sees. Every call makes a command, or reads what the history knows."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NoReturn
+
+from . import events as ev
+from .branches import Branches, Given, Starter
+from .budget import Budget, micros
+from .commands import AwaitSignal, RunStep, StartChild, StartTimer
+from .errors import CycleDetected, DepthExceeded, InvalidInput
+from .execution import ContinueAsNew, Execution
+from .limits import MAX_ID
+from .loop import SCOPE, CancelledError
+from .names import check_id, check_name
+from .retry import Retry
+from .runs import ExecutionInfo
+from .workflows import Workflow
+
+
+class _Raise:
+    """The default of ``wait_for_signal``: raise TimeoutError."""
+
+    def __repr__(self) -> str:
+        return "RAISE"
+
+
+RAISE: Final = _Raise()
+
+
+class Context:
+    """Handed to the handler as its first argument. Not for use outside of it."""
+
+    __slots__ = ("_machine",)
+
+    def __init__(self, machine: Execution) -> None:
+        self._machine = machine
+
+    @property
+    def execution(self) -> ExecutionInfo:
+        """id, workflow, version, parent, depth, attempt, idempotency_key(step)."""
+        return self._machine.info
+
+    # --- steps -----------------------------------------------------------------------------------------------------
+    async def step(
+        self,
+        name: str | Callable[..., Any],
+        fn: Any = None,
+        /,
+        *args: Any,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        at_most_once: bool = False,
+        compensate: Callable[..., Any] | None = None,
+        cost: int | Callable[[Any], Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run ``fn(*args, **kwargs)``, record its result, and return that; on replay return what was recorded.
+
+        ``fn`` may be async or not. It runs at least once: a crash between its effect and the record runs it again, so
+        pass its idempotency key on (``StepInfo``). With ``at_most_once`` it never starts twice, and raises
+        StepOutcomeUnknown when it started and its outcome was lost. ``timeout`` is in seconds, of one attempt.
+        ``compensate`` is called, last first, if the workflow fails or is cancelled after this step completed; it gets
+        the step's result if it takes an argument. ``cost`` is what the step spends: whole tokens, reserved before it
+        starts, or a function of the result that returns tokens or (tokens, usd). ``ctx.step(fn, *args)`` takes the
+        name from ``fn``. A result that can't be stored is ERR_INVALID_INPUT with its path.
+        """
+        machine = self._machine
+        if not isinstance(name, str):
+            if fn is not None or args:
+                args = (fn, *args)
+            fn = name
+            name = getattr(fn, "__name__", type(fn).__name__)
+        scope = SCOPE.get()
+        scope.count += 1
+        id = f"{scope.prefix}{scope.count}"
+        digest = machine.codec.digest_of_call(args, kwargs) if args or kwargs else None
+        script = machine.script
+        if script and cost is None and not machine.ready and not machine.loop.must_suspend and not machine.reading:
+            # The next event answers this very command and nothing else is ready: suspending, applying it and waking
+            # up again would come to the same, in the same order. Most of a replay goes through here.
+            time_ms, event = script[0]
+            if event[0] == ev.STEP_COMPLETED and event[1] == id and machine.next_totals is None:
+                if event[2] != name or event[3] != digest:
+                    machine._same_call(event, _run_step(id, name, digest, fn, args, kwargs))
+                script.popleft()
+                machine.position += 1
+                machine.applied += 1
+                if time_ms > machine.loop.now_ms:
+                    machine.loop.now_ms = time_ms
+                if compensate is not None:
+                    machine.compensations.append((name, compensate, event[4]))
+                return event[4]
+        command = _run_step(id, name, digest, fn, args, kwargs)
+        command.retry, command.timeout, command.at_most_once = retry, timeout, at_most_once
+        command.compensate, command.cost = compensate, cost
+        return await self._issue_step(command)
+
+    async def _issue_step(self, command: RunStep) -> Any:
+        machine = self._machine
+        machine.guard()
+        check_name(command.name, "a step's name")
+        if not callable(command.fn):
+            raise InvalidInput(f"step {command.name!r} has no function to run: write ctx.step(name, fn, *args)")
+        if command.timeout is not None and not command.timeout > 0:
+            raise InvalidInput(f"step {command.name!r} has timeout={command.timeout}; give seconds above 0")
+        if command.cost is not None:
+            tokens = command.cost if isinstance(command.cost, int) else 0
+            machine.purse.check(tokens if tokens else 1, 0, f"step {command.name!r}")
+            command.reserved = (tokens, 0)
+            machine.purse.reserve(tokens, 0)
+        future = machine.issue(command)
+        try:
+            return await future
+        except CancelledError:
+            machine.withdraw(command.id)
+            raise
+
+    async def _run_compensation(self, name: str, fn: Callable[..., Any], value: Any) -> None:
+        try:
+            inspect.signature(fn).bind(value)
+            args: tuple[Any, ...] = (value,)
+        except (TypeError, ValueError):
+            args = ()
+        await self.step(name[:200], fn, *args)
+
+    # --- values ----------------------------------------------------------------------------------------------------
+    def now(self) -> datetime:
+        """The time, recorded: aware, UTC. It never goes back within a run."""
+        machine = self._machine
+        sources, loop = machine.sources, machine.loop
+        now_ms = machine.draw("now", lambda: max(sources.now_ms(), loop.now_ms))
+        loop.now_ms = max(loop.now_ms, now_ms)
+        return datetime.fromtimestamp(now_ms // 1000, UTC) + timedelta(milliseconds=now_ms % 1000)
+
+    def random(self) -> float:
+        """A random float in [0, 1), recorded."""
+        entropy = self._machine.sources.entropy
+        return float(self._machine.draw("random", lambda: (int.from_bytes(entropy(7), "big") >> 3) * 2.0**-53))
+
+    def uuid(self) -> str:
+        """A random UUID (version 4, RFC 9562), recorded."""
+        entropy = self._machine.sources.entropy
+        return str(self._machine.draw("uuid", lambda: _uuid4(entropy(16))))
+
+    def spend(self, tokens: int, label: str = "", usd: float | None = None) -> None:
+        """Charge tokens and money to the run's budget, once, whatever is replayed.
+
+        Going over raises BudgetExceeded; the charge stands all the same, since it has been spent.
+        """
+        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0 or (usd is not None and usd < 0):
+            raise InvalidInput("ctx.spend wants whole tokens >= 0, and usd >= 0 if given")
+        self._machine.spend(tokens, micros(usd), label)
+
+    # --- time ------------------------------------------------------------------------------------------------------
+    async def sleep(self, seconds: float | timedelta) -> None:
+        """Wait durably: the deadline holds across restarts. ``seconds`` from the time of the last event."""
+        delay = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
+        if not -1e-9 < delay < 1e11:
+            raise InvalidInput(f"ctx.sleep({delay}): give seconds from 0 up to 100 billion")
+        await self._timer("sleep", self._machine.loop.now_ms + round(max(0.0, delay) * 1000))
+
+    async def sleep_until(self, when: datetime) -> None:
+        """Wait durably until ``when``, an aware datetime. In the past: go on at once."""
+        if when.tzinfo is None:
+            raise InvalidInput("ctx.sleep_until wants an aware datetime, such as ctx.now() + timedelta(hours=1)")
+        epoch = datetime(1970, 1, 1, tzinfo=UTC)
+        await self._timer("sleep", -int(-((when - epoch) // timedelta(microseconds=1)) // 1000))
+
+    async def _timer(self, name: str, deadline_ms: int) -> None:
+        machine = self._machine
+        id = machine.next_id()
+        future = machine.issue(StartTimer(id, name, deadline_ms, lambda: future.done() or future.set_result(None)))
+        try:
+            await future
+        except CancelledError:
+            machine.withdraw(id)
+            raise
+
+    # --- signals ---------------------------------------------------------------------------------------------------
+    async def wait_for_signal(self, name: str, timeout: float | timedelta | None = None, default: Any = RAISE) -> Any:
+        """The payload of the next signal ``name``, in order of arrival; one that came before is taken at once.
+
+        After ``timeout`` (seconds, durable) return ``default``, or raise TimeoutError where there is none.
+        """
+        machine = self._machine
+        check_name(name, "a signal's name")
+        id = machine.next_id()
+        timer_id = machine.next_id() if timeout is not None else None
+        if machine.buffered.get(name):
+            machine.guard()
+            return machine.buffered[name].popleft()
+        future = machine.issue(AwaitSignal(id, name))
+        machine.waiters.setdefault(name, deque()).append(id)
+        if timer_id is not None:
+            seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout or 0)
+            deadline = machine.loop.now_ms + round(max(0.0, seconds) * 1000)
+
+            def expire() -> None:
+                machine.withdraw(id)
+                if not future.done():
+                    future.set_result(RAISE)
+
+            machine.issue(StartTimer(timer_id, f"timeout of signal {name}", deadline, expire))
+        try:
+            payload = await future
+        except CancelledError:
+            if future.done() and not future.cancelled() and future.result() is not RAISE:
+                machine.buffered.setdefault(name, deque()).appendleft(future.result())  # it was ours: put it back
+            machine.withdraw(id)
+            raise
+        finally:
+            if timer_id is not None:
+                machine.withdraw(timer_id)
+        if payload is not RAISE:
+            return payload
+        if default is RAISE:
+            raise TimeoutError(f"signal {name!r} did not arrive in time")
+        return default
+
+    def pending_signals(self, name: str) -> list[Any]:
+        """Payloads of signals ``name`` that have arrived and that nobody has taken, oldest first."""
+        return list(self._machine.buffered.get(name, ()))
+
+    # --- children and branches -------------------------------------------------------------------------------------
+    async def child(
+        self,
+        workflow: str | Workflow,
+        input: Any = None,
+        id: str | None = None,
+        budget: Budget | None = None,
+        on_parent_close: str = "cancel",
+    ) -> Any:
+        """Run another workflow as a run of its own and return its result; its failure is raised here.
+
+        It spends from this run's budget, and within ``budget`` if one is given. ``on_parent_close``: what happens to
+        it when this run ends first, "cancel" or "abandon". A workflow inside its own ancestry is ERR_CYCLE_DETECTED
+        unless it was declared ``recursive``; nesting past the runtime's ``max_depth`` is ERR_DEPTH_EXCEEDED.
+        """
+        machine, header = self._machine, self._machine.header
+        if on_parent_close not in ("cancel", "abandon"):
+            raise InvalidInput(f'on_parent_close is "cancel" or "abandon", not {on_parent_close!r}')
+        name, version, recursive = self._child_definition(workflow)
+        if name in header.chain and not recursive:
+            chain = [*header.chain, name]
+            raise CycleDetected(
+                f"workflow {name!r} would run inside itself: {' > '.join(chain)}; if it recurses on purpose, declare "
+                "it with @workflow(recursive=True)",
+                chain=chain,
+            )
+        if header.depth + 1 > header.max_depth:
+            raise DepthExceeded(
+                f"workflow {name!r} would be {header.depth + 1} children deep, and max_depth is {header.max_depth}; "
+                "flatten the tree, or give Runtime a larger max_depth",
+                limit=header.max_depth,
+            )
+        command_id = machine.next_id()
+        child_id = check_id(id) if id is not None else self._child_id(command_id)
+        plain = machine.codec.through(input, "input")
+        digest = machine.codec.digest_of_call((plain,), {}) if input is not None else None
+        limits = (budget.tokens, None if budget.usd is None else micros(budget.usd)) if budget else None
+        command = StartChild(command_id, name, digest, version, child_id, plain, limits, on_parent_close)
+        future = machine.issue(command)
+        try:
+            return await future
+        except CancelledError:
+            machine.withdraw(command_id)
+            raise
+
+    def _child_definition(self, workflow: str | Workflow) -> tuple[str, int | None, bool]:
+        if isinstance(workflow, Workflow):
+            return workflow.name, workflow.version, workflow.recursive
+        lookup = self._machine.lookup
+        if lookup is None:
+            return workflow, None, True
+        definition = lookup(workflow)
+        return definition.name, definition.version, definition.recursive
+
+    def _child_id(self, command_id: str) -> str:
+        header = self._machine.header
+        generation = f"~{header.generation}" if header.generation else ""
+        id = f"{header.id}{generation}~{command_id}"
+        return id if len(id) <= MAX_ID else f"{header.run}{generation}~{command_id}"
+
+    async def all(self, *awaitables: Awaitable[Any], limit: int | None = None) -> list[Any]:
+        """Await several at once, at most ``limit``; the results in order. The first error cancels the others."""
+        return await Branches(self._machine.loop, [Given(one) for one in awaitables], limit).all()
+
+    async def race(self, **awaitables: Awaitable[Any]) -> tuple[str, Any]:
+        """The key and value of the one that ends first; the others are cancelled. An error that is first is raised."""
+        if not awaitables:
+            raise InvalidInput("ctx.race() of nothing would never end; give it at least one awaitable by keyword")
+        index, value = await Branches(self._machine.loop, [Given(one) for one in awaitables.values()], None).first()
+        return list(awaitables)[index], value
+
+    async def map(
+        self, fn: Callable[[Any], Awaitable[Any]], items: Iterable[Any], limit: int | None = None
+    ) -> list[Any]:
+        """``fn(item)`` for every item, each in a branch of its own, at most ``limit`` at once; results in order.
+
+        ``fn`` returns an awaitable: ``lambda url: ctx.step("fetch", fetch, url)``, or an async function that uses ctx.
+        """
+        starters: Sequence[Starter] = [_Mapped(fn, item) for item in items]
+        return await Branches(self._machine.loop, starters, limit).all()
+
+    # --- talking to the outside ------------------------------------------------------------------------------------
+    def on_query(self, name: str, fn: Callable[..., Any]) -> None:
+        """Answer ``runtime.query(id, name, *args)`` with ``fn(*args)``: a plain function that only reads."""
+        self._machine.queries[check_name(name, "a query's name")] = fn
+
+    def on_update(self, name: str, fn: Callable[[Any], Any], validator: Callable[[Any], Any] | None = None) -> None:
+        """Answer ``runtime.update(id, name, payload)`` with ``fn(payload)``, which may be async and use ctx.
+
+        ``validator`` refuses by raising; a refused update leaves no trace in the history.
+        """
+        self._machine.updates[check_name(name, "an update's name")] = (fn, validator)
+
+    def emit(self, topic: str, data: Any = None) -> None:
+        """Tell whoever listens (``run.events()``, ``on_event``), once: recorded, and silent on replay."""
+        machine = self._machine
+        machine.guard()
+        check_name(topic, "a topic")
+        plain = machine.codec.through(data, "data")
+        machine.emitted += 1
+        if machine.emitted > machine.emitted_before and not machine.script and not machine.more:
+            machine.drawn.append(ev.Emitted(ev.EMITTED, topic, plain))
+
+    def set_attributes(self, **attributes: str | int | float | bool | None) -> None:
+        """Set attributes by which ``list_executions`` finds the run; None removes one."""
+        for key, value in attributes.items():
+            check_id(key, "an attribute's name")
+            if not isinstance(value, (str, int, float, bool, type(None))):
+                raise InvalidInput(f"attribute {key!r} is a {type(value).__name__}; str, int, float, bool or None")
+            if value is None:
+                self._machine.attributes.pop(key, None)
+            else:
+                self._machine.attributes[key] = value
+
+    def log(self, level: str, message: str, **fields: Any) -> None:
+        """Log to ``on_event``; silent on replay. Not recorded: at a crash a line may be lost or come twice."""
+        if not self._machine.replaying:
+            self._machine.logs.append((level, message, fields))
+
+    # --- changing and ending ---------------------------------------------------------------------------------------
+    def patched(self, change_id: str) -> bool:
+        """True for runs that reach this place first with this code, False for those that passed it before.
+
+        ``if ctx.patched("better-search"): new path; else: old path`` lets a workflow change under runs in flight.
+        """
+        return self._machine.patched(check_name(change_id, "a change id"))
+
+    def continue_as_new(self, input: Any = None, carry_signals: bool = True) -> NoReturn:
+        """End this history and go on in a new one that starts with ``input``: the same run, the same id.
+
+        Signals that nobody has taken are carried over. ``finally`` blocks run on the way out.
+        """
+        self._machine.guard()
+        self._machine.continuation = (self._machine.codec.through(input, "input"), carry_signals)
+        raise ContinueAsNew
+
+    @property
+    def should_continue_as_new(self) -> bool:
+        """Whether the history is long enough (10,000 events) that continuing as new is worth it."""
+        return self._machine.should_continue_as_new()
+
+
+class _Mapped:
+    __slots__ = ("_fn", "_item")
+
+    def __init__(self, fn: Callable[[Any], Awaitable[Any]], item: Any) -> None:
+        self._fn, self._item = fn, item
+
+    def __call__(self) -> Awaitable[Any]:
+        return self._fn(self._item)
+
+
+def _run_step(
+    id: str, name: str, digest: int | None, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> RunStep:
+    return RunStep(id, name, digest, fn, args, kwargs, None, None, False, None, None)
+
+
+def _uuid4(raw: bytes) -> str:
+    """RFC 9562, section 5.4."""
+    b = bytearray(raw)
+    b[6], b[8] = (b[6] & 0x0F) | 0x40, (b[8] & 0x3F) | 0x80
+    h = b.hex()
+    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"

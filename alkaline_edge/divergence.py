@@ -1,0 +1,80 @@
+"""What to say when code and history disagree: both sides, the place, and what to do. Nothing else of replay is here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import events as ev
+from .errors import DeterminismError
+
+_ADVICE = (
+    "The history was left as it was, and the run goes on once the code that wrote it is back. "
+    "To change a workflow that has runs in flight, put the change behind ctx.patched(...), or raise its version."
+)
+
+
+def describe(event: Any) -> str:
+    """``step 'search' completed (command 3)``: how messages name an event."""
+    match event:
+        case ev.StepCompleted():
+            return f"step {event.name!r} completed (command {event.id})"
+        case ev.StepFailed():
+            return f"step {event.name!r} failed (command {event.id})"
+        case ev.AttemptFailed():
+            return f"attempt {event.attempt} of step {event.name!r} failed (command {event.id})"
+        case ev.TimerFired():
+            return f"a timer fired (command {event.id})"
+        case ev.ChildStarted():
+            return f"child {event.workflow!r} started (command {event.id})"
+        case ev.ChildFinished():
+            return f"a child {event.outcome} (command {event.id})"
+        case ev.SignalReceived():
+            return f"signal {event.name!r} received"
+        case ev.UpdateReceived():
+            return f"update {event.name!r} received"
+        case ev.Drawn():
+            return f"ctx.patched({event.value!r})" if event.what == "patched" else f"ctx.{event.what}()"
+        case ev.Spent():
+            return f"ctx.spend({event.tokens}, {event.label!r})"
+        case _:
+            return f"the run's {type(event).__name__}"
+
+
+def _error(history: str, code: str, position: int, line: str) -> DeterminismError:
+    return DeterminismError(
+        f"the code and the history disagree at event {position}, at {line}.\n"
+        f"  the history has: {history}\n"
+        f"  the code has:    {code}\n"
+        f"{_ADVICE}",
+        position=position,
+        history=history,
+        code=code,
+        line=line,
+    )
+
+
+def mismatch(event: Any, code: str, position: int, line: str, digest: int | None = None) -> DeterminismError:
+    """The event and the command at its place differ."""
+    history = describe(event)
+    args = getattr(event, "args", None)
+    if args != digest and getattr(event, "name", getattr(event, "workflow", None)) in code:
+        history += f" with arguments of digest {_hex(args)}"
+        code += f" with arguments of digest {_hex(digest)}"
+    return _error(history, code, position, line)
+
+
+def event_without_command(event: Any, issued: list[str], position: int, line: str) -> DeterminismError:
+    """The event answers a command that the code has not given."""
+    code = ", ".join(issued[:5]) if issued else "no command at all"
+    if len(issued) > 5:
+        code += f" and {len(issued) - 5} more"
+    return _error(describe(event), f"waits for {code}" if issued else code, position, line)
+
+
+def value_without_call(event: Any, position: int, line: str) -> DeterminismError:
+    """The history has a drawn value, and the code went past without drawing it."""
+    return _error(describe(event), "did not call it, and waits", position, line)
+
+
+def _hex(digest: int | None) -> str:
+    return "none" if digest is None else f"{digest:08x}"

@@ -1,0 +1,256 @@
+"""What happened: the events of a history, in the past tense, frozen.
+
+In a commit an event is a list whose first item is its kind (SPEC.md, "Events"); here each kind is a named tuple with
+the same items in the same order, so making one from the other is a single call. A kind that this version does not
+know is refused, never skipped.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from .errors import StoreError
+
+FORMAT_VERSION = 1
+"""The version of the history format. A commit of a higher one is refused with the version that is needed."""
+
+
+class Started(NamedTuple):
+    """The first event of a history. ``header`` says what the run is: see ``runs.Header``."""
+
+    kind: int
+    header: dict[str, Any]
+    input: Any
+
+
+class StepCompleted(NamedTuple):
+    """A step returned. ``args`` is the crc32 of its canonical arguments, None where it has none."""
+
+    kind: int
+    id: str
+    name: str
+    args: int | None
+    value: Any
+
+
+class StepFailed(NamedTuple):
+    """A step raised, and is not tried again."""
+
+    kind: int
+    id: str
+    name: str
+    args: int | None
+    failure: dict[str, Any]
+
+
+class AttemptFailed(NamedTuple):
+    """An attempt of a step raised, and another one follows, not before ``retry_at`` (ms since 1970)."""
+
+    kind: int
+    id: str
+    name: str
+    args: int | None
+    attempt: int
+    failure: dict[str, Any]
+    retry_at: int
+
+
+class StepIntended(NamedTuple):
+    """An at-most-once step is about to start: without an outcome behind it, it must not start again."""
+
+    kind: int
+    id: str
+    name: str
+    args: int | None
+
+
+class StepCharged(NamedTuple):
+    """What the step ``id`` cost; stands right before its StepCompleted. ``totals``: of the shared accounts."""
+
+    kind: int
+    id: str
+    tokens: int
+    micros: int
+    totals: list[list[int]] | None
+
+
+class TimerFired(NamedTuple):
+    """A durable timer, sleep or timeout came due."""
+
+    kind: int
+    id: str
+
+
+class SignalReceived(NamedTuple):
+    """A signal arrived. ``entry`` is the inbox entry's id: the same entry is never consumed twice."""
+
+    kind: int
+    entry: str
+    name: str
+    payload: Any
+
+
+class Drawn(NamedTuple):
+    """A value that the handler drew: ``what`` is now, random, uuid or patched."""
+
+    kind: int
+    what: str
+    value: Any
+
+
+class Spent(NamedTuple):
+    """The handler called ``ctx.spend``. ``refused``: it raised BudgetExceeded there."""
+
+    kind: int
+    tokens: int
+    micros: int
+    label: str
+    refused: bool
+    totals: list[list[int]] | None
+
+
+class ChildStarted(NamedTuple):
+    """A child run was created in this commit."""
+
+    kind: int
+    id: str
+    workflow: str
+    args: int | None
+    child: str
+
+
+class ChildFinished(NamedTuple):
+    """A child run ended: ``outcome`` is completed, failed or cancelled; ``value`` its result or failure."""
+
+    kind: int
+    id: str
+    outcome: str
+    value: Any
+
+
+class CancelRequested(NamedTuple):
+    """Somebody asked for the run's end; the handler may clean up."""
+
+    kind: int
+    reason: str | None
+
+
+class Paused(NamedTuple):
+    """No new effect starts from here."""
+
+    kind: int
+
+
+class Resumed(NamedTuple):
+    """Effects start again."""
+
+    kind: int
+
+
+class UpdateReceived(NamedTuple):
+    """A validated update arrived. ``entry`` is the inbox entry's id, under which the reply is kept."""
+
+    kind: int
+    entry: str
+    name: str
+    payload: Any
+
+
+class UpdateReplied(NamedTuple):
+    """The update ``entry`` was answered; ``ok`` false: ``value`` is a failure."""
+
+    kind: int
+    entry: str
+    ok: bool
+    value: Any
+
+
+class Emitted(NamedTuple):
+    """The handler told whoever listens. It takes no part in replay."""
+
+    kind: int
+    topic: str
+    data: Any
+
+
+class Completed(NamedTuple):
+    """The handler returned."""
+
+    kind: int
+    value: Any
+
+
+class Failed(NamedTuple):
+    """The handler raised."""
+
+    kind: int
+    failure: dict[str, Any]
+
+
+class Cancelled(NamedTuple):
+    """The run was cancelled, and has cleaned up."""
+
+    kind: int
+    reason: str | None
+
+
+class ContinuedAsNew(NamedTuple):
+    """The run goes on in a new history, which starts with ``input``."""
+
+    kind: int
+    input: Any
+
+
+Event = (
+    Started | StepCompleted | StepFailed | AttemptFailed | StepIntended | StepCharged | TimerFired | SignalReceived
+    | Drawn | Spent | ChildStarted | ChildFinished | CancelRequested | Paused | Resumed | UpdateReceived
+    | UpdateReplied | Emitted | Completed | Failed | Cancelled | ContinuedAsNew
+)  # fmt: skip
+
+STARTED, STEP_COMPLETED, STEP_FAILED, ATTEMPT_FAILED, STEP_INTENDED, STEP_CHARGED = 0, 1, 2, 3, 4, 5
+TIMER_FIRED, SIGNAL_RECEIVED, DRAWN, SPENT, CHILD_STARTED, CHILD_FINISHED = 6, 7, 8, 9, 10, 11
+CANCEL_REQUESTED, PAUSED, RESUMED, UPDATE_RECEIVED, UPDATE_REPLIED, EMITTED = 12, 13, 14, 15, 16, 17
+COMPLETED, FAILED, CANCELLED, CONTINUED_AS_NEW = 18, 19, 20, 21
+
+CLASSES: tuple[type[Any], ...] = (
+    Started, StepCompleted, StepFailed, AttemptFailed, StepIntended, StepCharged,
+    TimerFired, SignalReceived, Drawn, Spent, ChildStarted, ChildFinished,
+    CancelRequested, Paused, Resumed, UpdateReceived, UpdateReplied, Emitted,
+    Completed, Failed, Cancelled, ContinuedAsNew,
+)  # fmt: skip
+"""The class of each kind, by its number."""
+
+SYNCHRONOUS = frozenset((DRAWN, SPENT))
+"""Kinds that a handler consumes without awaiting: they follow the event that woke it."""
+INFORMATIONAL = frozenset((PAUSED, RESUMED, EMITTED, UPDATE_REPLIED))
+"""Kinds that take no part in replay."""
+ENDINGS = frozenset((COMPLETED, FAILED, CANCELLED, CONTINUED_AS_NEW))
+"""Kinds that end a history."""
+
+_LENGTHS = tuple(len(cls._fields) for cls in CLASSES)
+
+
+def event_of(raw: list[Any]) -> Event:
+    """The event of a decoded list. ERR_STORE for an unknown kind or a wrong shape."""
+    try:
+        kind = raw[0]
+        if len(raw) == _LENGTHS[kind] and kind >= 0:
+            return tuple.__new__(CLASSES[kind], raw)  # type: ignore[return-value]  # the shape was checked
+    except (IndexError, TypeError):
+        pass
+    raise _unreadable(raw)
+
+
+def _unreadable(raw: Any) -> StoreError:
+    if isinstance(raw, list) and raw and isinstance(raw[0], int) and raw[0] >= len(CLASSES):
+        return StoreError(
+            f"the history holds an event of kind {raw[0]}, which a newer alkaline_edge wrote (this one reads format "
+            f"{FORMAT_VERSION}, kinds 0 to {len(CLASSES) - 1}); upgrade to read it. Nothing was changed",
+            kind=raw[0],
+        )
+    return StoreError("the history holds an event of a shape that its kind does not have: it is damaged")
+
+
+def name_of(event: Event) -> str:
+    """``StepCompleted`` for a step that completed, and so on: what people read."""
+    return type(event).__name__

@@ -1,0 +1,606 @@
+"""The machine: feed it events, take commands out. It steps one handler, synchronously, and does no I/O.
+
+    machine = Execution(definition, header, input, codec, sources)
+    machine.feed(history)          # replays; runs the handler as far as it gets
+    machine.feed_live(events)      # what happened since: committed first, then fed
+    machine.commands               # what to do next, by id, in the order of issue
+    machine.drawn                  # values that must be committed before the next effect starts
+    machine.outcome                # how the handler ended, once it has
+
+On replay each event resolves the command of its id, and is compared with it; a difference raises DeterminismError and
+nothing is ever written. One event is applied at a time and the handler runs until nothing is ready, live as on replay,
+so both see the same order.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import events as ev
+from .budget import Account, Purse
+from .codec import Codec
+from .commands import AwaitSignal, CancelChild, Command, ReplyToUpdate, RunStep, StartChild, StartTimer, Waitable
+from .commands import describe as describe_command
+from .divergence import event_without_command, mismatch, value_without_call
+from .errors import AlkalineError, DeterminismError, InvalidInput, NotFound
+from .events import Event
+from .failures import describe as describe_failure
+from .failures import revive
+from .limits import CONTINUE_AS_NEW_AFTER
+from .loop import SCOPE, CancelledError, DeterministicLoop, Future, Scope, Task, where
+from .runs import ExecutionInfo, Header
+from .workflows import Workflow
+
+
+class ContinueAsNew(BaseException):
+    """Leaves the handler for ``ctx.continue_as_new``. Catching it does not undo the decision."""
+
+
+class Sources:
+    """Where live values come from: the host's clock (ms since 1970) and entropy."""
+
+    __slots__ = ("entropy", "now_ms")
+
+    def __init__(self, now_ms: Callable[[], int], entropy: Callable[[int], bytes]) -> None:
+        self.now_ms = now_ms
+        self.entropy = entropy
+
+
+class Execution:
+    """One run's handler, its pending commands, and its place in the history."""
+
+    def __init__(
+        self,
+        definition: Workflow,
+        header: Header,
+        input: Any,
+        codec: Codec,
+        sources: Sources,
+        make_context: Callable[[Execution], Any],
+        attempt: int = 1,
+        lookup: Callable[[Any], Workflow] | None = None,
+    ) -> None:
+        self.definition, self.header, self.input = definition, header, input
+        self.codec, self.sources, self.lookup = codec, sources, lookup
+        parent = header.parent[0] if header.parent else None
+        self.info = ExecutionInfo(
+            header.id, header.workflow, header.version, parent, header.depth, attempt, header.run, header.generation
+        )
+        self.loop = DeterministicLoop(self._loop_timer)
+        self.ready = self.loop.ready
+        self.script: deque[tuple[int, Any]] = deque()
+        self.more = False
+        self.quiet = False
+        self.position = 0
+        self.applied = 0
+        self._held: list[tuple[int, Any]] = []
+
+        self.commands: dict[str, Command] = {}
+        self.pending: dict[str, tuple[Waitable, Future[Any]]] = {}
+        self.withdrawn: dict[str, Waitable] = {}
+        self.drawn: list[Event] = []
+        self.intents: set[str] = set()
+        self.compensations: list[tuple[str, Callable[..., Any], Any]] = []
+
+        self.buffered: dict[str, deque[Any]] = {}
+        self.waiters: dict[str, deque[str]] = {}
+        self.entries: set[str] = set()
+        self.queries: dict[str, Callable[..., Any]] = {}
+        self.updates: dict[str, tuple[Callable[..., Any], Callable[..., Any] | None]] = {}
+        self.update_count = 0
+        self.answered: set[str] = set()
+        self.attributes: dict[str, Any] = {}
+        self.patches: dict[str, bool] = {}
+        self.emitted = 0
+        self.emitted_before = 0
+        self.logs: list[tuple[str, str, dict[str, Any]]] = []
+
+        self.purse = Purse([Account(*account) for account in header.accounts], header.shared)
+        self.purse.charge(*header.spent)
+        self.purse.observe(header.totals)
+        self.next_totals: list[list[int]] | None = None
+
+        self.recorded_ending: Event | None = None
+        self.outcome: ev.Completed | ev.Failed | ev.Cancelled | ev.ContinuedAsNew | None = None
+        self.cancel_reason: str | None = None
+        self.cancel_requested = False
+        self.continuation: tuple[Any, bool] | None = None
+        self.reading = False
+        self.diverged: DeterminismError | None = None
+        self._main: Task[Any] | None = None
+        self.context = make_context(self)
+        for entry, name, payload in header.carried:
+            self.entries.add(entry)
+            self.buffered.setdefault(name, deque()).append(payload)
+
+    # --- feeding -------------------------------------------------------------------------------------------------
+    def start(self, time_ms: int) -> None:
+        """Apply the Started event: make the handler's task and run it as far as it gets."""
+        self.loop.now_ms = time_ms
+        self.loop.wake(self._start)
+
+    def _start(self) -> None:
+        handler = self.definition.fn
+        args = (self.context, self.input) if self.definition.takes_input else (self.context,)
+        self._main = self.loop.task_in(Scope(""), self._run(handler, args), f"run {self.header.id}")
+
+    def feed(self, batch: Sequence[tuple[int, Event]], more: bool = False, quiet: bool = False) -> None:
+        """Replay recorded events, each with its time in ms; ``more`` says that this is not yet the last page.
+
+        ``quiet``: after the last event nothing new is logged either, since the block behind it ran to its end before.
+        Raises DeterminismError when code and history disagree; the machine is then of no further use.
+        """
+        self.more, self.quiet = more, quiet
+        page = self._held
+        for time_ms, event in batch:
+            kind = event[0]
+            if kind in ev.INFORMATIONAL:
+                self._note(event)
+            elif kind in ev.ENDINGS:
+                self.recorded_ending = event
+            elif kind == ev.STEP_INTENDED:
+                self.intents.add(event[1])  # type: ignore[arg-type]  # StepIntended.id
+            else:
+                page.append((time_ms, event))
+        keep = 0
+        if more:  # values that follow the last waking event may stand on the next page: hold it back with them
+            keep = next((n for n in range(len(page) - 1, -1, -1) if page[n][1][0] not in ev.SYNCHRONOUS), 0)
+            self._held, page = page[keep:], page[:keep]
+        else:
+            self._held = []
+        self.script.extend(page)
+        self._advance()
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, ev.Emitted):
+            self.emitted_before += 1
+        elif isinstance(event, ev.UpdateReplied):
+            self.answered.add(event.entry)
+            self.commands.pop(f"reply {event.entry}", None)
+
+    def feed_live(self, batch: Sequence[tuple[int, Event]]) -> None:
+        """Apply events that were committed just now."""
+        self.more = self.quiet = False
+        for time_ms, event in batch:
+            if event[0] not in ev.SYNCHRONOUS and event[0] not in ev.INFORMATIONAL and event[0] != ev.STEP_INTENDED:
+                self.script.append((time_ms, event))
+        self._advance()
+
+    @property
+    def replaying(self) -> bool:
+        """Whether recorded history lies ahead: log, emit and other effects outside of the record stay silent."""
+        return bool(self.script) or self.more or self.quiet
+
+    def _advance(self) -> None:
+        loop, script = self.loop, self.script
+        while True:
+            loop.run_ready()
+            if loop.violation is not None:
+                raise self._diverge(loop.violation)
+            if not script:
+                self._compare_endings()
+                return
+            time_ms, event = script[0]
+            if event[0] in ev.SYNCHRONOUS:
+                if event[1] == "patched":  # the call is gone from the code, so its new path is the only one
+                    script.popleft()
+                    continue
+                raise self._diverge(value_without_call(event, self.position, self._where()))
+            if self.outcome is not None:
+                raise self._diverge(
+                    mismatch(event, "nothing: the handler has ended", self.position, self.outcome.__class__.__name__)
+                )
+            script.popleft()
+            self.tick(time_ms)
+            loop.wake(self._apply, event)
+
+    def _compare_endings(self) -> None:
+        recorded, outcome = self.recorded_ending, self.outcome
+        if recorded is None or self.more or (outcome is not None and self._same_ending(recorded, outcome)):
+            return
+        ended = "has not ended" if outcome is None else f"ended: {type(outcome).__name__}, with another value"
+        if outcome is not None and type(outcome) is not type(recorded):
+            ended = f"ended: {type(outcome).__name__}"
+        raise self._diverge(mismatch(recorded, ended, self.position, self._where()))
+
+    def _same_ending(self, recorded: Event, outcome: Event) -> bool:
+        if isinstance(recorded, ev.Failed) and isinstance(outcome, ev.Failed):
+            return bool(recorded.failure.get("type") == outcome.failure.get("type"))
+        return self.codec.encode(list(recorded)) == self.codec.encode(list(outcome))
+
+    def tick(self, time_ms: int) -> None:
+        """Move recorded time on; it never goes back. Totals of shared accounts become known with the next event."""
+        self.position += 1
+        self.applied += 1
+        if time_ms > self.loop.now_ms:
+            self.loop.now_ms = time_ms
+        if self.next_totals is not None:
+            self.purse.observe(self.next_totals)
+            self.next_totals = None
+
+    def _diverge(self, error: DeterminismError) -> DeterminismError:
+        self.diverged = error
+        self.loop.set_aside()
+        return error
+
+    # --- applying one event --------------------------------------------------------------------------------------
+    def _apply(self, event: Event) -> None:
+        match event:
+            case ev.StepCompleted():
+                command, future = self._take(event, RunStep, event.id)
+                self._same_call(event, command)
+                if future is not None:
+                    self.settled(command, event.value)
+                    if not future.done():
+                        future.set_result(event.value)
+            case ev.StepFailed():
+                command, future = self._take(event, RunStep, event.id)
+                self._same_call(event, command)
+                if future is not None:
+                    self.purse.reserve(-command.reserved[0], -command.reserved[1])
+                    if not future.done():
+                        future.set_exception(revive(event.failure))
+            case ev.AttemptFailed():
+                self._apply_attempt(event)
+            case ev.StepCharged():
+                self.purse.charge(event.tokens, event.micros)
+                if event.totals is not None:
+                    self.purse.observe(event.totals)
+            case ev.TimerFired():
+                timer, _ = self._take(event, StartTimer, event.id)
+                if event.id not in self.withdrawn:
+                    timer.fire()
+            case ev.SignalReceived():
+                self._apply_signal(event)
+            case ev.ChildStarted() | ev.ChildFinished():
+                self._apply_child(event)
+            case ev.CancelRequested():
+                self._apply_cancel(event)
+            case ev.UpdateReceived():
+                self._apply_update(event)
+            case _:
+                self._apply_ending(event)
+
+    def _take(self, event: Any, kind: type, id: str) -> tuple[Any, Future[Any] | None]:
+        """The command that ``event`` answers, and its future; no future where the handler has withdrawn it."""
+        if id in self.pending:
+            command, future = self.pending[id]
+            if isinstance(command, kind):
+                del self.pending[id]
+                self.commands.pop(id, None)
+                return command, future
+            raise self._fail(mismatch(event, describe_command(command), self.position, self._where()))
+        if id in self.withdrawn and isinstance(self.withdrawn[id], kind):
+            return self.withdrawn[id], None
+        issued = [describe_command(command) for command, _ in self.pending.values()]
+        raise self._fail(event_without_command(event, issued, self.position, self._where()))
+
+    def _fail(self, error: DeterminismError) -> DeterminismError:
+        self.loop.violation = self.loop.violation or error
+        return error
+
+    def _same_call(self, event: Any, command: RunStep | StartChild) -> None:
+        if event.name != command.name or event.args != command.digest:
+            raise self._fail(mismatch(event, describe_command(command), self.position, self._where(), command.digest))
+
+    def settled(self, command: RunStep, value: Any) -> None:
+        """Bookkeeping of a completed step: its reservation, and what would undo it."""
+        if command.reserved != (0, 0):
+            self.purse.reserve(-command.reserved[0], -command.reserved[1])
+        if command.compensate is not None:
+            self.compensations.append((command.name, command.compensate, value))
+
+    def _apply_attempt(self, event: ev.AttemptFailed) -> None:
+        if event.id in self.withdrawn:
+            return
+        if event.id not in self.pending or not isinstance(self.pending[event.id][0], RunStep):
+            self._take(event, RunStep, event.id)
+            return
+        command = self.pending[event.id][0]
+        assert isinstance(command, RunStep)
+        self._same_call(event, command)
+        command.attempt = event.attempt + 1
+        command.not_before_ms = event.retry_at
+        self.intents.discard(event.id)
+
+    def _apply_signal(self, event: ev.SignalReceived) -> None:
+        self.entries.add(event.entry)
+        waiters = self.waiters.get(event.name)
+        while waiters:
+            id = waiters.popleft()
+            if id in self.pending:
+                _, future = self.pending.pop(id)
+                self.commands.pop(id, None)
+                if not future.done():
+                    future.set_result(event.payload)
+                    return
+        self.buffered.setdefault(event.name, deque()).append(event.payload)
+
+    def _apply_child(self, event: ev.ChildStarted | ev.ChildFinished) -> None:
+        if isinstance(event, ev.ChildStarted):
+            command = self.pending[event.id][0] if event.id in self.pending else self.withdrawn.get(event.id)
+            if not isinstance(command, StartChild):
+                self._take(event, StartChild, event.id)
+                return
+            if (event.workflow, event.args, event.child) != (command.name, command.digest, command.child):
+                raise self._fail(
+                    mismatch(event, describe_command(command), self.position, self._where(), command.digest)
+                )
+            command.started = True
+            self.purse.shared = self.purse.shared or bool(self.purse.accounts)
+            return
+        _, future = self._take(event, StartChild, event.id)
+        if future is None or future.done():
+            return
+        if event.outcome == "completed":
+            future.set_result(event.value)
+        else:
+            future.set_exception(revive(event.value))
+
+    def _apply_cancel(self, event: ev.CancelRequested) -> None:
+        if self.cancel_requested:
+            return
+        self.cancel_requested, self.cancel_reason = True, event.reason
+        if self._main is not None:
+            self._main.cancel(event.reason)
+
+    def _apply_update(self, event: ev.UpdateReceived) -> None:
+        self.entries.add(event.entry)
+        self.update_count += 1
+        scope = Scope(f"u{self.update_count}.")
+        if event.name not in self.updates:
+            raise self._fail(mismatch(event, f"no ctx.on_update({event.name!r}, ...)", self.position, self._where()))
+        fn, _ = self.updates[event.name]
+        self.loop.task_in(scope, self._answer(event.entry, fn, event.payload), f"update {event.name}")
+
+    async def _answer(self, entry: str, fn: Callable[..., Any], payload: Any) -> None:
+        try:
+            value = fn(payload)
+            if hasattr(value, "__await__"):
+                value = await value
+            reply = ReplyToUpdate(entry, True, self.codec.through(value, "reply"))
+        except Exception as error:
+            reply = ReplyToUpdate(entry, False, describe_failure(error, self.codec))
+        if entry not in self.answered:
+            self.commands[f"reply {entry}"] = reply
+
+    def _apply_ending(self, event: Event) -> None:
+        raise self._fail(
+            event_without_command(
+                event, [describe_command(c) for c, _ in self.pending.values()], self.position, self._where()
+            )
+        )
+
+    # --- the handler's task ---------------------------------------------------------------------------------------
+    async def _run(self, handler: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        try:
+            value = await handler(*args)
+            if self.continuation is None:
+                plain = self.codec.through(value, "result")
+                self.outcome = ev.Completed(ev.COMPLETED, plain)
+        except ContinueAsNew:
+            pass
+        except CancelledError:
+            failures = await self._compensate()
+            reason = self.cancel_reason if self.cancel_requested else "the handler cancelled itself"
+            self.outcome = ev.Cancelled(ev.CANCELLED, _with_failures(reason, failures))
+        except Exception as error:
+            if isinstance(error, DeterminismError):
+                self.loop.violation = self.loop.violation or error
+                return
+            failures = await self._compensate()
+            failure = describe_failure(error, self.codec)
+            failure["message"] = _with_failures(failure["message"], failures)
+            self.outcome = ev.Failed(ev.FAILED, failure)
+        if self.continuation is not None and not isinstance(self.outcome, ev.Failed):
+            self.outcome = ev.ContinuedAsNew(ev.CONTINUED_AS_NEW, self.continuation[0])
+        self._end_branches()
+
+    async def _compensate(self) -> list[str]:
+        """Undo what was done, last first. One that fails does not stop the others; its name is reported."""
+        failed: list[str] = []
+        self.continuation = None
+        while self.compensations:
+            name, fn, value = self.compensations.pop()
+            try:
+                await self.context._run_compensation(f"compensate {name}", fn, value)
+            except Exception as error:
+                if isinstance(error, DeterminismError):
+                    raise
+                failed.append(f"{name} ({type(error).__name__})")
+        return failed
+
+    def _end_branches(self) -> None:
+        """The handler has ended: what its other tasks wait for is withdrawn, as asyncio.run cancels what is left."""
+        for task in self.loop.unfinished():
+            if task is not self._main:
+                task.cancel()
+
+    # --- what the context calls -----------------------------------------------------------------------------------
+    def issue(self, command: Waitable) -> Future[Any]:
+        """Register a command; its future is resolved by the event of its id."""
+        self.guard()
+        future = self.loop.create_future()
+        self.pending[command.id] = (command, future)
+        self.commands[command.id] = command
+        return future
+
+    def withdraw(self, id: str) -> None:
+        """Nobody waits for the command any more: the runtime stops it, and its event, if one comes, is ignored."""
+        if id not in self.pending:
+            return
+        command, _ = self.pending.pop(id)
+        self.commands.pop(id, None)
+        self.withdrawn[id] = command
+        if isinstance(command, RunStep):
+            self.purse.reserve(-command.reserved[0], -command.reserved[1])
+        elif isinstance(command, AwaitSignal):
+            self.waiters[command.name].remove(id)
+        elif isinstance(command, StartChild) and command.on_parent_close == "cancel":
+            self.commands[f"cancel {id}"] = CancelChild(id, command.child)
+
+    def guard(self) -> None:
+        """Refuse commands from a query."""
+        if self.reading:
+            raise InvalidInput("a query may only read: it can't call ctx methods that do something; use an update")
+
+    def next_id(self) -> str:
+        """The id of the next command of the current scope."""
+        return SCOPE.get().next_id()
+
+    def draw(self, what: str, make: Callable[[], Any]) -> Any:
+        """A recorded value: from the history on replay, otherwise new, to be committed before the next effect."""
+        self.guard()
+        while self.script and self.script[0][1][:2] == (ev.DRAWN, "patched"):
+            self.script.popleft()
+        if self.script:
+            event = self.script[0][1]
+            if event[0] != ev.DRAWN or event[1] != what:
+                raise self._fail(mismatch(event, f"ctx.{what}()", self.position, self._where_running()))
+            self.script.popleft()
+            self.position += 1
+            return event[2]
+        value = make()
+        self.drawn.append(ev.Drawn(ev.DRAWN, what, value))
+        self.position += 1
+        return value
+
+    def patched(self, change_id: str) -> bool:
+        """Whether this run takes the new path of ``change_id``: as it was decided when the run first came here."""
+        self.guard()
+        if change_id not in self.patches:
+            if self.script:
+                event = self.script[0][1]
+                found = event[0] == ev.DRAWN and event[1] == "patched" and event[2] == change_id
+                self.patches[change_id] = found
+                if found:
+                    self.script.popleft()
+                    self.position += 1
+            elif self.more:
+                self.patches[change_id] = False
+            else:
+                self.patches[change_id] = True
+                self.drawn.append(ev.Drawn(ev.DRAWN, "patched", change_id))
+                self.position += 1
+        return self.patches[change_id]
+
+    def spend(self, tokens: int, micro_usd: int, label: str) -> None:
+        """Charge, and raise BudgetExceeded if that went over; on replay exactly where it was raised before."""
+        self.guard()
+        if self.script:
+            event = self.script[0][1]
+            if event[0] != ev.SPENT or (event[1], event[2], event[3]) != (tokens, micro_usd, label):
+                raise self._fail(
+                    mismatch(event, f"ctx.spend({tokens}, {label!r})", self.position, self._where_running())
+                )
+            self.script.popleft()
+            self.position += 1
+            self.purse.charge(tokens, micro_usd)
+            self.next_totals = event[5] if event[5] is not None else self.next_totals
+            if event[4]:
+                raise self.purse.over(f"ctx.spend({label!r})") or _over_before(label)
+            return
+        self.purse.charge(tokens, micro_usd)
+        over = self.purse.over(f"ctx.spend({label!r})")
+        self.drawn.append(ev.Spent(ev.SPENT, tokens, micro_usd, label, over is not None, None))
+        self.position += 1
+        if over is not None:
+            raise over
+
+    def _loop_timer(self, deadline_ms: int, handle: Any) -> None:
+        """asyncio's call_at: sleep, timeout, wait_for."""
+        id = self.next_id()
+
+        def fire() -> None:
+            if not handle.cancelled():
+                self.ready.append(handle)
+
+        self.pending[id] = (StartTimer(id, "asyncio timer", deadline_ms, fire), handle)
+        self.commands[id] = self.pending[id][0]
+
+    # --- what the runtime asks ------------------------------------------------------------------------------------
+    def timers(self) -> list[StartTimer]:
+        """Timers that wait, soonest first. Those that the handler has cancelled are dropped."""
+        alive: list[StartTimer] = []
+        for id, (command, future) in list(self.pending.items()):
+            if isinstance(command, StartTimer):
+                if future.cancelled():
+                    self.withdraw(id)
+                else:
+                    alive.append(command)
+        return sorted(alive, key=lambda timer: timer.deadline_ms)
+
+    def waiting(self) -> list[str]:
+        """What the run waits for, in words."""
+        self.timers()
+        return [f"{command.verb} {command.name}" for command, _ in self.pending.values()]
+
+    def stalled(self) -> DeterminismError | None:
+        """The error of a handler that awaits what nothing in a history can resolve; None where it may go on."""
+        if self.outcome is not None or self.pending or self.updates or self.commands:
+            return None
+        return DeterminismError(
+            f"{self._where()} awaits something that is not durable: no step, timer, signal, child or update can wake "
+            "it; put what it waits for in ctx.step"
+        )
+
+    def should_continue_as_new(self) -> bool:
+        """Whether the history is long enough that starting a new one is worth it."""
+        return self.position >= CONTINUE_AS_NEW_AFTER
+
+    def carried(self) -> list[list[Any]]:
+        """Signals nobody has taken: [entry, name, payload]. Entries that were consumed keep their own ids seen."""
+        return [["", name, payload] for name, queue in self.buffered.items() for payload in queue]
+
+    def query(self, name: str, args: tuple[Any, ...]) -> Any:
+        """Call the query handler ``name``. It must be a plain function that only reads."""
+        if name not in self.queries:
+            known = ", ".join(sorted(self.queries)) or "none"
+            raise NotFound(f"the run has no query {name!r}; it has: {known}", query=name)
+        self.reading = True
+        try:
+            value = self.queries[name](*args)
+            if hasattr(value, "__await__"):
+                value.close()
+                raise InvalidInput(f"the query {name!r} is async; a query only reads: make it a plain function")
+            return self.codec.through(value, "query result")
+        finally:
+            self.reading = False
+
+    def validate_update(self, name: str, payload: Any) -> None:
+        """Raise what refuses the update: NotFound, or what its validator raised."""
+        if name not in self.updates:
+            known = ", ".join(sorted(self.updates)) or "none"
+            raise NotFound(f"the run takes no update {name!r}; it takes: {known}", update=name)
+        _, validator = self.updates[name]
+        if validator is not None:
+            self.reading = True
+            try:
+                validator(payload)
+            finally:
+                self.reading = False
+
+    def set_aside(self) -> None:
+        """Let go of the handler without running any more of its code."""
+        self.loop.set_aside()
+
+    def _where(self) -> str:
+        return where(self._main.get_coro()) if self._main is not None else "the handler"
+
+    def _where_running(self) -> str:
+        return where(None, sys._getframe(2))
+
+
+def _over_before(label: str) -> AlkalineError:
+    from .errors import BudgetExceeded
+
+    return BudgetExceeded(f"ctx.spend({label!r}) went over the budget; start the run with a larger Budget")
+
+
+def _with_failures(text: str | None, failures: list[str]) -> Any:
+    if not failures:
+        return text
+    return f"{text or 'cancelled'} (compensations that failed: {', '.join(failures)})"

@@ -1,0 +1,117 @@
+"""Histories: commits in order, each holding the digest of the one before it. Pure: bytes in, bytes out.
+
+A commit is ``[previous, time, event, ...]`` in canonical msgpack. ``previous`` is the first 16 bytes of the sha256 of
+the commit before; in the first commit it is MAGIC, which carries the format version. ``time`` is milliseconds since
+1970 in the first commit, and since the commit before in every other. A segment is commits one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import msgpack
+
+from .codec import BlobRef, Codec, pack
+from .errors import StoreError
+from .events import FORMAT_VERSION, SYNCHRONOUS, Event, event_of
+
+MAGIC = b"alkaline_edge\x00\x00" + bytes([FORMAT_VERSION])
+"""What stands for the digest before the first commit."""
+_NAME = MAGIC[:13]
+DIGEST = 16
+"""Bytes of a digest in a commit."""
+
+Timed = tuple[int, Event]
+
+
+@dataclass(slots=True)
+class Cursor:
+    """A place in a history: how many commits, the digest of the last one, and its time (ms since 1970)."""
+
+    length: int = 0
+    head: bytes = MAGIC
+    time_ms: int = 0
+
+    def encode(self, now_ms: int, events: Sequence[Event], codec: Codec) -> bytes:
+        """The commit of ``events`` at this place. The cursor stays: call ``advance`` once it is durable."""
+        time = max(0, now_ms - self.time_ms)
+        return pack([self.head, time, *[_plain_event(event, codec) for event in events]])
+
+    def advance(self, raw: bytes, codec: Codec) -> list[Timed]:
+        """Verify that ``raw`` is the next commit, step over it, and return its events with their time.
+
+        ERR_STORE where it is not: a gap, a swap, an edit, or bytes of a newer version.
+        """
+        commit = codec.decode(raw)
+        if type(commit) is not list or len(commit) < 2 or commit[0] != self.head:
+            raise self._broken(commit)
+        time_ms = self.time_ms + commit[1]
+        self.time_ms = time_ms
+        self.head = digest_of(raw)
+        self.length += 1
+        if len(commit) == 3:
+            return [(time_ms, event_of(commit[2]))]
+        return [(time_ms, event_of(raw_event)) for raw_event in commit[2:]]
+
+    def _broken(self, commit: Any) -> StoreError:
+        if self.length == 0 and isinstance(commit, list) and commit and isinstance(commit[0], bytes):
+            first = commit[0]
+            if first[:13] == _NAME and len(first) == DIGEST:
+                needed = int.from_bytes(first[13:], "big")
+                return StoreError(
+                    f"the history is of format {needed}, and this alkaline_edge reads format {FORMAT_VERSION}; upgrade "
+                    f"to a version that reads format {needed}. Nothing was changed",
+                    format=needed,
+                )
+        return StoreError(
+            f"commit {self.length} does not follow from the one before it: the history has a gap, or was edited. "
+            "Restore it from a backup or an export; nothing was changed",
+            position=self.length,
+        )
+
+
+def digest_of(raw: bytes) -> bytes:
+    """What the next commit holds of this one."""
+    return sha256(raw).digest()[:DIGEST]
+
+
+def _plain_event(event: Event, codec: Codec) -> list[Any]:
+    return codec.plain(list(event), "event")  # type: ignore[no-any-return]  # a list stays a list
+
+
+def split(segment: bytes) -> list[bytes]:
+    """The commits of a segment, as bytes."""
+    unpacker = msgpack.Unpacker(ext_hook=msgpack.ExtType, strict_map_key=False, max_buffer_size=len(segment) + 1)
+    unpacker.feed(segment)
+    commits: list[bytes] = []
+    start = 0
+    try:
+        while start < len(segment):
+            unpacker.skip()
+            end = unpacker.tell()
+            commits.append(segment[start:end])
+            start = end
+    except Exception as error:
+        raise StoreError(
+            f"a segment of the history ends in the middle of commit {len(commits)} ({type(error).__name__}): restore it"
+        ) from None
+    return commits
+
+
+def decode_all(commits: Iterable[bytes], codec: Codec) -> tuple[Cursor, list[list[Timed]]]:
+    """Verify a whole history and decode it: the cursor at its end, and the events of each commit."""
+    cursor = Cursor()
+    return cursor, [cursor.advance(raw, codec) for raw in commits]
+
+
+def blobs_of(events: Iterable[Event]) -> list[BlobRef]:
+    """The blobs that ``events`` refer to: values above the inline limit stand outside of the commit."""
+    return [item for event in events for item in event if type(item) is BlobRef]
+
+
+def is_synchronous(event: Event) -> bool:
+    """Whether the handler consumes ``event`` without awaiting."""
+    return event[0] in SYNCHRONOUS

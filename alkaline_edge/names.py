@@ -1,0 +1,35 @@
+"""What names may look like: they become parts of keys, which are ASCII."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import InvalidInput
+from .limits import MAX_ID, MAX_NAME
+
+_ID = re.compile(r"[A-Za-z0-9_.:@~+=-]+")
+
+
+def check_id(value: object, what: str = "a run id") -> str:
+    """``value`` if it can be part of a key: letters, digits and ``_ . : @ ~ + = -``. Otherwise ERR_INVALID_INPUT."""
+    if not isinstance(value, str) or not _ID.fullmatch(value) or len(value) > MAX_ID:
+        raise InvalidInput(f"{what} is 1 to {MAX_ID} of the characters A-Z a-z 0-9 _ . : @ ~ + = -; {_shown(value)}")
+    return value
+
+
+def check_name(value: object, what: str) -> str:
+    """``value`` if it is a non-empty str of at most MAX_NAME characters. Otherwise ERR_INVALID_INPUT."""
+    if not isinstance(value, str) or not value or len(value) > MAX_NAME:
+        raise InvalidInput(f"{what} is a text of 1 to {MAX_NAME} characters; {_shown(value)}")
+    return value
+
+
+def check_workflow_name(value: object) -> str:
+    """As check_id: a workflow's name is part of index keys."""
+    return check_id(value, "a workflow's name")
+
+
+def _shown(value: object) -> str:
+    if not isinstance(value, str):
+        return f"got {type(value).__name__}"
+    return f"got {len(value)} characters" if len(value) > 60 else f"got {value!r}"

@@ -1,0 +1,153 @@
+"""What a run is: its header in the history, what a handler may know of it, and its record in the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from .errors import StoreError
+from .events import FORMAT_VERSION
+
+Status = Literal["running", "suspended", "completed", "failed", "paused", "cancelled"]
+FINISHED: frozenset[str] = frozenset(("completed", "failed", "cancelled"))
+STATUSES: tuple[Status, ...] = ("running", "suspended", "completed", "failed", "paused", "cancelled")
+
+
+@dataclass(slots=True)
+class Header:
+    """The map in the Started event: all that the machine must know before the first step. It never changes."""
+
+    id: str
+    run: str
+    workflow: str
+    version: int
+    generation: int = 0
+    parent: list[str] | None = None
+    """id, random run id and command id of the parent; None for a root."""
+    chain: list[str] = field(default_factory=list)
+    """Names of the ancestors' workflows, root first, and of this one."""
+    max_depth: int = 16
+    accounts: list[list[Any]] = field(default_factory=list)
+    """Budgets to spend from, this run's own last: [random run id, tokens or None, micro-usd or None]."""
+    shared: bool = False
+    """The accounts are shared with other runs from the start."""
+    spent: list[int] = field(default_factory=lambda: [0, 0])
+    """Charges of earlier generations: tokens, micro-usd."""
+    totals: list[list[int]] = field(default_factory=list)
+    """What was spent on each account when this history began."""
+    carried: list[list[Any]] = field(default_factory=list)
+    """Signals that an earlier generation left: [entry, name, payload]."""
+    forked_from: list[Any] | None = None
+
+    @property
+    def depth(self) -> int:
+        """0 for a root."""
+        return len(self.chain) - 1
+
+    def to_map(self) -> dict[str, Any]:
+        """What the Started event holds."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {"format": FORMAT_VERSION, **values}
+
+    @classmethod
+    def from_map(cls, values: dict[str, Any]) -> Header:
+        """The header of a Started event; ERR_STORE when a newer version wrote it."""
+        version = values.get("format")
+        if version != FORMAT_VERSION:
+            raise StoreError(
+                f"the history is of format {version}, and this alkaline_edge reads format {FORMAT_VERSION}; upgrade to "
+                f"a version that reads format {version}. Nothing was changed",
+                format=version,
+            )
+        try:
+            return cls(**{name: values[name] for name in cls.__slots__})
+        except KeyError as missing:
+            raise StoreError(f"the history's header lacks {missing.args[0]!r}: it is damaged, restore it") from None
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionInfo:
+    """``ctx.execution``: what a handler may know of its run. ``attempt`` counts replay passes: never branch on it."""
+
+    id: str
+    workflow: str
+    version: int
+    parent: str | None
+    depth: int
+    attempt: int
+    run: str
+    generation: int
+
+    def idempotency_key(self, step: str) -> str:
+        """The stable key of ``step`` (a name, or a command's id) in this run: pass it to the service you call."""
+        return f"{self.run}.{self.generation}.{step}"
+
+
+@dataclass(frozen=True, slots=True)
+class StepInfo:
+    """What a step may know: give the step function a parameter annotated ``StepInfo`` to get it.
+
+    ``idempotency_key`` is the same for every attempt of this step, in every process; ``attempt`` is 1 at first.
+    """
+
+    run_id: str
+    step: str
+    command_id: str
+    attempt: int
+    idempotency_key: str
+
+
+@dataclass(slots=True)
+class ExecutionRecord:
+    """A run as the store knows it. Times are milliseconds since 1970; ``spent`` is tokens and usd.
+
+    ``owner`` and ``epoch`` are the lease: the epoch goes up with each new owner. ``waiting`` says in words what a
+    suspended run waits for, ``wake_at`` when a timer is next due. ``cursor_length`` is the number of commits.
+    """
+
+    id: str
+    run: str
+    workflow: str
+    version: int
+    status: Status
+    created_at: int
+    updated_at: int
+    generation: int = 0
+    attempt: int = 0
+    spent: dict[str, Any] = field(default_factory=lambda: {"tokens": 0, "usd": 0.0})
+    cursor_length: int = 0
+    head: bytes = b""
+    waiting: list[str] = field(default_factory=list)
+    wake_at: int | None = None
+    parent: str | None = None
+    depth: int = 0
+    attributes: dict[str, Any] = field(default_factory=dict)
+    owner: str | None = None
+    lease_until: int = 0
+    epoch: int = 0
+    result: Any = None
+    failure: dict[str, Any] | None = None
+    moved_to: str | None = None
+    version_tag: str = ""
+    """The store's version of this record: what a conditional commit checks. Not part of the stored map."""
+
+    def to_map(self) -> dict[str, Any]:
+        """What is stored."""
+        return {name: getattr(self, name) for name in self.__slots__ if name != "version_tag"}
+
+    @classmethod
+    def from_map(cls, values: dict[str, Any], version_tag: str) -> ExecutionRecord:
+        """The record of a stored map. Fields of a newer version are left out, missing ones get their defaults."""
+        known = {name: values[name] for name in cls.__slots__ if name in values}
+        return cls(**known, version_tag=version_tag)
+
+    @property
+    def finished(self) -> bool:
+        """Completed, failed or cancelled."""
+        return self.status in FINISHED
+
+    @property
+    def created(self) -> datetime:
+        """``created_at`` as an aware datetime."""
+        return datetime.fromtimestamp(self.created_at / 1000, UTC)

@@ -1,0 +1,8 @@
+"""The one async part of the kernel: a thin runtime around the machine."""
+
+from .effects import in_thread
+from .listing import Page
+from .run import Run
+from .runtime import Meter, Recorded, Runtime
+
+__all__ = ["Meter", "Page", "Recorded", "Run", "Runtime", "in_thread"]

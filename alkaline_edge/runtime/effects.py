@@ -1,0 +1,119 @@
+"""Running steps: one attempt each, with its timeout, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..codec import Codec, Plain
+from ..commands import RunStep
+from ..errors import InvalidInput
+from ..execution import Execution
+from ..host import Host
+from ..runs import StepInfo
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def in_thread(fn: F) -> F:
+    """Mark a sync step function to run in a thread, where the host has threads; elsewhere it runs inline."""
+    fn._alkaline_in_thread = True  # type: ignore[attr-defined]  # a mark on the function is the whole point
+    return fn
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What became of one attempt: a value as its canonical self, or an error."""
+
+    command: RunStep
+    value: Any = None
+    error: BaseException | None = None
+    tokens: int = 0
+    micros: int = 0
+
+
+def info_for(machine: Execution, command: RunStep) -> StepInfo:
+    """What a step may know of itself."""
+    key = machine.info.idempotency_key(command.id)
+    return StepInfo(machine.info.id, command.name, command.id, command.attempt, key)
+
+
+def _info_parameter(fn: Callable[..., Any]) -> str | None:
+    """The name of the parameter that is annotated StepInfo, if there is one."""
+    annotations = getattr(fn, "__annotations__", None) or getattr(getattr(fn, "__call__", None), "__annotations__", {})
+    for name, annotation in annotations.items():
+        if annotation is StepInfo:
+            return str(name)
+        if isinstance(annotation, str) and annotation.rsplit(".", 1)[-1].strip("'\"") == "StepInfo":
+            return str(name)
+        if typing.get_args(annotation) and StepInfo in typing.get_args(annotation):
+            return str(name)
+    return None
+
+
+def call(machine: Execution, command: RunStep) -> Any:
+    """Call the step's function; what it returns may have to be awaited."""
+    parameter = _info_parameter(command.fn)
+    if parameter is None or parameter == "return" or parameter in command.kwargs:
+        return command.fn(*command.args, **command.kwargs)
+    return command.fn(*command.args, **command.kwargs, **{parameter: info_for(machine, command)})
+
+
+def runs_inline(command: RunStep, host: Host) -> bool:
+    """Whether the function is a plain one that blocks nobody longer than it runs."""
+    fn = command.fn
+    if host.capabilities.threads and getattr(fn, "_alkaline_in_thread", False):
+        return False
+    target = fn if inspect.isroutine(fn) else getattr(fn, "__call__", fn)
+    return command.timeout is None and not inspect.iscoroutinefunction(target)
+
+
+async def attempt(machine: Execution, command: RunStep, host: Host) -> Any:
+    """Run the step once and return its raw result. A timeout raises TimeoutError."""
+    if command.timeout is None:
+        return await _run(machine, command, host)
+    work = asyncio.ensure_future(_run(machine, command, host))
+    limit = asyncio.ensure_future(host.sleep(command.timeout))
+    try:
+        await asyncio.wait((work, limit), return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            return work.result()
+        raise TimeoutError(f"step {command.name!r} took longer than its timeout of {command.timeout} seconds")
+    finally:
+        for task in (work, limit):
+            task.cancel()
+        await asyncio.gather(work, limit, return_exceptions=True)
+
+
+async def _run(machine: Execution, command: RunStep, host: Host) -> Any:
+    if host.capabilities.threads and getattr(command.fn, "_alkaline_in_thread", False):
+        return await host.run_in_thread(call, machine, command)  # type: ignore[attr-defined]  # said by capabilities
+    value = call(machine, command)
+    return await value if inspect.isawaitable(value) else value
+
+
+def measure(command: RunStep, raw: Any, codec: Codec) -> Attempt:
+    """The outcome of an attempt that returned ``raw``: its storable value, and what it cost."""
+    done = Attempt(command)
+    try:
+        done.value = Plain(codec.plain(raw, "result"))
+        if command.cost is not None:
+            done.tokens, done.micros = _cost(command, raw)
+    except InvalidInput as error:
+        message = f"step {command.name!r} ran, but its result can't be recorded: {error}"
+        done.error = InvalidInput(message, **error.detail)
+    except Exception as error:  # the cost function is user code
+        done.error = error
+    return done
+
+
+def _cost(command: RunStep, raw: Any) -> tuple[int, int]:
+    cost = command.cost(raw) if callable(command.cost) else command.cost
+    tokens, usd = cost if isinstance(cost, tuple) else (cost, 0.0)
+    if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0 or usd < 0:
+        raise InvalidInput(f"the cost of step {command.name!r} must be whole tokens >= 0, or (tokens, usd)")
+    return tokens, round(usd * 1_000_000)

@@ -1,0 +1,160 @@
+"""The inbox of a run: what others ask of it, appended without owning it, consumed with the event that records it.
+
+An entry is ``[entry id, kind, name, payload]``. The owner deletes it in the commit that records its event; an entry
+id that the history knows already is dropped, so a request that was sent twice counts once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import events as ev
+from .. import keys, lifecycle
+from ..commands import ReplyToUpdate
+from ..errors import AlkalineError, ConflictError, InvalidInput, NotFound
+from ..events import Event
+from ..failures import describe
+from ..host import Conflict
+from ..names import check_name
+from .store import Store, Write
+
+if TYPE_CHECKING:
+    from .driver import Driver
+
+
+class Inbox:
+    """The owner's side."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._seen: set[str] = set()
+
+    async def consume(self) -> bool:
+        """Record and feed what has come in; False when there was nothing."""
+        driver = self._driver
+        entries = await driver.host.list(f"i/{driver.record.id}/", "", 100)
+        if not entries:
+            return False
+        write = driver.write()
+        events: list[Event] = []
+        update = False
+        for entry in entries:
+            id, kind, name, payload = driver.codec.decode(entry.value)
+            if kind == "update" and events:
+                break  # what came before may change what its validator sees
+            write.deletes.add(entry.key)
+            if id in driver.machine.entries or id in self._seen:
+                continue
+            event = self._event(id, kind, name, payload, write)
+            if event is not None:
+                events.append(event)
+                self._seen.add(id)
+            if kind == "update":
+                update = True
+                break
+        if events or update:
+            recorded = await driver.append(events, write)
+            self._tell(recorded)
+            await driver.feed(recorded)
+        else:
+            driver.put_record(write)
+            await driver.commit(write)
+        driver.poked = True
+        return True
+
+    def _event(self, id: str, kind: str, name: str, payload: Any, write: Write) -> Event | None:
+        driver = self._driver
+        match kind:
+            case "signal":
+                return ev.SignalReceived(ev.SIGNAL_RECEIVED, id, name, payload)
+            case "cancel":
+                driver.paused = False
+                return ev.CancelRequested(ev.CANCEL_REQUESTED, payload)
+            case "pause":
+                driver.paused = True
+                return ev.Paused(ev.PAUSED)
+            case "resume":
+                if not driver.paused:
+                    return None
+                driver.paused = False
+                return ev.Resumed(ev.RESUMED)
+            case "child":
+                return self._child(name, payload)
+            case "update":
+                return self._update(id, name, payload, write)
+            case _:
+                raise InvalidInput(
+                    f"the inbox holds a request of kind {kind!r}; a newer alkaline_edge sent it: upgrade"
+                )
+
+    def _child(self, command: str, payload: list[Any]) -> Event | None:
+        run, generation, outcome, value = payload
+        machine = self._driver.machine
+        if (run, generation) != (machine.header.run, machine.header.generation):
+            return None
+        if command not in machine.pending:
+            return None
+        return ev.ChildFinished(ev.CHILD_FINISHED, command, outcome, value)
+
+    def _update(self, id: str, name: str, payload: Any, write: Write) -> Event | None:
+        driver = self._driver
+        try:
+            driver.machine.validate_update(name, payload)
+        except Exception as error:
+            reply = [False, describe(error, driver.codec)]
+            write.puts[keys.reply(driver.record.run, id)] = driver.codec.encode(reply)
+            return None
+        return ev.UpdateReceived(ev.UPDATE_RECEIVED, id, name, payload)
+
+    def _tell(self, recorded: list[tuple[int, Event]]) -> None:
+        for time_ms, event in recorded:
+            if isinstance(event, ev.SignalReceived):
+                self._driver.runtime.tell(lifecycle.SignalArrived(self._driver.record.id, time_ms, event.name))
+
+    async def reply(self, command: ReplyToUpdate) -> None:
+        """Store the answer to an update where its caller looks, in the commit that records it."""
+        driver = self._driver
+        write = driver.write()
+        answer = driver.codec.encode([command.ok, command.value])
+        write.puts[keys.reply(driver.record.run, command.id)] = answer
+        await driver.append([ev.UpdateReplied(ev.UPDATE_REPLIED, command.id, command.ok, command.value)], write)
+        driver.machine.commands.pop(f"reply {command.id}", None)
+        driver.machine.answered.add(command.id)
+        driver.runtime.changed()
+
+
+async def send(store: Store, id: str, kind: str, name: str, payload: Any, dedupe: str | None = None) -> tuple[str, str]:
+    """Append an entry to the inbox of ``id``; return the run's random id and the entry's id.
+
+    Entries keep their order of arrival. With ``dedupe`` the same key counts once in the life of the run, also after
+    continue_as_new. A finished run is ERR_CONFLICT, an unknown one ERR_NOT_FOUND.
+    """
+    entry = f"{kind[0]}{store.host.entropy(8).hex()}"
+    encoded = store.codec.encode([entry, kind, name, payload], "payload")
+    for _ in range(100):
+        record = await store.record(id)
+        if record.finished:
+            raise ConflictError(f"run {id!r} has {record.status}: it takes no {kind}", id=id, status=record.status)
+        if record.moved_to is not None:
+            raise ConflictError(f"run {id!r} was handed over to {record.moved_to}: send the {kind} there", id=id)
+        marker = keys.dedupe(record.run, dedupe if dedupe is not None else entry)
+        present = (await store.host.get([marker]))[0]
+        if present is not None:
+            return record.run, store.codec.decode(present.value)
+        taken = await store.keys_under(f"i/{id}/")
+        last = max((keys.position_of(key) for key in taken if not key.rsplit("/", 1)[1].startswith("~")), default=0)
+        place = keys.inbox(id, keys.position(last + 1))
+        write = Write({place: None, marker: None}, {marker: store.codec.encode(entry), place: encoded})
+        if not isinstance(await store.commit(write), Conflict):
+            return record.run, entry
+    raise ConflictError(f"the inbox of run {id!r} is too busy: 100 attempts met another sender; try again later")
+
+
+def check_request(kind: str, name: str) -> None:
+    """The name of a signal or update, or InvalidInput."""
+    check_name(name, f"the name of a {kind}")
+
+
+def gone(error: AlkalineError) -> bool:
+    """Whether the run is unknown."""
+    return isinstance(error, NotFound)

@@ -1,0 +1,314 @@
+"""Moving runs: export, import, hand-over, fork, delete, and going on upon another host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from .. import bundle as bundles
+from .. import events as ev
+from .. import keys
+from ..bundle import Bundle
+from ..codec import BlobRef
+from ..errors import ConflictError, InvalidInput, StoreError
+from ..events import Event
+from ..history import Cursor, Timed, blobs_of, decode_all
+from ..host import Conflict, Host
+from ..runs import ExecutionRecord, Header
+from . import asking, creation, owning
+from .run import Run
+from .store import Store, Write, indexes_of
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+
+async def export(runtime: Runtime, id: str, handoff: bool) -> bytes:
+    """See ``Runtime.export``."""
+    record = await (_freeze(runtime, id) if handoff else runtime.store.record(id))
+    store = runtime.store
+    commits = await store.commits(keys.history(record.run, record.generation))
+    cursor, events = decode_all(commits, runtime.codec)
+    refs = {ref for commit in events for ref in blobs_of(event for _, event in commit)}
+    blobs = [runtime.codec.encode(await store.blob(record.run, ref)) for ref in sorted(refs, key=lambda r: r.digest)]
+    shared = []
+    for account in Header.from_map(_started(events).header).accounts:
+        entry = (await store.host.get([keys.shared(account[0])]))[0]
+        if entry is not None:
+            shared.append([account[0], *runtime.codec.decode(entry.value)])
+    values = record.to_map()
+    for name in ("owner", "lease_until", "moved_to", "result"):
+        values.pop(name)
+    values.update(cursor_length=cursor.length, head=cursor.head)
+    bundle = Bundle(
+        record.id, record.run, record.workflow, record.version, record.generation, record.epoch, record.status,
+        commits, blobs, values, await _ends(store, f"i/{id}/"), await _ends(store, f"d/{record.run}/"), shared, handoff,
+    )  # fmt: skip
+    return bundles.encode(bundle, runtime.codec)
+
+
+async def _ends(store: Store, prefix: str) -> list[list[Any]]:
+    found: list[list[Any]] = []
+    after = ""
+    while True:
+        entries = await store.host.list(prefix, after, 500)
+        found += [[entry.key.rsplit("/", 1)[1], entry.value] for entry in entries]
+        if len(entries) < 500:
+            return found
+        after = entries[-1].key
+
+
+def _started(events: list[list[Timed]]) -> ev.Started:
+    first = events[0][0][1] if events else None
+    if not isinstance(first, ev.Started):
+        raise StoreError("the history does not begin with a Started event: it is damaged, restore it")
+    return first
+
+
+async def _freeze(runtime: Runtime, id: str) -> ExecutionRecord:
+    """Stop the run here for good: what is in flight ends first. Doing it twice gives the same bundle."""
+    while True:
+        record = await runtime.store.record(id)
+        if record.moved_to is not None or record.finished:
+            return record
+        if owning.held_by_other(runtime, record):
+            raise ConflictError(
+                f"run {id!r} is held by another owner; hand it over from there, or pause it first", id=id
+            )
+        if id in runtime.active():
+            await asking.request(runtime, id, "pause", "", None)
+            await runtime.settle(id)
+            continue
+        before = indexes_of(record)
+        record.moved_to, record.status, record.owner, record.wake_at = "a bundle", "paused", None, None
+        record.epoch += 1
+        write = Write({keys.record(id): record.version_tag})
+        runtime.store.put_record(write, record, before)
+        if not isinstance(await runtime.store.commit(write), Conflict):
+            asleep = runtime.asleep.pop(id, None)
+            if asleep is not None:
+                asleep.machine.set_aside()
+            return record
+
+
+async def import_(runtime: Runtime, data: bytes, mode: str) -> Run:
+    """See ``Runtime.import_``."""
+    if mode not in ("copy", "take_over"):
+        raise InvalidInput(f'mode is "copy" or "take_over", not {mode!r}')
+    bundle, events = bundles.decode(data, runtime.codec)
+    existing = await runtime.store.find(bundle.id)
+    if existing is not None:
+        again = existing.run == bundle.run and existing.epoch > bundle.epoch and existing.moved_to is None
+        if again and mode == "take_over":
+            return Run(runtime, bundle.id)  # this very bundle was imported before
+        back = existing.run == bundle.run and existing.moved_to is not None and mode == "take_over"
+        if not (back and await _extends(runtime, existing, bundle)):
+            raise ConflictError(
+                f"a run {bundle.id!r} exists here already ({existing.status}); delete it first, or import elsewhere",
+                id=bundle.id,
+            )
+    record = _record_of(bundle, events, runtime.host.now_ms(), mode)
+    if existing is not None:
+        record.epoch = max(record.epoch, existing.epoch + 1)
+    await _put_run(runtime, record, bundle.commits, bundle.blobs)
+    write = Write({keys.record(bundle.id): existing.version_tag if existing is not None else None})
+    if mode == "take_over":
+        write.puts.update((keys.inbox(bundle.id, end), value) for end, value in bundle.requests)
+        write.puts.update((f"d/{bundle.run}/{end}", value) for end, value in bundle.markers)
+        write.puts.update((keys.shared(a[0]), runtime.codec.encode(a[1:])) for a in bundle.shared)
+    batch = Write(write.checks, {})
+    runtime.store.put_record(
+        batch, record, indexes_of(existing) if existing is not None else None, _large(runtime, record)
+    )
+    batch.puts.update(write.puts)
+    if isinstance(await runtime.store.commit(batch), Conflict):
+        raise ConflictError(f"run {bundle.id!r} was changed here while it was imported; import it again", id=bundle.id)
+    return Run(runtime, bundle.id)
+
+
+def _large(runtime: Runtime, record: ExecutionRecord) -> BlobRef | None:
+    data = runtime.codec.encode(record.result)
+    return BlobRef(sha256(data).digest(), len(data)) if len(data) > runtime.store.limits.inline_limit else None
+
+
+async def _extends(runtime: Runtime, existing: ExecutionRecord, bundle: Bundle) -> bool:
+    if existing.generation != bundle.generation:
+        return existing.generation < bundle.generation
+    ours = await runtime.store.commits(keys.history(existing.run, existing.generation))
+    return bundle.commits[: len(ours)] == ours
+
+
+def _record_of(bundle: Bundle, events: list[list[Timed]], now: int, mode: str) -> ExecutionRecord:
+    record = ExecutionRecord.from_map({**bundle.record, "id": bundle.id}, "")
+    record.run, record.generation, record.epoch = bundle.run, bundle.generation, bundle.epoch + 1
+    record.owner, record.lease_until, record.moved_to = None, 0, None
+    record.updated_at = now
+    last = events[-1][-1][1]
+    if isinstance(last, ev.Completed):
+        record.status, record.result = "completed", last.value
+    elif isinstance(last, ev.Failed):
+        record.status, record.failure = "failed", last.failure
+    elif isinstance(last, ev.Cancelled):
+        record.status = "cancelled"
+    elif mode == "take_over":
+        record.status, record.wake_at, record.waiting = "suspended", now, ["its new host"]
+    else:
+        record.status, record.wake_at = "paused", None
+    if isinstance(last, ev.Completed) and type(record.result) is BlobRef:
+        ref = record.result
+        record.result = next(
+            value for value in map(_decoded(bundle), range(len(bundle.blobs))) if value[0] == ref.digest
+        )[1]
+    return record
+
+
+def _decoded(bundle: Bundle) -> Any:
+    from ..codec import Codec
+
+    codec = Codec()
+    return lambda n: (sha256(bundle.blobs[n]).digest(), codec.decode(bundle.blobs[n]))
+
+
+async def _put_run(runtime: Runtime, record: ExecutionRecord, commits: Iterable[bytes], blobs: Iterable[bytes]) -> None:
+    """Write a history and its large values: keys of a random run id that nobody reads before the record is there."""
+    store, name = runtime.store, keys.history(record.run, record.generation)
+    await store.purge((f"s/{name}/", f"h/{name}/"))
+    puts: dict[str, bytes] = {}
+    for blob in blobs:
+        store._chunked(blob, record.run, puts)
+    parts: list[bytes] = []
+    first = n = 0
+    sealed = store.limits.segment_commits
+    for raw in commits:
+        if parts and (len(parts) >= max(1, sealed) or sum(map(len, parts)) + len(raw) > store.limits.max_value // 2):
+            puts[keys.segment(name, first) if sealed else keys.commit(name, first)] = b"".join(parts)
+            parts, first = [], n
+        parts.append(raw)
+        n += 1
+    if parts:
+        puts[keys.segment(name, first) if sealed else keys.commit(name, first)] = b"".join(parts)
+    await put_in_batches(store, puts)
+
+
+async def put_in_batches(store: Store, puts: dict[str, bytes]) -> None:
+    """Put keys in batches that the host takes. Repeating it is harmless."""
+    write = Write()
+    size = 0
+    for key, value in puts.items():
+        full = len(write.puts) >= min(200, store.limits.max_batch_keys)
+        if write.puts and (full or size + len(value) > store.limits.max_batch_bytes // 2):
+            await store.commit(write)
+            write, size = Write(), 0
+        write.puts[key] = value
+        size += len(value) + len(key)
+    if write.puts:
+        await store.commit(write)
+
+
+async def fork(runtime: Runtime, id: str, at: int, edit: dict[str, Any]) -> Run:
+    """See ``Runtime.fork``."""
+    source = await runtime.store.record(id)
+    commits = await runtime.store.events(keys.history(source.run, source.generation), source.run)
+    if not 1 <= at <= len(commits):
+        raise InvalidInput(f"run {id!r} has {len(commits)} commits; fork at 1 to {len(commits)}, not {at}")
+    run = creation.new_run_id(runtime.host)
+    header = Header.from_map(_started(commits).header)
+    header.id, header.run, header.parent, header.forked_from = f"{id}~fork-{run}", run, None, [id, at]
+    header.accounts = [[run if a[0] == source.run else a[0], *a[1:]] for a in header.accounts[-1:]]
+    header.totals, header.shared = header.totals[-1:], False
+    unused = set(edit)
+    cursor, raws, blobs = Cursor(), [], {}
+    kept = [c for c in commits[:at] if c[-1][1][0] not in ev.ENDINGS]
+    for commit in kept:
+        batch = [_edited(event, header, edit, unused) for _, event in commit]
+        slim, more = runtime.store.spill(batch, run)
+        blobs.update(more)
+        raw = cursor.encode(commit[0][0], slim, runtime.codec)
+        cursor.advance(raw, runtime.codec)
+        raws.append(raw)
+    if unused:
+        raise InvalidInput(
+            f"nothing in the first {at} commits is called {', '.join(sorted(unused))}: nothing was forked"
+        )
+    now = runtime.host.now_ms()
+    record = ExecutionRecord(
+        header.id, run, source.workflow, source.version, "paused", now, now, generation=source.generation,
+        depth=header.depth, cursor_length=cursor.length, head=cursor.head, epoch=1,
+    )  # fmt: skip
+    await put_in_batches(runtime.store, blobs)
+    await _put_run(runtime, record, raws, ())
+    write = Write({keys.record(header.id): None})
+    runtime.store.put_record(write, record)
+    await runtime.store.commit(write)
+    return Run(runtime, header.id)
+
+
+def _edited(event: Event, header: Header, edit: dict[str, Any], unused: set[str]) -> Event:
+    if isinstance(event, ev.Started):
+        unused.discard("input")
+        return event._replace(header=header.to_map(), input=edit.get("input", event.input))
+    if isinstance(event, (ev.StepCompleted, ev.StepFailed)) and event.id in edit:
+        unused.discard(event.id)
+        return ev.StepCompleted(ev.STEP_COMPLETED, event.id, event.name, event.args, edit[event.id])
+    return event
+
+
+async def delete(runtime: Runtime, id: str) -> None:
+    """See ``Runtime.delete``. The record goes last, so a delete that was interrupted can be repeated."""
+    record = await runtime.store.record(id)
+    if not record.finished and record.status != "paused":
+        raise ConflictError(f"run {id!r} is {record.status}; cancel it first, and delete it when it has ended", id=id)
+    asleep = runtime.asleep.pop(id, None)
+    if asleep is not None:
+        asleep.machine.set_aside()
+    prefixes = [f"i/{id}/"]
+    for generation in range(max(0, record.generation - 2), record.generation + 1):
+        name = keys.history(record.run, generation)
+        prefixes += [f"s/{name}/", f"h/{name}/"]
+    await runtime.store.purge([*prefixes, f"b/{record.run}/", f"d/{record.run}/", f"u/{record.run}/"])
+    write = Write(
+        {keys.record(id): record.version_tag}, {}, {keys.record(id), keys.shared(record.run), *indexes_of(record)}
+    )
+    if isinstance(await runtime.store.commit(write), Conflict):
+        raise ConflictError(f"run {id!r} was changed while it was deleted; delete it again", id=id)
+
+
+async def swap_host(runtime: Runtime, host: Host) -> None:
+    """See ``Runtime.swap_host``."""
+    asking.require(host)
+    await runtime.stop_all()
+    await migrate(runtime.host, host, runtime.store)
+    if runtime._unwatch is not None:
+        runtime._unwatch()
+    watch = getattr(host, "watch", None)
+    runtime._unwatch = watch(runtime._foreign) if watch is not None else None
+    runtime.host, runtime.store = host, Store(host, runtime.codec)
+    runtime.forget_token()
+    await runtime.recover()
+
+
+async def migrate(source: Host, target: Host, through: Store | None = None) -> int:
+    """Copy every key of ``source`` to ``target``, and return how many. Repeating it after an interruption is safe.
+
+    No runtime may be writing to ``source``. A target that holds anything else is ERR_CONFLICT, before anything is
+    written.
+    """
+    from ..codec import Codec
+
+    store = Store(target, through.codec if through is not None else Codec())
+    reader = Store(source, store.codec)
+    foreign = set(await store.keys_under("")) - set(await reader.keys_under(""))
+    if foreign:
+        raise ConflictError(
+            f"the target holds {len(foreign)} keys that the source does not have; migrate into an empty store",
+            keys=len(foreign),
+        )
+    copied, after = 0, ""
+    while True:
+        entries = await source.list("", after, 200)
+        await put_in_batches(store, {entry.key: entry.value for entry in entries})
+        copied += len(entries)
+        if len(entries) < 200:
+            return copied
+        after = entries[-1].key

@@ -1,0 +1,239 @@
+"""Owning runs: take one up (replay it, then take the lease), drive it, and let go of it again.
+
+The replay comes before the lease is taken, so code that disagrees with the history writes nothing at all. A stale
+owner may still append while we read; our first commit then meets a conflict, and we read again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from .. import events as ev
+from .. import keys, lifecycle
+from ..context import Context
+from ..errors import AlkalineError, StoreError
+from ..execution import Execution, Sources
+from ..history import Cursor, Timed
+from ..host import Conflict
+from ..runs import ExecutionRecord, Header
+from .driver import Driver, Lost
+from .store import Write, indexes_of
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+
+async def own(runtime: Runtime, id: str, driver: Driver | None = None) -> None:
+    """Drive the run ``id`` for as long as it is ours and has something to do."""
+    try:
+        while not runtime.closing:
+            driver = driver or await take(runtime, id)
+            if driver is None:
+                return
+            runtime.drivers[id] = driver
+            try:
+                await driver.drive()
+            except Lost:
+                driver.machine.set_aside()
+                driver = None
+                continue
+            finally:
+                runtime.drivers.pop(id, None)
+            record, again = driver.record, driver.poked
+            if record.finished:
+                driver.machine.set_aside()
+                return
+            if record.generation != driver.machine.header.generation:
+                driver.machine.set_aside()
+                await forget_generation(runtime, record)
+                driver = None
+                continue
+            put_to_sleep(runtime, driver)
+            if not again:
+                return
+            driver = None
+    except AlkalineError as error:
+        await _stuck(runtime, id, driver, error)
+    except asyncio.CancelledError:
+        if driver is not None:
+            driver.machine.set_aside()
+        raise
+    except BaseException:
+        if driver is not None:
+            driver.machine.set_aside()
+        raise
+
+
+async def _stuck(runtime: Runtime, id: str, driver: Driver | None, error: AlkalineError) -> None:
+    """The run can't go on with this code or this store: leave it as it was, and say so."""
+    runtime.stuck[id] = error
+    if driver is not None:
+        driver.machine.set_aside()
+        await release(driver)
+    runtime.tell(lifecycle.RunStuck(id, runtime.host.now_ms(), error.code, str(error)))
+
+
+async def release(driver: Driver) -> None:
+    """Hand the lease back; if that fails, it ends by itself."""
+    driver.record.owner, driver.record.lease_until = None, 0
+    write = driver.write()
+    try:
+        driver.put_record(write)
+        await driver.commit(write)
+    except (AlkalineError, Lost):
+        pass  # the lease runs out, and whoever takes the run up replays what was recorded
+
+
+async def take(runtime: Runtime, id: str) -> Driver | None:
+    """The driver of a run that we now own; None when there is nothing to do or somebody else has it."""
+    for _ in range(20):
+        record = await runtime.store.record(id)
+        if not await _may_take(runtime, record):
+            return None
+        machine, cursor, unsealed, replayed = await _wake_or_load(runtime, record)
+        before = indexes_of(record)
+        now = runtime.host.now_ms()
+        record.owner, record.lease_until = runtime.token, now + runtime.lease_ms
+        record.epoch += 1
+        record.attempt += 1 if replayed else 0
+        record.waiting, record.wake_at = [], None
+        if record.status != "paused":
+            record.status = "running"
+        write = Write({keys.record(id): record.version_tag})
+        runtime.store.put_record(write, record, before)
+        outcome = await runtime.store.commit(write)
+        if isinstance(outcome, Conflict):
+            machine.set_aside()
+            continue
+        record.version_tag = outcome.version
+        driver = Driver(runtime, record, machine, cursor)
+        driver.unsealed = unsealed
+        runtime.stuck.pop(id, None)
+        runtime.tell(lifecycle.RunResumed(id, now, record.attempt, machine.position if replayed else 0))
+        return driver
+    return None
+
+
+async def _may_take(runtime: Runtime, record: ExecutionRecord) -> bool:
+    if record.finished or record.moved_to is not None:
+        return False
+    if record.status == "paused" and not await runtime.host.list(f"i/{record.id}/", "", 1):
+        return False
+    return not held_by_other(runtime, record)
+
+
+def held_by_other(runtime: Runtime, record: ExecutionRecord) -> bool:
+    """Whether a live owner that is not us has the run."""
+    owner = record.owner
+    if owner is None or owner == runtime.token or record.lease_until <= runtime.host.now_ms():
+        return False
+    if runtime.host.capabilities.exclusive and owner.split(".")[0] != runtime.token.split(".")[0]:
+        return False  # its session is over: only one process can write to this store, and that is us
+    return True
+
+
+async def _wake_or_load(runtime: Runtime, record: ExecutionRecord) -> tuple[Execution, Cursor, list[bytes], bool]:
+    asleep = runtime.asleep.pop(record.id, None)
+    if asleep is not None:
+        if asleep.record.version_tag == record.version_tag:
+            return asleep.machine, asleep.cursor, asleep.unsealed, False
+        asleep.machine.set_aside()
+    machine, cursor, unsealed = await load(runtime, record, record.attempt + 1)
+    return machine, cursor, unsealed, True
+
+
+def put_to_sleep(runtime: Runtime, driver: Driver) -> None:
+    """Keep a suspended run in memory, so that waking it needs no replay. The oldest make room."""
+    runtime.asleep[driver.record.id] = driver
+    while len(runtime.asleep) > runtime.keep_asleep:
+        oldest = next(iter(runtime.asleep))
+        runtime.asleep.pop(oldest).machine.set_aside()
+
+
+async def load(runtime: Runtime, record: ExecutionRecord, attempt: int) -> tuple[Execution, Cursor, list[bytes]]:
+    """Replay a run's history from the top: the machine at its end, the cursor, and the commits not yet sealed."""
+
+    async def read() -> tuple[Execution, Cursor, list[bytes]]:
+        loading = _Loading(runtime, record, attempt)
+        try:
+            async for sealed, _, page in runtime.store.pages(keys.history(record.run, record.generation)):
+                await loading.page(sealed, page)
+            return loading.finish()
+        except BaseException:
+            if loading.machine is not None:
+                loading.machine.set_aside()
+            raise
+
+    return await runtime.store.without_gap(read)
+
+
+class _Loading:
+    """Reads a history page by page into a new machine."""
+
+    def __init__(self, runtime: Runtime, record: ExecutionRecord, attempt: int) -> None:
+        self._runtime, self._record, self._attempt = runtime, record, attempt
+        self._cursor = Cursor()
+        self._unsealed: list[bytes] = []
+        self.machine: Execution | None = None
+
+    async def page(self, sealed: bool, raws: list[bytes]) -> None:
+        """Verify and feed one page."""
+        store, run = self._runtime.store, self._record.run
+        timed: list[Timed] = []
+        for raw in raws:
+            timed += self._cursor.advance(raw, store.codec)
+        timed = await store.fill(timed, run)
+        if not sealed:
+            self._unsealed += raws
+        if self.machine is None:
+            time_ms, started = timed.pop(0)
+            self.machine = new_machine(self._runtime, started, time_ms, self._attempt)
+        machine = self.machine
+        self._runtime.step_machine(lambda: machine.feed(timed, more=True))
+
+    def finish(self) -> tuple[Execution, Cursor, list[bytes]]:
+        """Run the handler to the end of what is recorded."""
+        machine, record = self.machine, self._record
+        if machine is None:
+            raise StoreError(
+                f"run {record.id!r} has a record and no history: the store lost it, or a part was deleted; restore it",
+                id=record.id,
+            )
+        if self._cursor.length < record.cursor_length:
+            raise StoreError(
+                f"run {record.id!r} has {self._cursor.length} commits, and its record knows of {record.cursor_length}: "
+                "the store lost or rolled back the end of its history; restore it",
+                id=record.id,
+            )
+        settled = record.status in ("suspended", "paused") and self._cursor.length == record.cursor_length
+        self._runtime.step_machine(lambda: machine.feed([], more=False, quiet=settled))
+        return machine, self._cursor, self._unsealed
+
+
+def new_machine(runtime: Runtime, started: Any, time_ms: int, attempt: int) -> Execution:
+    """The machine of a history that begins with ``started``."""
+    if not isinstance(started, ev.Started):
+        raise StoreError("the history does not begin with a Started event: it is damaged, restore it")
+    header = Header.from_map(started.header)
+    definition = runtime.registry.exact(header.workflow, header.version)
+    machine = Execution(
+        definition,
+        header,
+        started.input,
+        runtime.codec,
+        Sources(runtime.host.now_ms, runtime.host.entropy),
+        Context,
+        attempt,
+        runtime.registry.newest,
+    )
+    machine.start(time_ms)
+    return machine
+
+
+async def forget_generation(runtime: Runtime, record: ExecutionRecord) -> None:
+    """Delete the history before the previous one: a run that continues as new for ever stays bounded."""
+    old = record.generation - 2
+    if old >= 0:
+        name = keys.history(record.run, old)
+        await runtime.store.purge((f"s/{name}/", f"h/{name}/"))

@@ -1,0 +1,539 @@
+"""``Runtime``: the public face of the async part. It awaits the host, runs steps, commits, leases, and wakes timers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Protocol
+
+from .. import events as ev
+from .. import keys, lifecycle
+from ..budget import Budget, micros
+from ..codec import Codec
+from ..errors import AlkalineError, ClosedError, ConflictError, InvalidInput
+from ..events import Event
+from ..failures import revive
+from ..history import Cursor
+from ..host import Conflict, Host
+from ..limits import LEASE_SECONDS, MAX_RUN_DEPTH
+from ..names import check_id
+from ..retry import Retry
+from ..runs import ExecutionRecord, Header
+from ..workflows import Registry, Workflow
+from . import asking, creation, listing, moving, owning, waking
+from .driver import Driver
+from .run import Run
+from .store import Store, Write
+
+
+class Meter(Protocol):
+    """Told of every recorded charge."""
+
+    def record(self, execution: str, tokens: int, label: str) -> None:
+        """``tokens`` were charged to the run ``execution``; ``label`` is that of ctx.spend, or the step's name."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One event of a history, with the number of its commit and its time (ms since 1970)."""
+
+    commit: int
+    at: int
+    event: Event
+
+
+class Runtime:
+    """Runs workflows on a host.
+
+    ``workflows``: what it can run. ``on_event`` is called with each lifecycle event, ``meter.record`` with each charge.
+    ``retry`` and ``budget`` are the defaults of steps and root runs. ``lease``: seconds for which an owner that went
+    silent keeps its runs. Use it as ``async with``, or call ``close``: that hands leases back.
+    """
+
+    keep_asleep = 1_000
+    """How many suspended runs stay in memory, ready to go on without a replay."""
+
+    def __init__(
+        self,
+        host: Host,
+        workflows: Iterable[Workflow] = (),
+        on_event: Callable[[lifecycle.LifecycleEvent], Any] | None = None,
+        meter: Meter | None = None,
+        retry: Retry | None = None,
+        budget: Budget | None = None,
+        max_depth: int = MAX_RUN_DEPTH,
+        lease: float | None = None,
+        codec: Codec | None = None,
+    ) -> None:
+        asking.require(host)
+        if max_depth < 0 or (lease is not None and not lease > 0):
+            raise InvalidInput("Runtime wants max_depth >= 0 and lease > 0 (seconds)")
+        self.host, self.codec = host, codec or Codec()
+        self.store = Store(host, self.codec)
+        self.registry = Registry(workflows)
+        self.retry, self.budget, self.max_depth = retry, budget, max_depth
+        self.lease_ms = round((lease or LEASE_SECONDS) * 1000)
+        self._on_event, self._meter = on_event, meter
+        self._token: str | None = None
+        self.closing = False
+        self.drivers: dict[str, Driver] = {}
+        self.asleep: dict[str, Driver] = {}
+        self.stuck: dict[str, AlkalineError] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._changed: list[asyncio.Future[None]] = []
+        self._listeners: list[Callable[[lifecycle.LifecycleEvent], Any]] = []
+        watch = getattr(host, "watch", None)
+        self._unwatch: Callable[[], Any] | None = watch(self._foreign) if watch is not None else None
+
+    async def __aenter__(self) -> Runtime:
+        """Nothing starts by itself: call start, resume, recover, run_due or serve."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """As ``close``."""
+        await self.close()
+
+    # --- starting and going on -------------------------------------------------------------------------------------
+    async def start(
+        self,
+        workflow: str | Workflow,
+        input: Any = None,
+        id: str | None = None,
+        on_conflict: str = "reject",
+        attributes: dict[str, Any] | None = None,
+        start_at: datetime | None = None,
+    ) -> Run:
+        """Record a new run and begin it in the background; returns once it is recorded.
+
+        An ``id`` that is in use is ERR_CONFLICT, or with ``on_conflict="join"`` the run that has it. ``start_at``, an
+        aware datetime: begin then, when run_due or serve gets there.
+        """
+        self._open()
+        if on_conflict not in ("reject", "join"):
+            raise InvalidInput(f'on_conflict is "reject" or "join", not {on_conflict!r}')
+        if start_at is not None and start_at.tzinfo is None:
+            raise InvalidInput("start_at wants an aware datetime, such as datetime.now(UTC) + timedelta(hours=1)")
+        definition = self.registry.newest(workflow)
+        asking.check_attributes(attributes)
+        header = self._header(definition, id)
+        plain = self.codec.through(input, "input")
+        now, wake = self.host.now_ms(), None if start_at is None else round(start_at.timestamp() * 1000)
+        write = Write()
+        at_once = wake is None or wake <= now
+        owner = self.token if at_once else None
+        record, raw = creation.add(
+            self.store, write, header, plain, now, owner, now + self.lease_ms if at_once else 0, attributes, wake
+        )
+        outcome = await self.store.commit(write)
+        if isinstance(outcome, Conflict):
+            return await self._join(header.id, definition, on_conflict)
+        record.version_tag = outcome.version
+        self.tell(lifecycle.RunStarted(header.id, now, definition.name))
+        if at_once:
+            self._begin(record, raw, plain)
+        return Run(self, header.id)
+
+    def _header(self, definition: Workflow, id: str | None) -> Header:
+        run = creation.new_run_id(self.host)
+        chosen = check_id(id) if id is not None else f"exe_{self.host.entropy(8).hex()}"
+        budget = definition.budget or self.budget
+        limits = [[run, budget.tokens, None if budget.usd is None else micros(budget.usd)]] if budget else []
+        return Header(
+            chosen, run, definition.name, definition.version, chain=[definition.name], max_depth=self.max_depth,
+            accounts=limits, totals=[[0, 0] for _ in limits],
+        )  # fmt: skip
+
+    def _begin(self, record: ExecutionRecord, raw: bytes, input: Any) -> None:
+        cursor = Cursor()
+        time_ms, started = cursor.advance(raw, self.codec)[0]
+        assert isinstance(started, ev.Started)
+        machine = owning.new_machine(self, started._replace(input=input), time_ms, 1)
+        machine.attributes = dict(record.attributes)
+        record.attempt = 1
+        self.step_machine(lambda: machine.feed([]))
+        driver = Driver(self, record, machine, cursor)
+        driver.unsealed = [raw]
+        self.take_up(record.id, driver)
+
+    async def _join(self, id: str, definition: Workflow, on_conflict: str) -> Run:
+        record = await self.store.record(id)
+        if on_conflict == "join" and record.workflow == definition.name:
+            if not record.finished and not owning.held_by_other(self, record):
+                self.take_up(id)
+            return Run(self, id)
+        raise ConflictError(
+            f"a run {id!r} of workflow {record.workflow!r} exists already ({record.status}); choose another id, or "
+            'pass on_conflict="join" to get that one',
+            id=id,
+            status=record.status,
+        )
+
+    async def resume(self, id: str) -> Run:
+        """Go on with a run: after a crash, after ``pause``, or after code that was stuck has been mended.
+
+        A run that another live owner holds, or that was handed over, is ERR_CONFLICT.
+        """
+        self._open()
+        record = await self.store.record(id)
+        if not record.finished:
+            self.registry.exact(record.workflow, record.version)
+            if record.moved_to is not None:
+                raise ConflictError(f"run {id!r} was handed over to {record.moved_to}; resume it there", id=id)
+            if owning.held_by_other(self, record):
+                raise ConflictError(
+                    f"run {id!r} is held by another owner until {record.lease_until} ms; it goes on there", id=id
+                )
+            if record.status == "paused" or id in self.drivers:
+                await asking.request(self, id, "resume", "", None)
+            self.stuck.pop(id, None)
+            self.take_up(id)
+        return Run(self, id)
+
+    async def recover(self) -> list[Run]:
+        """Take up every running run that no live owner has, as after a crash; returns once they are begun."""
+        self._open()
+        return [Run(self, id) for id in await waking.recover(self)]
+
+    async def run_due(self) -> int | None:
+        """Wake what is due, in order, and wait until it has settled.
+
+        Returns when to call again, in ms since 1970, None if no run waits for a timer: put it into an alarm, a
+        setTimeout, a cron. Costs what it wakes, not what is stored.
+        """
+        self._open()
+        return await waking.run_due(self)
+
+    async def serve(self, until: asyncio.Event | datetime | None = None) -> None:
+        """Recover, wake timers and answer requests until ``until``, or until the runtime is closed."""
+        self._open()
+        await waking.serve(self, until)
+
+    # --- asking ----------------------------------------------------------------------------------------------------
+    async def signal(self, id: str, name: str, payload: Any = None, dedupe: str | None = None) -> None:
+        """Send a signal; it is durable when this returns. The same ``dedupe`` key counts once in the run's life."""
+        self._open()
+        asking.check_request("signal", name, dedupe)
+        await asking.request(self, id, "signal", name, payload, dedupe)
+
+    async def query(self, id: str, name: str, *args: Any) -> Any:
+        """What the run's query handler ``name`` returns; also of suspended and finished runs. Changes nothing."""
+        self._open()
+        return await asking.query(self, id, name, args)
+
+    async def update(self, id: str, name: str, payload: Any = None) -> Any:
+        """Send a validated request and wait for its reply. What the handler raises is raised here."""
+        self._open()
+        asking.check_request("update", name, None)
+        return await asking.update(self, id, name, payload)
+
+    async def pause(self, id: str) -> None:
+        """Ask for a pause: what is in flight ends, and nothing new starts until ``resume``."""
+        self._open()
+        await asking.request(self, id, "pause", "", None)
+
+    async def cancel(self, id: str, reason: str | None = None) -> None:
+        """Ask for the run's end: its handler sees CancelledError, cleans up, and the run is cancelled."""
+        self._open()
+        await asking.request(self, id, "cancel", "", reason)
+
+    # --- looking ---------------------------------------------------------------------------------------------------
+    async def get_execution(self, id: str) -> ExecutionRecord:
+        """The run's record; ERR_NOT_FOUND without one."""
+        self._open()
+        return await self.store.record(id)
+
+    async def list_executions(
+        self,
+        status: str | None = None,
+        workflow: str | None = None,
+        attributes: dict[str, Any] | None = None,
+        after: str = "",
+        limit: int = 50,
+    ) -> listing.Page:
+        """A page of records, by id; pass ``page.after`` on for the next one, until it is None."""
+        self._open()
+        return await listing.page(self, status, workflow, attributes, after, limit)
+
+    async def history(self, id: str) -> list[Recorded]:
+        """Every event of the run's present history, verified against its digest chain."""
+        self._open()
+        record = await self.store.record(id)
+        commits = await self.store.events(keys.history(record.run, record.generation), record.run)
+        return [Recorded(n, at, event) for n, events in enumerate(commits) for at, event in events]
+
+    # --- moving ----------------------------------------------------------------------------------------------------
+    async def export(self, id: str, handoff: bool = False) -> bytes:
+        """The whole run as a bundle. With ``handoff`` the run is frozen here: it goes on where it is imported."""
+        self._open()
+        return await moving.export(self, id, handoff)
+
+    async def import_(self, bundle: bytes, mode: str = "copy") -> Run:
+        """Store a bundle's run here. "copy": paused, until somebody resumes it. "take_over": it may go on at once.
+
+        Damaged, foreign or newer bundles are refused with nothing written; an id in use is ERR_CONFLICT.
+        """
+        self._open()
+        return await moving.import_(self, bundle, mode)
+
+    async def fork(self, id: str, at: int, edit: dict[str, Any] | None = None) -> Run:
+        """A new run with the first ``at`` commits of this one's history, paused.
+
+        ``edit`` maps command ids to other step results, and "input" to another input.
+        """
+        self._open()
+        return await moving.fork(self, id, at, edit or {})
+
+    async def delete(self, id: str) -> None:
+        """Delete a run and all that belongs to it. One that has not ended must be cancelled first: ERR_CONFLICT."""
+        self._open()
+        await moving.delete(self, id)
+
+    async def swap_host(self, host: Host) -> None:
+        """Go on upon another host: everything is copied there, and this runtime uses it from then on.
+
+        ``host`` must be empty, or hold the same copy. Runs in flight are set aside first and taken up again there.
+        """
+        self._open()
+        await moving.swap_host(self, host)
+
+    async def close(self) -> None:
+        """Stop: steps in flight are dropped unrecorded, leases handed back, suspended runs set aside."""
+        if self.closing:
+            return
+        self.closing = True
+        await self.stop_all()
+        if self._unwatch is not None:
+            self._unwatch()
+        self.changed()
+
+    async def stop_all(self) -> None:
+        """Stop every driver and hand its lease back; let go of what is asleep."""
+        drivers = list(self.drivers.values())
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for driver in drivers:
+            driver.machine.set_aside()
+            if not driver.record.finished and driver.record.owner == self._token:
+                await owning.release(driver)
+        for driver in self.asleep.values():
+            driver.machine.set_aside()
+        self.asleep.clear()
+        self.drivers.clear()
+
+    # --- for the other modules of this package ---------------------------------------------------------------------
+    @property
+    def token(self) -> str:
+        """This owner's name: the session of its host, and a random part."""
+        if self._token is None:
+            self._token = f"{asking.session_of(self.host)}.{self.host.entropy(6).hex()}"
+        return self._token
+
+    def forget_token(self) -> None:
+        """The host was swapped: be a new owner."""
+        self._token = None
+
+    def _open(self) -> None:
+        if self.closing:
+            raise ClosedError("this runtime is closed; make another one")
+
+    def take_up(self, id: str, driver: Driver | None = None) -> None:
+        """Own and drive a run in the background, unless that is under way."""
+        if self.closing:
+            return
+        if id in self._tasks:
+            if id in self.drivers:
+                self.drivers[id].poke()
+            return
+        task = asyncio.ensure_future(owning.own(self, id, driver))
+        self._tasks[id] = task
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if self._tasks.get(id) is task:
+                del self._tasks[id]
+            if not task.cancelled() and task.exception() is not None:
+                self._crash(id, task.exception())
+            self.changed()
+
+        task.add_done_callback(ended)
+
+    def _crash(self, id: str, error: BaseException | None) -> None:
+        """What is no error of the kernel's ended a driver: whoever waits for the run is told."""
+        if isinstance(error, AlkalineError):
+            self.stuck[id] = error
+        elif error is not None:
+            self.crashed[id] = error
+
+    @property
+    def crashed(self) -> dict[str, BaseException]:
+        """Drivers that ended with an error that is not the kernel's, such as a simulated crash."""
+        return self.__dict__.setdefault("_crashed", {})  # type: ignore[no-any-return]  # made on first use
+
+    def poke(self, id: str) -> None:
+        """Something came into the run's inbox: look, or take the run up if it can be run here."""
+        driver = self.drivers.get(id)
+        if driver is not None:
+            driver.poke()
+        elif id not in self.stuck:
+            self.take_up_if_known(id)
+
+    def take_up_if_known(self, id: str) -> None:
+        """Take a run up in the background, if its workflow is registered here."""
+        if self.closing or id in self._tasks:
+            if id in self._tasks:
+                self._poked_later(id)
+            return
+
+        async def look() -> None:
+            record = await self.store.find(id)
+            if record is not None and self.registry.knows(record.workflow, record.version):
+                await owning.own(self, id)
+
+        task = asyncio.ensure_future(look())
+        self._tasks[id] = task
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if self._tasks.get(id) is task:
+                del self._tasks[id]
+            if not task.cancelled() and task.exception() is not None:
+                self._crash(id, task.exception())
+            self.changed()
+
+        task.add_done_callback(ended)
+
+    def _poked_later(self, id: str) -> None:
+        """The run's task is between two drivers: look again when it has ended."""
+
+        def again(_: asyncio.Task[None]) -> None:
+            if not self.closing:
+                self.take_up_if_known(id)
+
+        self._tasks[id].add_done_callback(again)
+
+    def active(self) -> list[str]:
+        """Ids of runs that are being driven or taken up."""
+        return list(self._tasks)
+
+    async def settle(self, id: str) -> None:
+        """Until the run, and what it started here, is finished or suspended."""
+        while True:
+            busy = [task for other, task in self._tasks.items() if self._descends(other, id)]
+            if not busy:
+                return
+            await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED)
+
+    def _descends(self, id: str, ancestor: str) -> bool:
+        seen = 0
+        current: str | None = id
+        while current is not None and seen < 64:
+            if current == ancestor:
+                return True
+            driver = self.drivers.get(current) or self.asleep.get(current)
+            current = driver.record.parent if driver is not None else None
+            seen += 1
+        return False
+
+    def step_machine(self, step: Callable[[], Any]) -> None:
+        """Step a machine, whose own loop runs meanwhile: no task of the host's loop may be current (CPython 3.14)."""
+        task = asyncio.current_task()
+        if task is None:
+            step()
+            return
+        loop = asyncio.get_running_loop()
+        asyncio._leave_task(loop, task)
+        try:
+            step()
+        finally:
+            asyncio._enter_task(loop, task)
+
+    def tell(self, event: lifecycle.LifecycleEvent) -> None:
+        """Tell listeners. One that raises does not harm the run: the host's loop reports it."""
+        for listener in [self._on_event, *self._listeners]:
+            if listener is None:
+                continue
+            try:
+                listener(event)
+            except Exception as error:
+                asyncio.get_running_loop().call_exception_handler(
+                    {"message": "alkaline_edge: an on_event listener raised", "exception": error}
+                )
+        self.changed()
+
+    def listen(self, listener: Callable[[lifecycle.LifecycleEvent], Any]) -> Callable[[], None]:
+        """Call ``listener`` with every lifecycle event from here on; the answer unsubscribes it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def meter_charges(self, id: str, events: Sequence[Event]) -> None:
+        """Tell the meter what was charged."""
+        if self._meter is None:
+            return
+        names = {event.id: event.name for event in events if isinstance(event, ev.StepCompleted)}
+        for event in events:
+            if isinstance(event, ev.Spent):
+                self._meter.record(id, event.tokens, event.label)
+            elif isinstance(event, ev.StepCharged):
+                self._meter.record(id, event.tokens, names.get(event.id, event.id))
+
+    def changed(self) -> None:
+        """Wake whoever waits for a change."""
+        waiting, self._changed = self._changed, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    def _foreign(self) -> None:
+        """Somebody else committed to the store: there may be requests."""
+        self.foreign = True
+        for driver in list(self.drivers.values()):
+            driver.poke()
+        self.changed()
+
+    foreign = False
+
+    async def wait_for_change(self, seconds: float, event: asyncio.Event | None = None) -> None:
+        """Until something changes here, ``event`` is set, or ``seconds`` have passed."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._changed.append(future)
+        waits: list[asyncio.Future[Any]] = [future, asyncio.ensure_future(self.host.sleep(seconds))]
+        if event is not None:
+            waits.append(asyncio.ensure_future(event.wait()))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+    async def result(self, id: str, timeout: float | None) -> Any:
+        """See ``Run.result``."""
+        deadline = None if timeout is None else self.host.now_ms() + timeout * 1000
+        while True:
+            if id in self.crashed:
+                raise self.crashed.pop(id)
+            if id not in self._tasks:
+                self._open()
+                record = await self.store.record(id)
+                if record.finished:
+                    return outcome_of(record)
+                if id in self.stuck:
+                    raise self.stuck[id]
+            await asking.wait(self, id, deadline)
+
+
+def outcome_of(record: ExecutionRecord) -> Any:
+    """The result of a finished run, or its failure raised."""
+    if record.status == "completed":
+        return record.result
+    failure = record.failure or {"type": "StepError", "message": "the run failed"}
+    if record.status == "cancelled":
+        raise asking.cancelled(record)
+    raise revive(failure)

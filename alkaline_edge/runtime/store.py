@@ -1,0 +1,253 @@
+"""The store as the runtime sees it: records, histories, inboxes and blobs over the host's three callbacks.
+
+All commits of the runtime go through ``Store.commit``, which never believes a lost answer or a conflict before it has
+read back: an entry's version is the id of the batch that put it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, TypeVar
+
+from .. import keys
+from ..codec import BlobRef, Codec, Plain
+from ..errors import AlkalineError, NotFound, StoreError, UnknownOutcome
+from ..events import Event
+from ..history import Cursor, Timed, split
+from ..host import Batch, Check, Committed, Conflict, Entry, Host, Put
+from ..runs import ExecutionRecord
+
+T = TypeVar("T")
+_NOTHING = b"\xc0"
+_TRIES = 6
+
+
+class _Gap(Exception):
+    """A commit is missing between two that are there."""
+
+
+@dataclass(slots=True)
+class Write:
+    """A batch in the making."""
+
+    checks: dict[str, str | None] = field(default_factory=dict)
+    puts: dict[str, bytes] = field(default_factory=dict)
+    deletes: set[str] = field(default_factory=set)
+
+    def index(self, before: set[str], after: set[str]) -> None:
+        """Move a run's index keys from one set to the other."""
+        self.puts.update((key, _NOTHING) for key in sorted(after - before))
+        self.deletes.update(before - after)
+
+
+def indexes_of(record: ExecutionRecord) -> set[str]:
+    """The index keys of a record."""
+    return keys.indexes(record.id, record.workflow, record.status, record.attributes, record.wake_at)
+
+
+class Store:
+    """Typed access to one host."""
+
+    def __init__(self, host: Host, codec: Codec) -> None:
+        self.host, self.codec = host, codec
+        self.limits = host.capabilities
+
+    # --- commits ---------------------------------------------------------------------------------------------------
+    async def commit(self, write: Write) -> Committed | Conflict:
+        """Apply ``write``, and find out what became of it when the answer is lost.
+
+        The first put is what is read back. A batch whose answer was lost and that is not found is sent again under a
+        new id: should the first still land, its checks fail, since each write of ours moves a key that it checks.
+        """
+        checks = tuple(Check(key, version) for key, version in write.checks.items())
+        puts = tuple(Put(key, value) for key, value in write.puts.items())
+        deletes = tuple(write.deletes - write.puts.keys())
+        tried: set[str] = set()
+        for attempt in range(_TRIES):
+            batch = Batch(self.host.entropy(8).hex(), checks, puts, deletes)
+            tried.add(batch.id)
+            try:
+                outcome = await self.host.commit(batch)
+            except Exception as error:
+                if isinstance(error, AlkalineError) and not isinstance(error, UnknownOutcome):
+                    raise
+                if attempt:
+                    await self.host.sleep(min(2.0, 0.05 * 2**attempt))
+                outcome = None
+            if isinstance(outcome, Committed):
+                return outcome
+            landed = await self._landed(puts, tried)
+            if landed is not None:
+                return landed
+            if outcome is not None:
+                return outcome
+        raise UnknownOutcome(
+            f"the store did not answer {_TRIES} commits in a row; it is not known whether the last one was applied. "
+            "The run goes on from what was recorded once the store answers again"
+        )
+
+    async def _landed(self, puts: tuple[Put, ...], tried: set[str]) -> Committed | None:
+        if not puts:
+            return None
+        for attempt in range(_TRIES):
+            try:
+                entry = (await self.host.get([puts[0].key]))[0]
+                return Committed(entry.version) if entry is not None and entry.version in tried else None
+            except Exception as error:
+                if isinstance(error, AlkalineError) and not isinstance(error, (StoreError, UnknownOutcome)):
+                    raise
+                await self.host.sleep(min(2.0, 0.05 * 2**attempt))
+        raise UnknownOutcome("the store answered neither a commit nor the question what became of it; try again later")
+
+    # --- records ---------------------------------------------------------------------------------------------------
+    async def find(self, id: str) -> ExecutionRecord | None:
+        """The record of ``id``, None if there is no such run."""
+        entry = (await self.host.get([keys.record(id)]))[0]
+        return None if entry is None else await self.record_of(entry)
+
+    async def record(self, id: str) -> ExecutionRecord:
+        """The record of ``id``; ERR_NOT_FOUND if there is no such run."""
+        record = await self.find(id)
+        if record is None:
+            raise NotFound(f"there is no run {id!r} in this store; list_executions() shows what is there", id=id)
+        return record
+
+    async def record_of(self, entry: Entry) -> ExecutionRecord:
+        """The record that an entry holds, its result read from its blob where it is large."""
+        record = ExecutionRecord.from_map(self.codec.decode(entry.value), entry.version)
+        if type(record.result) is BlobRef:
+            record.result = await self.blob(record.run, record.result)
+        return record
+
+    def put_record(
+        self, write: Write, record: ExecutionRecord, before: set[str] | None = None, result: Any = None
+    ) -> None:
+        """Add the record to ``write``. ``before``: its index keys as stored; ``result``: a BlobRef in its place."""
+        values = record.to_map()
+        if result is not None:
+            values["result"] = result
+        write.puts[keys.record(record.id)] = self.codec.encode(values, "record")
+        write.index(before if before is not None else set(), indexes_of(record))
+
+    # --- histories -------------------------------------------------------------------------------------------------
+    async def pages(self, name: str) -> AsyncIterator[tuple[bool, int, list[bytes]]]:
+        """Commits of a history, in order, a page at a time: (sealed, position of the first, bytes of each)."""
+        expected = 0
+        for prefix, limit in ((f"s/{name}/", 16), (f"h/{name}/", 500)):
+            after = ""
+            while True:
+                entries = await self.host.list(prefix, after, limit)
+                page: list[bytes] = []
+                first = expected
+                for entry in entries:
+                    start = keys.position_of(entry.key)
+                    commits = split(entry.value) if prefix[0] == "s" else [entry.value]
+                    if start > expected:
+                        raise _Gap
+                    fresh = commits[max(0, expected - start) :]
+                    page.extend(fresh)
+                    expected += len(fresh)
+                if page:
+                    yield prefix[0] == "s", first, page
+                if len(entries) < limit:
+                    break
+                after = entries[-1].key
+
+    async def commits(self, name: str) -> list[bytes]:
+        """Every commit of a history, without a gap."""
+
+        async def read() -> list[bytes]:
+            return [raw async for _, _, page in self.pages(name) for raw in page]
+
+        return await self.without_gap(read)
+
+    async def without_gap(self, read: Callable[[], Awaitable[T]]) -> T:
+        """What ``read`` returns; a gap is read again, since a segment may be sealed between the two listings."""
+        for _ in range(3):
+            try:
+                return await read()
+            except _Gap:
+                continue
+        raise StoreError("the history has a gap: commits are missing from the store; restore it from a backup")
+
+    async def events(self, name: str, run: str) -> list[list[Timed]]:
+        """The decoded events of a history, commit by commit, large values read in."""
+        cursor = Cursor()
+        found = [cursor.advance(raw, self.codec) for raw in await self.commits(name)]
+        return [await self.fill(events, run) for events in found]
+
+    async def fill(self, events: list[Timed], run: str) -> list[Timed]:
+        """``events`` with the large values in place of their references."""
+        if not any(type(item) is BlobRef for _, event in events for item in event):
+            return events
+        filled: list[Timed] = []
+        for time_ms, event in events:
+            items = [await self.blob(run, item) if type(item) is BlobRef else item for item in event]
+            filled.append((time_ms, type(event)(*items)))
+        return filled
+
+    # --- large values ----------------------------------------------------------------------------------------------
+    def spill(self, events: Iterable[Event], run: str) -> tuple[list[Event], dict[str, bytes]]:
+        """``events`` with values above the inline limit replaced by references, and the blob keys to put."""
+        blobs: dict[str, bytes] = {}
+        slim: list[Event] = []
+        for event in events:
+            items: list[Any] = list(event)
+            for n, item in enumerate(items):
+                if isinstance(item, (str, bytes, list, dict, Plain)):
+                    data = self.codec.encode(item)
+                    if len(data) > self.limits.inline_limit:
+                        items[n] = self._chunked(data, run, blobs)
+            slim.append(type(event)(*items))
+        return slim, blobs
+
+    def _chunked(self, data: bytes, run: str, blobs: dict[str, bytes]) -> BlobRef:
+        digest = sha256(data).digest()
+        size = max(1024, min(self.limits.max_value, self.limits.max_batch_bytes) - 1024)
+        for n, start in enumerate(range(0, len(data), size)):
+            blobs[keys.blob(run, digest, n)] = data[start : start + size]
+        return BlobRef(digest, len(data))
+
+    async def put_blobs(self, blobs: dict[str, bytes], checks: dict[str, str | None]) -> bool:
+        """Write blob keys ahead of the commit that refers to them; False on a conflict. Repeating it is harmless."""
+        for key, value in blobs.items():
+            if isinstance(await self.commit(Write(dict(checks), {key: value})), Conflict):
+                return False
+        return True
+
+    async def blob(self, run: str, ref: BlobRef) -> Any:
+        """The large value of ``ref``, verified against its digest."""
+        prefix = f"b/{run}/{ref.digest.hex()}/"
+        chunks: list[bytes] = []
+        after = ""
+        while sum(map(len, chunks)) < ref.size:
+            entries = await self.host.list(prefix, after, 16)
+            if not entries:
+                break
+            chunks.extend(entry.value for entry in entries)
+            after = entries[-1].key
+        data = b"".join(chunks)
+        if len(data) != ref.size or sha256(data).digest() != ref.digest:
+            raise StoreError("a large value of the history is missing or damaged in the store; restore it", run=run)
+        return self.codec.decode(data)
+
+    # --- whole prefixes --------------------------------------------------------------------------------------------
+    async def keys_under(self, prefix: str) -> list[str]:
+        """Every key that starts with ``prefix``."""
+        found: list[str] = []
+        while True:
+            entries = await self.host.list(prefix, found[-1] if found else "", 500)
+            found.extend(entry.key for entry in entries)
+            if len(entries) < 500:
+                return found
+
+    async def purge(self, prefixes: Iterable[str]) -> None:
+        """Delete everything under ``prefixes``, some keys at a time; repeating it is harmless."""
+        for prefix in prefixes:
+            while True:
+                entries = await self.host.list(prefix, "", 200)
+                if not entries:
+                    break
+                await self.commit(Write(deletes={entry.key for entry in entries}))

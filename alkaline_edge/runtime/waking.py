@@ -1,0 +1,140 @@
+"""Waking runs: due timers, requests in inboxes, runs whose owner is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from .. import keys
+from ..errors import InvalidInput
+from ..runs import ExecutionRecord
+from .owning import held_by_other
+from .store import Write
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+PAGE = 100
+POLL_SECONDS = 1.0
+"""How often others' requests are looked for, where the host does not tell of them."""
+
+
+async def due_ids(runtime: Runtime, skip: set[str]) -> list[str]:
+    """Runs to wake now, in the order of their timers, then those with requests waiting; at most a page of each."""
+    now = runtime.host.now_ms()
+    found: list[str] = []
+    after = ""
+    while len(found) < PAGE:
+        entries = await runtime.host.list("t/", after, PAGE)
+        for entry in entries:
+            _, wake_at, id = entry.key.split("/")
+            if int(wake_at) > now:
+                return found + await _asked(runtime, skip | set(found))
+            if id not in skip:
+                found.append(id)
+        if len(entries) < PAGE:
+            break
+        after = entries[-1].key
+    return found + await _asked(runtime, skip | set(found))
+
+
+async def _asked(runtime: Runtime, skip: set[str]) -> list[str]:
+    """Runs with requests in their inbox."""
+    found: list[str] = []
+    after = "i/"
+    while len(found) < PAGE:
+        entries = await runtime.host.list("i/", after, 1)  # one key per run: skip to the next run behind it
+        if not entries:
+            break
+        id = entries[0].key.split("/")[1]
+        if id not in skip:
+            found.append(id)
+        after = f"i/{id}/\x7f"
+    return found
+
+
+async def next_wake(runtime: Runtime) -> int | None:
+    """When the earliest timer of the store is due, ms since 1970; None without one."""
+    entries = await runtime.host.list("t/", "", 1)
+    return int(entries[0].key.split("/")[1]) if entries else None
+
+
+async def wake_due(runtime: Runtime, skip: set[str]) -> list[str]:
+    """Take up everything that is due and not in ``skip``, without waiting for it."""
+    woken: list[str] = []
+    for id in await due_ids(runtime, skip):
+        record = await runtime.store.find(id)
+        if record is None or record.finished:
+            await _sweep(runtime, id)
+        elif runtime.registry.knows(record.workflow, record.version) and id not in runtime.stuck:
+            if id in runtime.drivers:
+                runtime.drivers[id].poke()
+            elif not held_by_other(runtime, record):
+                runtime.take_up(id)
+            woken.append(id)
+        skip.add(id)
+    return woken
+
+
+async def _sweep(runtime: Runtime, id: str) -> None:
+    """Delete what is left of requests to a run that has ended."""
+    stale = await runtime.store.keys_under(f"i/{id}/")
+    if stale:
+        await runtime.store.commit(Write(deletes=set(stale)))
+
+
+async def run_due(runtime: Runtime) -> int | None:
+    """See ``Runtime.run_due``."""
+    skip: set[str] = set()
+    while woken := await wake_due(runtime, skip):
+        for id in woken:
+            await runtime.settle(id)
+            wake_at = next((d.record.wake_at for d in [runtime.asleep.get(id)] if d is not None), None)
+            if wake_at is not None and wake_at <= runtime.host.now_ms():
+                skip.discard(id)  # it went to sleep on a timer that is due already
+    return await next_wake(runtime)
+
+
+async def recover(runtime: Runtime) -> list[str]:
+    """Take up every running run that no live owner has; return their ids."""
+    taken: list[str] = []
+    after = ""
+    while True:
+        entries = await runtime.host.list("x/s/running/", after, PAGE)
+        ids = [entry.key.rsplit("/", 1)[1] for entry in entries]
+        records = await _records(runtime, ids)
+        for record in records:
+            known = runtime.registry.knows(record.workflow, record.version)
+            if record.status != "running" or not known or held_by_other(runtime, record):
+                continue
+            runtime.stuck.pop(record.id, None)
+            runtime.take_up(record.id)
+            taken.append(record.id)
+        if len(entries) < PAGE:
+            return taken
+        after = entries[-1].key
+
+
+async def _records(runtime: Runtime, ids: list[str]) -> list[ExecutionRecord]:
+    entries = await runtime.host.get([keys.record(id) for id in ids]) if ids else []
+    return [await runtime.store.record_of(entry) for entry in entries if entry is not None]
+
+
+async def serve(runtime: Runtime, until: asyncio.Event | datetime | None) -> None:
+    """See ``Runtime.serve``."""
+    if isinstance(until, datetime) and until.tzinfo is None:
+        raise InvalidInput("serve(until=...) wants an aware datetime or an asyncio.Event")
+    end_ms = until.timestamp() * 1000 if isinstance(until, datetime) else None
+    recover_at = 0
+    while not runtime.closing:
+        now = runtime.host.now_ms()
+        if (end_ms is not None and now >= end_ms) or (isinstance(until, asyncio.Event) and until.is_set()):
+            return
+        if now >= recover_at:
+            await recover(runtime)
+            recover_at = now + runtime.lease_ms // 2
+        await wake_due(runtime, set())
+        wake_at = await next_wake(runtime)
+        pause = min(POLL_SECONDS, max(0.0, ((wake_at or now + 60_000) - runtime.host.now_ms()) / 1000))
+        await runtime.wait_for_change(pause, until if isinstance(until, asyncio.Event) else None)

@@ -1,0 +1,133 @@
+"""What a workflow is: an async function with a name, a version and its policies."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, overload
+
+from .budget import Budget
+from .errors import InvalidInput, NotFound
+from .names import check_workflow_name
+from .retry import Retry
+
+
+@dataclass(frozen=True, slots=True)
+class Workflow:
+    """A handler and what is fixed about it. Made by ``@workflow``; calling it calls the handler."""
+
+    fn: Callable[..., Any]
+    name: str
+    version: int = 1
+    budget: Budget | None = None
+    retry: Retry | None = None
+    recursive: bool = False
+    takes_input: bool = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The handler's coroutine, for tests that bring their own ctx."""
+        return self.fn(*args, **kwargs)
+
+
+@overload
+def workflow(fn: Callable[..., Any], /) -> Workflow: ...
+@overload
+def workflow(
+    *,
+    name: str | None = None,
+    version: int = 1,
+    budget: Budget | None = None,
+    retry: Retry | None = None,
+    recursive: bool = False,
+) -> Callable[[Callable[..., Any]], Workflow]: ...
+def workflow(
+    fn: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    version: int = 1,
+    budget: Budget | None = None,
+    retry: Retry | None = None,
+    recursive: bool = False,
+) -> Workflow | Callable[[Callable[..., Any]], Workflow]:
+    """Make a workflow of ``async def handler(ctx)`` or ``async def handler(ctx, input)``.
+
+    ``name`` defaults to the function's. Raise ``version`` when old runs must not be continued by the new code, and
+    register both; for changes that old runs can take, use ``ctx.patched``. ``retry`` is the policy of its steps,
+    ``budget`` of each of its runs. ``recursive``: it may start itself as a child, down to ``max_depth``.
+    A handler that is not ``async def``, or takes other parameters, is ERR_INVALID_INPUT.
+    """
+
+    def make(handler: Callable[..., Any]) -> Workflow:
+        label = getattr(handler, "__name__", type(handler).__name__)
+        if not inspect.iscoroutinefunction(handler):
+            raise InvalidInput(f"the handler {label!r} is not async; write `async def {label}(ctx, ...)`")
+        if not isinstance(version, int) or version < 1:
+            raise InvalidInput(f"workflow {label!r} has version {version!r}; a version is a whole number from 1 up")
+        takes = _parameters(handler, label)
+        chosen = check_workflow_name(name or label)
+        return Workflow(handler, chosen, version, budget, retry, recursive, takes)
+
+    return make if fn is None else make(fn)
+
+
+def _parameters(handler: Callable[..., Any], label: str) -> bool:
+    positional = 0
+    for parameter in inspect.signature(handler).parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            return True
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            positional += 1
+        elif parameter.default is parameter.empty and parameter.kind is parameter.KEYWORD_ONLY:
+            positional = 99
+    if positional not in (1, 2):
+        raise InvalidInput(f"the handler {label!r} must take (ctx) or (ctx, input); put several inputs in one dict")
+    return positional == 2
+
+
+class Registry:
+    """The workflows that a runtime can run, by name and version."""
+
+    def __init__(self, workflows: Iterable[Workflow]) -> None:
+        self._by_name: dict[str, dict[int, Workflow]] = {}
+        for definition in workflows:
+            if not isinstance(definition, Workflow):
+                label = getattr(definition, "__name__", type(definition).__name__)
+                raise InvalidInput(f"{label!r} is not a workflow; decorate the async function with @workflow")
+            versions = self._by_name.setdefault(definition.name, {})
+            if definition.version in versions and versions[definition.version] is not definition:
+                raise InvalidInput(
+                    f"two workflows are registered as {definition.name!r} version {definition.version}; rename one"
+                )
+            versions[definition.version] = definition
+
+    def newest(self, name: str | Workflow) -> Workflow:
+        """The definition that a new run of ``name`` gets: the highest version."""
+        if isinstance(name, Workflow):
+            if self._by_name.get(name.name, {}).get(name.version) is name:
+                return name
+            raise NotFound(f"workflow {name.name!r} is not registered here; pass it in Runtime(workflows=[...])")
+        versions = self._by_name.get(name)
+        if not versions:
+            known = ", ".join(sorted(self._by_name)) or "none"
+            raise NotFound(f"there is no workflow {name!r} here; registered are: {known}", workflow=name)
+        return versions[max(versions)]
+
+    def exact(self, name: str, version: int) -> Workflow:
+        """The definition that goes on with a run of ``name`` at ``version``."""
+        self.newest(name)
+        versions = self._by_name[name]
+        if version not in versions:
+            known = ", ".join(str(v) for v in sorted(versions))
+            raise NotFound(
+                f"the run is of workflow {name!r} version {version}, and registered here are: {known}; register that "
+                "version too, side by side (for changes that old runs can take, use ctx.patched and keep the version)",
+                workflow=name,
+                version=version,
+            )
+        return versions[version]
+
+    def knows(self, name: str, version: int) -> bool:
+        """Whether ``exact`` would find it."""
+        return version in self._by_name.get(name, {})
