@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from .errors import InvalidInput, StoreError
+from .host import Batch, Capabilities
+
 # --- values -------------------------------------------------------------------------------------------------------
 MAX_DEPTH_OF_VALUE = 64
 """Levels of lists and maps in one value."""
@@ -25,3 +28,47 @@ MAX_MESSAGE = 2_000
 """Characters of a failure's message in the durable record."""
 LEASE_SECONDS = 30.0
 """Seconds for which an owner holds a run without renewing its lease."""
+
+
+def check_key(key: str, max_key: int) -> None:
+    """InvalidInput for a key that no host need take: not printable ASCII without spaces, empty, or too long (bytes)."""
+    if not isinstance(key, str) or not key.isascii() or not key.isprintable() or " " in key or not key:
+        raise InvalidInput("a key is printable ASCII without spaces, 1 character or more; nothing was written")
+    if len(key) > max_key:
+        raise InvalidInput(f"a key of {len(key)} bytes is over the limit max_key={max_key}; nothing was written")
+
+
+def check_batch(batch: Batch, limits: Capabilities) -> None:
+    """InvalidInput naming the limit that ``batch`` goes over. Hosts call it before anything is written."""
+    total = 0
+    for key, value in batch.puts:
+        check_key(key, limits.max_key)
+        size = len(value)
+        if size > limits.max_value:
+            raise InvalidInput(
+                f"a value of {size} bytes is over {limits.name}'s limit max_value={limits.max_value}; nothing was written",
+                limit=limits.max_value,
+            )
+        total += size
+    count = len(batch.puts) + len(batch.deletes)
+    if total > limits.max_batch_bytes:
+        raise InvalidInput(
+            f"a batch of {total} bytes is over {limits.name}'s limit max_batch_bytes={limits.max_batch_bytes}; "
+            "nothing was written",
+            limit=limits.max_batch_bytes,
+        )
+    if count > limits.max_batch_keys:
+        raise InvalidInput(
+            f"a batch of {count} keys is over {limits.name}'s limit max_batch_keys={limits.max_batch_keys}; "
+            "nothing was written",
+            limit=limits.max_batch_keys,
+        )
+    if batch.deletes or batch.checks or count > 1:
+        for key in batch.deletes:
+            check_key(key, limits.max_key)
+        for key, _ in batch.checks:
+            check_key(key, limits.max_key)
+        if count > 1 and len({*batch.deletes, *(key for key, _ in batch.puts)}) < count:
+            raise InvalidInput("a batch names a key twice among its puts and deletes; nothing was written")
+    if batch.checks and not limits.conditional:
+        raise StoreError(f"{limits.name} has no conditional commits: it can't check a key before it writes")

@@ -1,0 +1,5 @@
+"""For tests of workflows and of hosts: a simulated host, and the suite that every host must pass. Needs no pytest."""
+
+from .simulated import FAULTS, FaultKind, SimulatedCrash, SimulatedHost, SimulatedStore, fault_at
+
+__all__ = ["FAULTS", "FaultKind", "SimulatedCrash", "SimulatedHost", "SimulatedStore", "fault_at"]
