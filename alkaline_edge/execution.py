@@ -189,10 +189,6 @@ class Execution:
                     script.popleft()
                     continue
                 raise self._diverge(value_without_call(event, self.position, self._where()))
-            if self.outcome is not None:
-                raise self._diverge(
-                    mismatch(event, "nothing: the handler has ended", self.position, self.outcome.__class__.__name__)
-                )
             script.popleft()
             self.tick(time_ms)
             loop.wake(self._apply, event)
@@ -349,6 +345,8 @@ class Execution:
 
     def _apply_update(self, event: ev.UpdateReceived) -> None:
         self.entries.add(event.entry)
+        if self.outcome is not None:
+            return  # recorded together with what ended the handler: its caller is told that the run has ended
         self.update_count += 1
         scope = Scope(f"u{self.update_count}.")
         if event.name not in self.updates:

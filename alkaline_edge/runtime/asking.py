@@ -109,17 +109,18 @@ async def wait(runtime: Runtime, id: str, deadline: float | None) -> None:
         raise TimeoutError(f"run {id!r} had no result in time; it goes on: ask again")
     until = deadline if deadline is not None else float("inf")
     if id not in runtime.active():
-        if await waking.wake_due(runtime, set()):
+        await waking.wake_due(runtime, set())
+        if id in runtime.active():
             return
-        wake_at = await waking.next_wake(runtime)
+        wake_at = await waking.next_wake(runtime, now)
         if wake_at is not None:
             until = min(until, wake_at)
         if not hasattr(runtime.host, "watch"):
             until = min(until, now + waking.POLL_SECONDS * 1000)
     if id in runtime.active() and deadline is None:
-        until = now + 3_600_000
+        until = now + 86_400_000
     if not runtime.closing:
-        await runtime.wait_for_change(min(3_600.0, max(0.0, (until - now) / 1000)))
+        await runtime.wait_for_change(min(86_400.0, max(0.0, (until - now) / 1000)))
     if runtime.closing:
         raise ClosedError("the runtime was closed while something waited for a run; the run is kept")
 

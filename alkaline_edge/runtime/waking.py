@@ -54,9 +54,9 @@ async def _asked(runtime: Runtime, skip: set[str]) -> list[str]:
     return found
 
 
-async def next_wake(runtime: Runtime) -> int | None:
-    """When the earliest timer of the store is due, ms since 1970; None without one."""
-    entries = await runtime.host.list("t/", "", 1)
+async def next_wake(runtime: Runtime, after_ms: int | None = None) -> int | None:
+    """When the earliest timer of the store is due, ms since 1970; None without one. ``after_ms``: only later ones."""
+    entries = await runtime.host.list("t/", "" if after_ms is None else f"t/{after_ms:013d}/\x7f", 1)
     return int(entries[0].key.split("/")[1]) if entries else None
 
 
@@ -70,9 +70,10 @@ async def wake_due(runtime: Runtime, skip: set[str]) -> list[str]:
         elif runtime.registry.knows(record.workflow, record.version) and id not in runtime.stuck:
             if id in runtime.drivers:
                 runtime.drivers[id].poke()
+                woken.append(id)
             elif not held_by_other(runtime, record):
                 runtime.take_up(id)
-            woken.append(id)
+                woken.append(id)
         skip.add(id)
     return woken
 
@@ -135,6 +136,6 @@ async def serve(runtime: Runtime, until: asyncio.Event | datetime | None) -> Non
             await recover(runtime)
             recover_at = now + runtime.lease_ms // 2
         await wake_due(runtime, set())
-        wake_at = await next_wake(runtime)
+        wake_at = await next_wake(runtime, runtime.host.now_ms())
         pause = min(POLL_SECONDS, max(0.0, ((wake_at or now + 60_000) - runtime.host.now_ms()) / 1000))
         await runtime.wait_for_change(pause, until if isinstance(until, asyncio.Event) else None)

@@ -1,0 +1,47 @@
+"""What many tests share: a runtime on a simulated host, and the next process after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from alkaline_edge import Runtime, Workflow
+from alkaline_edge.testing import SimulatedCrash, SimulatedHost
+
+
+def drive(test: Callable[[], Awaitable[Any]]) -> Any:
+    """Run one async test body."""
+    return asyncio.run(test())  # type: ignore[arg-type]  # a test body is a coroutine function
+
+
+class Process:
+    """One process after the other on the same simulated store."""
+
+    def __init__(self, *workflows: Workflow, host: SimulatedHost | None = None, **options: Any) -> None:
+        self.workflows = list(workflows)
+        self.options = options
+        self.host = host or SimulatedHost()
+        self.events: list[Any] = []
+        self.runtime = self._new()
+
+    def _new(self) -> Runtime:
+        return Runtime(self.host, workflows=self.workflows, on_event=self.events.append, **self.options)
+
+    async def crash(self, *workflows: Workflow) -> Runtime:
+        """Kill the process without a goodbye, let its leases run out, and start the next one."""
+        self.host.dead = True
+        with contextlib.suppress(SimulatedCrash):
+            await self.runtime.close()
+        self.host = self.host.reopen()
+        self.host.advance(60)
+        if workflows:
+            self.workflows = list(workflows)
+        self.runtime = self._new()
+        return self.runtime
+
+
+def kinds(history: list[Any]) -> list[str]:
+    """The names of a history's events, in order."""
+    return [type(recorded.event).__name__ for recorded in history]
