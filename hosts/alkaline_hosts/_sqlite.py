@@ -1,0 +1,143 @@
+"""The SQL that the hosts on Cloudflare's SQLite share: one table, and a batch as few statements of few parameters.
+
+A batch needs no transaction of several round trips to be conditional. Its first statement holds the checks as an
+expression that gives the batch's id where they hold and NULL where not, and writes it into a column that is NOT NULL:
+a failed check is a constraint error, which rolls back whatever the statement, or the batch around it, has done.
+"""
+
+# ruff: noqa: S608 - what is put into SQL here is this file's own constants; keys and values are always parameters
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from alkaline_edge.host import Batch, Check, Put
+
+TABLE = "alkaline_entries"
+MAX_PARAMETERS = 100
+"""Bound parameters of one statement, on D1 and in a Durable Object."""
+MAX_ROW = 2_000_000
+"""Bytes of one row: key, value and version together."""
+ROW_OVERHEAD = 128
+"""Bytes of a row that are neither key nor value: the version, and the record's header with room to spare."""
+MAX_KEY = 512
+
+CONFLICT_ERROR = f"NOT NULL constraint failed: {TABLE}.version"
+"""What SQLite says when a batch's checks did not hold."""
+MISSING_ERROR = f"no such table: {TABLE}"
+
+_HEAD = f"INSERT OR REPLACE INTO {TABLE} (key, value, version) "
+_PAIRS = MAX_PARAMETERS // 2
+
+
+class Statement(NamedTuple):
+    """One statement and its parameters, in order."""
+
+    sql: str
+    parameters: tuple[Any, ...]
+
+
+def create_table(value_type: str) -> str:
+    """The table. Without a rowid, so that a put writes one row and not one more for the index of its key."""
+    return (
+        f"CREATE TABLE IF NOT EXISTS {TABLE} "
+        f"(key TEXT PRIMARY KEY, value {value_type} NOT NULL, version TEXT NOT NULL) WITHOUT ROWID"
+    )
+
+
+def end_of(prefix: str) -> str:
+    """The first key behind all keys that start with ``prefix``; keys are ASCII."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else "\x7f"
+
+
+def list_statement(prefix: str, after: str, limit: int) -> Statement:
+    """Rows (key, value, version) under ``prefix`` behind ``after``, ascending. A range, never LIKE."""
+    start, relation = (after, ">") if after >= prefix else (prefix, ">=")
+    sql = f"SELECT key, value, version FROM {TABLE} WHERE key {relation} ? AND key < ? ORDER BY key LIMIT ?"
+    return Statement(sql, (start, end_of(prefix), limit))
+
+
+def get_statements(keys: Sequence[str], columns: str = "key, value, version") -> list[Statement]:
+    """Rows of ``keys``, as many statements as their parameters need."""
+    parts = [keys[start : start + MAX_PARAMETERS] for start in range(0, len(keys), MAX_PARAMETERS)]
+    return [Statement(f"SELECT {columns} FROM {TABLE} WHERE {_among(part)}", tuple(part)) for part in parts]
+
+
+def first_and_any(first: str, others: Sequence[str]) -> str:
+    """A query of one row: the lowest key under the prefix ``first``, and whether any key is under ``others``."""
+    found = " OR ".join(f"EXISTS (SELECT 1 FROM {TABLE} WHERE {_under(prefix)})" for prefix in others)
+    return f"SELECT (SELECT min(key) FROM {TABLE} WHERE {_under(first)}), {found}"
+
+
+def commit_statements(batch: Batch, encode: Any) -> list[Statement]:
+    """``batch`` as statements for one transaction. ``encode(bytes)`` is what a value is bound as.
+
+    No statement at all for an empty batch. The checks come before the first write, since a batch may put a key that
+    it checks.
+    """
+    checks, puts = batch.checks, batch.puts
+    joined = bool(checks) and bool(puts) and 2 * (len(checks) + len(puts)) + 2 <= MAX_PARAMETERS
+    statements: list[Statement] = []
+    if joined:
+        statements.append(_put(checks, puts, batch.id, encode))
+    else:
+        # _PAIRS - 1: a check statement counts how many of its checks hold, and that number is a parameter too.
+        for start in range(0, len(checks), _PAIRS - 1):
+            statements.append(_check(checks[start : start + _PAIRS - 1]))
+        for start in range(0, len(puts), _PAIRS - 1):
+            statements.append(_put((), puts[start : start + _PAIRS - 1], batch.id, encode))
+    for start in range(0, len(batch.deletes), MAX_PARAMETERS):
+        part = batch.deletes[start : start + MAX_PARAMETERS]
+        statements.append(Statement(f"DELETE FROM {TABLE} WHERE {_among(part)}", part))
+    return statements
+
+
+def failed_checks(batch: Batch, versions: dict[str, str]) -> tuple[str, ...]:
+    """The keys whose checks fail against ``versions``; all of the checked where none does, since one did before."""
+    failed = tuple(check.key for check in batch.checks if versions.get(check.key) != check.version)
+    return failed or tuple(check.key for check in batch.checks)
+
+
+def _among(keys: Sequence[str]) -> str:
+    return "key = ?" if len(keys) == 1 else f"key IN ({', '.join('?' * len(keys))})"
+
+
+def _under(prefix: str) -> str:
+    return f"key >= '{prefix}' AND key < '{end_of(prefix)}'"
+
+
+def _holds(checks: Sequence[Check]) -> Statement:
+    """An expression that is 1 where all of ``checks`` hold; its depth does not grow with their number."""
+    there = [check for check in checks if check.version is not None]
+    absent = [check.key for check in checks if check.version is None]
+    parts: list[str] = []
+    parameters: list[Any] = []
+    if len(there) == 1:
+        parts.append(f"(SELECT version FROM {TABLE} WHERE key = ?) = ?")
+        parameters += [there[0].key, there[0].version]
+    elif there:
+        parts.append(
+            f"(SELECT count(*) FROM (VALUES {', '.join(['(?, ?)'] * len(there))}) AS c "
+            f"CROSS JOIN {TABLE} AS e ON e.key = c.column1 AND e.version = c.column2) = ?"
+        )
+        parameters += [item for check in there for item in check] + [len(there)]
+    if absent:
+        parts.append(f"NOT EXISTS (SELECT 1 FROM {TABLE} WHERE {_among(absent)})")
+        parameters += absent
+    return Statement(" AND ".join(parts), tuple(parameters))
+
+
+def _put(checks: Sequence[Check], puts: Sequence[Put], id: str, encode: Any) -> Statement:
+    values = tuple(item for put in puts for item in (put.key, encode(put.value)))
+    rows = f"(VALUES {', '.join(['(?, ?)'] * len(puts))})"
+    if not checks:
+        return Statement(f"{_HEAD}SELECT column1, column2, ? FROM {rows}", (id, *values))
+    condition = _holds(checks)
+    sql = f"{_HEAD}SELECT column1, column2, CASE WHEN {condition.sql} THEN ? END FROM {rows}"
+    return Statement(sql, (*condition.parameters, id, *values))
+
+
+def _check(checks: Sequence[Check]) -> Statement:
+    """A statement that fails where ``checks`` don't hold, and writes nothing where they do."""
+    condition = _holds(checks)
+    return Statement(f"{_HEAD}SELECT '', '', NULL WHERE NOT coalesce({condition.sql}, 0)", condition.parameters)

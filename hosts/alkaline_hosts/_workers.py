@@ -1,0 +1,61 @@
+"""What every host in a Cloudflare Worker shares: raw bindings, the clock, entropy and sleep."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+from alkaline_edge.errors import ClosedError, InvalidInput
+
+
+def raw_binding(binding: Any, method: str, what: str) -> Any:
+    """The JavaScript object behind ``binding``, which has ``method``.
+
+    The Workers SDK hands out wrappers that convert every argument and result, at several times the cost of the raw
+    object. InvalidInput where there is no such method.
+    """
+    for _ in range(3):
+        inner = getattr(binding, "__dict__", {})
+        wrapped = inner.get("_binding", inner.get("_ctx"))
+        if wrapped is None:
+            break
+        binding = wrapped
+    if getattr(binding, method, None) is None:
+        raise InvalidInput(f"expected {what}, which has a method {method}(); got a {type(binding).__name__}")
+    return binding
+
+
+def text_of(error: BaseException) -> str:
+    """What a JavaScript error says."""
+    return str(error)
+
+
+class WorkerPlatform:
+    """Clock, entropy, sleep and the closed state of a host in a Worker."""
+
+    _name = "this host"
+
+    def __init__(self) -> None:
+        self._closed = False
+
+    def now_ms(self) -> int:
+        """The Worker's clock, ms since 1970 UTC. In production it moves only when I/O has happened."""
+        return time.time_ns() // 1_000_000
+
+    def entropy(self, n: int) -> bytes:
+        """The platform's secure random bytes. Outside of a request, at import for instance, the platform refuses."""
+        return os.urandom(n)
+
+    async def sleep(self, seconds: float) -> None:
+        """Return after about ``seconds``, if the Worker lives that long."""
+        await asyncio.sleep(seconds)
+
+    async def close(self) -> None:
+        """Refuse what is asked from now on. Calling it twice is allowed; the binding stays for others."""
+        self._closed = True
+
+    def _open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"{self._name} is closed; make another one from its binding")

@@ -1,0 +1,220 @@
+"""Histories in a Cloudflare Durable Object: its SQLite storage, and its alarm for timers and for waking after a crash.
+
+    from alkaline_hosts.durable_object import DurableObjectHost
+    class Runs(DurableObject):
+        def __init__(self, ctx, env):
+            super().__init__(ctx, env)
+            self.host = DurableObjectHost(ctx)
+
+One object is one single-threaded writer, so a commit never waits for anybody. It is one SQL statement where that is
+enough, else one ``transactionSync``, and never awaits. A response or request leaves the object only once the writes
+before it are durable (the platform's output gate), so a commit needs no acknowledgement of its own.
+
+The alarm belongs to the host. Every commit that touches a timer, an inbox or the set of running runs sets it anew in
+the same transaction. An object's ``alarm`` handler calls ``alarm_fired``, then ``Runtime.recover`` and
+``Runtime.run_due``, and at last ``repair_alarm``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from alkaline_edge.errors import StoreError, UnknownOutcome
+from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
+from alkaline_edge.limits import check_batch
+
+from . import _sqlite as sqlite
+from ._workers import WorkerPlatform, raw_binding, text_of
+
+WATCH_MS = 10_000
+"""While a run is running or a request waits in an inbox, the alarm is at most this far away: should the object die,
+the alarm wakes it, and the run is taken up again."""
+
+TIMERS, INBOX, RUNNING = "t/", "i/", "x/s/running/"
+"""The keys that ask for an alarm: the kernel's timers, inboxes and the index of running runs."""
+
+CAPABILITIES = Capabilities(
+    name="a Durable Object",
+    durability="replicated",
+    exclusive=True,
+    max_key=sqlite.MAX_KEY,
+    max_value=sqlite.MAX_ROW - sqlite.MAX_KEY - sqlite.ROW_OVERHEAD,
+    max_batch_bytes=32 * 1024 * 1024,
+    max_batch_keys=5_000,
+    notes=(
+        "A commit returns before it is on disk; the platform holds back every response and request of the object "
+        "until it is.",
+        "An object holds 10 GB at most.",
+    ),
+)
+
+Entries = list[Entry]
+
+_NOT_KNOWN = -1
+_DUE = sqlite.first_and_any(TIMERS, (INBOX, RUNNING))
+
+
+class DurableObjectHost(WorkerPlatform):
+    """A store in the SQLite storage of the Durable Object that ``ctx`` is the state of.
+
+    ``alarm=False`` leaves the object's alarm alone: then nothing wakes the object for timers or after a crash, and
+    the author sees to it. The class of the object must be bound with SQLite storage (``new_sqlite_classes``), and
+    have an ``alarm`` method unless ``alarm=False``. Make one host for one object, in its constructor.
+    """
+
+    _name = CAPABILITIES.name
+
+    def __init__(self, ctx: Any, *, alarm: bool = True) -> None:
+        super().__init__()
+        state = raw_binding(ctx, "blockConcurrencyWhile", "the ctx of a Durable Object")
+        self._storage = state.storage
+        if getattr(self._storage, "sql", None) is None:
+            raise StoreError(
+                "this Durable Object has no SQLite storage; list its class under new_sqlite_classes in a migration"
+            )
+        self._exec = self._storage.sql.exec
+        self._sets_alarm = alarm
+        self._alarm: int | None = _NOT_KNOWN  # where the alarm is, ms; None: there is none
+        self._exec(sqlite.create_table("BLOB"))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """A Durable Object's abilities and limits."""
+        return CAPABILITIES
+
+    async def get(self, keys: Iterable[str]) -> list[Entry | None]:
+        """As Host.get. One consistent read."""
+        self._open()
+        wanted = list(keys)
+        found: dict[str, Entry] = {}
+        for statement in sqlite.get_statements(wanted):
+            found.update((entry.key, entry) for entry in self._entries(statement))
+        return [found.get(key) for key in wanted]
+
+    async def list(self, prefix: str, after: str = "", limit: int = 500) -> Entries:
+        """As Host.list."""
+        self._open()
+        return self._entries(sqlite.list_statement(prefix, after, limit))
+
+    async def commit(self, batch: Batch) -> Committed | Conflict:
+        """As Host.commit: applied when it returns, durable before anything leaves the object."""
+        self._open()
+        check_batch(batch, CAPABILITIES)
+        statements = sqlite.commit_statements(batch, _blob)
+        alarm = self._sets_alarm and _wants_alarm(batch)
+        try:
+            if len(statements) == 1 and not alarm:
+                self._exec(statements[0].sql, *statements[0].parameters)
+            elif statements:
+                self._transaction(lambda: self._apply(statements, alarm))
+        except Exception as error:
+            if sqlite.CONFLICT_ERROR in text_of(error):
+                return Conflict(sqlite.failed_checks(batch, self._versions(batch)))
+            raise _refused(error) from None
+        return Committed(batch.id)
+
+    async def set_alarm(self, at_ms: int | None) -> None:
+        """Set the object's alarm to ``at_ms``, ms since 1970, or delete it. The next commit may move it again."""
+        self._open()
+        if at_ms is None:
+            await self._storage.deleteAlarm()
+        else:
+            await self._storage.setAlarm(at_ms)
+        self._alarm = at_ms
+
+    def alarm_fired(self) -> None:
+        """Say that the alarm has gone off, which consumes it. The first thing that an ``alarm`` handler does."""
+        self._alarm = None
+
+    async def repair_alarm(self) -> int | None:
+        """Set the alarm to what the store asks for; return where it is now, ms since 1970, None without one.
+
+        For the end of an ``alarm`` handler and for a woken object: a deleted alarm, or one that the platform gave up
+        on after its retries, is set again.
+        """
+        self._open()
+        current = await self._storage.getAlarm()
+        self._alarm = int(current) if _is_number(current) else None
+        if self._sets_alarm:
+            self._transaction(self._arm)
+        return self._alarm
+
+    # --- inside a transaction --------------------------------------------------------------------------------------
+    def _apply(self, statements: Sequence[sqlite.Statement], alarm: bool) -> None:
+        for statement in statements:
+            self._exec(statement.sql, *statement.parameters)
+        if alarm:
+            self._arm()
+
+    def _arm(self) -> None:
+        """Move the alarm to the lowest timer, or nearer while something runs or waits."""
+        first, watched = self._exec(_DUE).raw().toArray().to_py()[0]
+        timer = int(first[len(TIMERS) : first.index("/", len(TIMERS))]) if isinstance(first, str) else None
+        if watched:
+            now = self.now_ms()
+            latest = now + WATCH_MS if timer is None else min(timer, now + WATCH_MS)
+            if self._alarm is not None and now < self._alarm <= latest:
+                return
+            timer = latest
+        if timer == self._alarm:
+            return
+        # Neither is awaited: both write into this transaction at once, and their promises say only that it is durable.
+        if timer is None:
+            self._storage.deleteAlarm()
+        else:
+            self._storage.setAlarm(timer)
+        self._alarm = timer
+
+    # --- the raw storage -------------------------------------------------------------------------------------------
+    def _transaction(self, body: Callable[[], None]) -> None:
+        """Run ``body`` in one transaction; what it raises undoes it."""
+        from pyodide.ffi import create_once_callable
+
+        alarm = self._alarm
+        try:
+            self._storage.transactionSync(create_once_callable(body))
+        except BaseException:
+            self._alarm = alarm
+            raise
+
+    def _entries(self, statement: sqlite.Statement) -> Entries:
+        try:
+            rows = self._exec(statement.sql, *statement.parameters).raw().toArray().to_py()
+        except Exception as error:
+            raise StoreError(f"the Durable Object's storage did not answer a read: {text_of(error)}") from None
+        return [Entry(key, bytes(value), version) for key, value, version in rows]
+
+    def _versions(self, batch: Batch) -> dict[str, str]:
+        keys = [check.key for check in batch.checks]
+        versions: dict[str, str] = {}
+        for statement in sqlite.get_statements(keys, "key, version"):
+            versions.update(self._exec(statement.sql, *statement.parameters).raw().toArray().to_py())
+        return versions
+
+
+def _blob(value: bytes) -> Any:
+    """``value`` as SQLite takes it for a BLOB."""
+    from pyodide.ffi import to_js
+
+    return to_js(value)
+
+
+def _wants_alarm(batch: Batch) -> bool:
+    """Whether ``batch`` may move the alarm."""
+    prefixes = (TIMERS, INBOX, RUNNING)
+    return any(put.key.startswith(prefixes) for put in batch.puts) or any(
+        key.startswith(prefixes) for key in batch.deletes
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _refused(error: Exception) -> StoreError:
+    """A commit's error: what SQLite refused was not written; of anything else nothing is known."""
+    message = text_of(error)
+    if "SQLITE_" in message and "SQLITE_IOERR" not in message:
+        return StoreError(f"the Durable Object's storage refused the batch and nothing was written: {message}")
+    return UnknownOutcome(f"the Durable Object's storage failed during a commit: {message}")
