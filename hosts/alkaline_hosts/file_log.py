@@ -1,0 +1,291 @@
+"""One log file and its index: opening, creating, loading, following, appending, compacting.
+
+Plain OSErrors come out of here where the operating system refused, StoreErrors where the bytes are wrong;
+``file.FileHost`` turns the former into the latter and decides what a failure means for the host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from collections.abc import Sequence
+
+from alkaline_edge.errors import StoreError
+from alkaline_edge.host import Batch, Entry
+
+from .file_format import HEADER, ID_SIZE, VERSION, Encoder, Malformed, decode_items, new_header, read_at, read_header
+from .file_index import Extent, Index
+from .file_scan import damage, records
+
+COMPACTION_CHUNK = 1024 * 1024
+"""Bytes collected for one write of a compaction."""
+_BINARY = getattr(os, "O_BINARY", 0)
+
+if sys.platform == "darwin":
+    import fcntl
+
+    def sync(fd: int) -> None:
+        """Through the disk's own cache: fsync on macOS stops in front of it."""
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+else:
+    sync = getattr(os, "fdatasync", os.fsync)
+
+
+def sync_directory(path: str) -> None:
+    """Make the creation or the renaming of ``path`` durable. Windows has no such call and needs none."""
+    if os.name == "nt":
+        return
+    fd = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def write_all(fd: int, raw: bytes) -> None:
+    """Every byte of ``raw``; OSError when the system refuses part of it."""
+    written = os.write(fd, raw)
+    while written < len(raw):
+        written += os.write(fd, memoryview(raw)[written:])
+
+
+def seed_of(fd: int, name: str) -> int:
+    """The seed in the header of an open log; StoreError for a header that this release can't use."""
+    header = read_header(read_at(fd, HEADER.size, 0))
+    if header is None:
+        raise StoreError(f"{name} is not an alkaline file; it was left as it is. Give another path")
+    if not header.intact:
+        raise StoreError(
+            f"{name} is damaged in its header, bytes 0 to {HEADER.size}; nothing was changed. Restore the "
+            "file from a backup"
+        )
+    if header.version != VERSION or header.flags:
+        raise StoreError(
+            f"{name} has format version {header.version}, flags {header.flags:#x}, and this release reads "
+            f"version {VERSION} without flags; nothing was changed. Install a release of alkaline-edge that reads "
+            f"format version {header.version}",
+            version=header.version,
+        )
+    return header.seed
+
+
+class Log:
+    """An open log, loaded up to ``end``."""
+
+    def __init__(self, path: str, *, writable: bool) -> None:
+        """Open ``path`` and load it. FileNotFoundError, OSError, StoreError; a torn tail is left as it is."""
+        self.path = path
+        self.name = os.path.basename(path)
+        self.index = Index()
+        self.prefixes: list[str] = []
+        self.end = HEADER.size
+        self.sequence = 0
+        self._torn_size = -1
+        flags = (os.O_RDWR | os.O_APPEND) if writable else os.O_RDONLY
+        self.fd = os.open(path, flags | _BINARY | getattr(os, "O_NONBLOCK", 0))  # a FIFO must not hang us
+        try:
+            status = os.fstat(self.fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise StoreError(f"{self.name} is not a regular file: give FileHost the path of a file")
+            self.identity = (status.st_dev, status.st_ino)
+            self.seed = seed_of(self.fd, self.name)
+            self.follow()
+            self.index.keys()
+        except BaseException:
+            os.close(self.fd)
+            raise
+        self.encoder = Encoder(self.seed, self.prefixes if writable else (), self.sequence)
+
+    @staticmethod
+    def check(path: str) -> None:
+        """StoreError when ``path`` is no log that this release can use. Reads its header and changes nothing."""
+        name = os.path.basename(path)
+        fd = os.open(path, os.O_RDONLY | _BINARY | getattr(os, "O_NONBLOCK", 0))  # a FIFO must not hang us
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise StoreError(f"{name} is not a regular file: give FileHost the path of a file")
+            seed_of(fd, name)
+        finally:
+            os.close(fd)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+    def follow(self) -> int:
+        """Load what was appended since. Returns the bytes of a torn tail, mostly 0. StoreError: damage."""
+        size = os.fstat(self.fd).st_size
+        if size == self.end or size == self._torn_size:
+            return size - self.end
+        while True:
+            self._load(size)
+            if self.end >= size:
+                self._torn_size = -1
+                return 0
+            wrong = damage(self.fd, self.end, size, self.sequence, self.seed)
+            if wrong is None:
+                self._torn_size = size
+                return size - self.end
+            # Beside a live writer a record may have been half written when it was read and be whole by now.
+            before = self.end
+            size = max(size, os.fstat(self.fd).st_size)
+            self._load(size)
+            if self.end == before:
+                raise self._damaged(wrong)
+
+    def _damaged(self, wrong: str) -> StoreError:
+        number = self.sequence + 1
+        return StoreError(
+            f"{self.name} is damaged at record {number}, byte {self.end}: {wrong}. Nothing was cut. Restore the file "
+            f"from a backup; or, to keep only what stands before the damage, cut a copy of it to {self.end} bytes: "
+            "every commit from there on is lost then",
+            record=number,
+            offset=self.end,
+        )
+
+    def _load(self, size: int) -> None:
+        put, delete = self.index.put, self.index.delete
+        for found in records(self.fd, self.end, size, self.sequence, self.seed):
+            raw, start = found.raw, found.start
+            version = raw[start : start + ID_SIZE].hex()
+            try:
+                items = decode_items(raw, start + ID_SIZE, found.end, self.prefixes)
+            except Malformed as error:
+                raise self._damaged(str(error)) from error
+            for key, begin, behind in items:
+                if begin < 0:
+                    delete(key)
+                else:
+                    put(key, raw[begin:behind], version, found.base + begin)
+            self.end = found.next
+            self.sequence += 1
+
+    def entry(self, key: str) -> Entry | None:
+        """The entry of ``key``, a large value read from the file."""
+        kept = self.index.entries.get(key)
+        if kept is None or type(kept) is Entry:
+            return kept
+        assert isinstance(kept, Extent)
+        value = read_at(self.fd, kept.length, kept.offset)
+        if len(value) != kept.length:
+            raise StoreError(
+                f"{self.name} ends within a value of {kept.length} bytes at byte {kept.offset}: something else has "
+                "cut the file. Restore it from a backup",
+                offset=kept.offset,
+            )
+        return Entry(key, value, kept.version)
+
+    # --- writing -----------------------------------------------------------------------------------------------------
+    def append(self, batch: Batch, id: bytes, deletes: Sequence[str], durable: bool) -> None:
+        """Write ``batch``, sync it, and take it into the index. ``deletes``: those that are there.
+
+        OSError: file and index are as they were before. CutFailed, SyncFailed: they may not be.
+        """
+        encoder, end, puts = self.encoder, self.end, batch.puts
+        if len(puts) == 1 and not deletes:
+            key, value = puts[0]
+            record = encoder.one_put(id, key, value)
+            places = [len(record) - len(value)]
+        else:
+            record, places = encoder.batch(id, puts, deletes)
+        try:
+            write_all(self.fd, record)
+        except OSError:
+            self._take_back()
+            raise
+        if durable:
+            try:
+                sync(self.fd)
+            except OSError as error:
+                raise SyncFailed from error
+        self.end = end + len(record)
+        index, version = self.index, batch.id
+        for key in deletes:
+            index.delete(key)
+        for (key, value), place in zip(puts, places, strict=True):
+            index.put(key, value, version, end + place)
+
+    def _take_back(self) -> None:
+        try:
+            os.ftruncate(self.fd, self.end)
+        except OSError as error:
+            raise CutFailed from error
+        self.encoder.undo()
+
+    def cut_tail(self) -> None:
+        """Remove a torn tail, durably."""
+        os.ftruncate(self.fd, self.end)
+        os.fsync(self.fd)
+        self._torn_size = -1
+
+    def close(self) -> None:
+        """Let go of the handle."""
+        os.close(self.fd)
+
+    # --- compaction --------------------------------------------------------------------------------------------------
+    def compacted(self, salt: bytes) -> str:
+        """Write the live keys to a new file beside this one and sync it. Returns its path; OSError leaves no file."""
+        path = temporary(self.path)
+        remove(path)
+        mode = stat.S_IMODE(os.fstat(self.fd).st_mode)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, mode)
+        try:
+            if hasattr(os, "fchmod"):
+                os.fchmod(fd, mode)
+            header = new_header(salt)
+            encoder = Encoder(int.from_bytes(header[-4:], "big"))
+            parts, size = [header], len(header)
+            for key in self.index.keys().under("", "", len(self.index.entries)):
+                entry = self.entry(key)
+                assert entry is not None
+                parts.append(encoder.one_put(bytes.fromhex(entry.version), key, entry.value))
+                size += len(parts[-1])
+                if size >= COMPACTION_CHUNK:
+                    write_all(fd, b"".join(parts))
+                    parts, size = [], 0
+            write_all(fd, b"".join(parts))
+            os.fsync(fd)
+        except BaseException:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                remove(path)
+            raise
+        os.close(fd)
+        return path
+
+
+class SyncFailed(Exception):
+    """The record was written and its sync failed: nobody knows whether it is on the disk."""
+
+
+class CutFailed(Exception):
+    """A write failed and what it left could not be cut: the handle must not append again."""
+
+
+def temporary(path: str) -> str:
+    """Where a new file is made before it is renamed to ``path``; only the holder of the lock touches it."""
+    return path + ".new"
+
+
+def remove(path: str) -> None:
+    """Delete ``path`` if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def create(path: str, salt: bytes) -> None:
+    """A new, empty log at ``path``, durably and at once: nobody ever sees half a header."""
+    fresh = temporary(path)
+    remove(fresh)
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600)
+    try:
+        try:
+            write_all(fd, new_header(salt))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.replace(fresh, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            remove(fresh)
+        raise
+    sync_directory(path)
