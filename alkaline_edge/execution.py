@@ -152,7 +152,8 @@ class Execution:
         else:
             self._held = []
         self.script.extend(page)
-        self._advance()
+        if self.script or not more:  # a start whose values stand on the next page waits for them
+            self._advance()
 
     def _note(self, event: Event) -> None:
         if isinstance(event, ev.Emitted):

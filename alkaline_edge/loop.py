@@ -8,6 +8,7 @@ durable timer; ``time()`` is the recorded time. What can't be replayed is a viol
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import sys
 from asyncio import CancelledError, Future, Task
@@ -25,6 +26,18 @@ T = TypeVar("T")
 
 _step_type: type | None = None
 """The type of the callback by which asyncio's C task makes its steps. It has no public name: learned from the first."""
+
+
+_alive: dict[DeterministicLoop, None] = {}
+"""Loops with unfinished tasks. Kept, since the garbage collector would close their coroutines, running user code."""
+
+
+_registered = False
+
+
+def _at_exit() -> None:
+    for loop in list(_alive):
+        loop.set_aside()
 
 
 class Scope:
@@ -101,6 +114,7 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def set_aside(self) -> None:
         """Let go of every unfinished task without running any more of its code."""
         self._discarded = True
+        _alive.pop(self, None)
         tasks = [task for task in self._tasks if not task.done()]
         self._tasks.clear()
         self.ready.clear()
@@ -193,15 +207,21 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
             context = context.copy()
             context.run(SCOPE.set, scope)
         task = _Task(coro, loop=self, name=str(name) if name is not None else f"branch {scope.prefix}", context=context)
-        global _step_type
+        global _step_type, _registered
         if _step_type is None and self.ready:
             _step_type = type(self.ready[-1]._callback)  # type: ignore[attr-defined]  # asyncio's own slot
+        if not _registered:
+            atexit.register(_at_exit)
+            _registered = True
+        _alive[self] = None
         self._tasks[task] = None
         task.add_done_callback(self._forget)
         return task
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         self._tasks.pop(task, None)
+        if not self._tasks:
+            _alive.pop(self, None)
 
     def unfinished(self) -> list[asyncio.Task[Any]]:
         """Tasks that have not ended, in the order of their making."""
