@@ -109,8 +109,11 @@ def _suspended(owner: Any) -> bool:
 def _close_traced(owner: Generator[Any, Any, Any] | Coroutine[Any, Any, Any]) -> None:
     """Python 3.11: the trace function is called as the exception is thrown into the frame, and ends it there."""
 
+    target = owner.cr_frame if isinstance(owner, CoroutineType) else owner.gi_frame  # type: ignore[union-attr]  # one of the two
+
     def tracer(frame: FrameType, event: str, arg: Any) -> None:
-        raise _SetAside
+        if frame is target:  # others run meanwhile too, such as the callbacks of weak references
+            raise _SetAside
 
     previous = sys.gettrace()
     sys.settrace(tracer)

@@ -97,9 +97,20 @@ async def update(runtime: Runtime, id: str, name: str, payload: Any) -> Any:
             record = await runtime.store.record(id)
             if record.finished:
                 raise ConflictError(f"run {id!r} ended ({record.status}) before it answered the update {name!r}", id=id)
-            if id in runtime.stuck:
-                raise runtime.stuck[id]
+            await raise_if_stuck(runtime, id)
         await wait(runtime, id, None)
+
+
+async def raise_if_stuck(runtime: Runtime, id: str) -> None:
+    """Raise what keeps the run, or a child that it waits for, from going on here."""
+    if id in runtime.stuck:
+        raise runtime.stuck[id]
+    for other, error in list(runtime.stuck.items()):
+        record = await runtime.store.find(other)
+        while record is not None and record.parent is not None:
+            if record.parent == id and not record.finished:
+                raise error
+            record = await runtime.store.find(record.parent)
 
 
 async def wait(runtime: Runtime, id: str, deadline: float | None) -> None:

@@ -102,9 +102,11 @@ def put_outcome(driver: Driver, write: Write, outcome: str, value: Any) -> None:
         return
     id, run, command, generation = parent
     entry = f"child-{driver.record.run}"
-    write.puts[keys.inbox(id, f"~{driver.record.id}")] = driver.codec.encode(
-        [entry, "child", command, [run, int(generation), outcome, value]]
-    )
+    place = keys.inbox(id, f"~{driver.record.id}")
+    data = driver.codec.encode([entry, "child", command, [run, int(generation), outcome, value, None]])
+    if len(data) > driver.store.limits.inline_limit:  # the parent reads it from the child's record
+        data = driver.codec.encode([entry, "child", command, [run, int(generation), outcome, None, driver.record.id]])
+    write.puts[place] = data
 
 
 def open_children(driver: Driver) -> list[StartChild]:

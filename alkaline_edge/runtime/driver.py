@@ -17,7 +17,7 @@ from .. import events as ev
 from .. import keys, lifecycle
 from ..codec import BlobRef
 from ..commands import CancelChild, ReplyToUpdate, RunStep, StartChild
-from ..errors import StepOutcomeUnknown
+from ..errors import AlkalineError, StepOutcomeUnknown
 from ..events import Event
 from ..execution import Execution
 from ..failures import describe
@@ -57,12 +57,15 @@ class Driver:
         self.paused = record.status == "paused"
         self.inbox = Inbox(self)
         self.poked = True
+        self.failed: AlkalineError | None = None
         self._stored_indexes = indexes_of(record)
         self._waker: asyncio.Future[None] | None = None
 
     # --- the loop --------------------------------------------------------------------------------------------------
     async def drive(self) -> None:
         """Advance until the run ends, is set aside or paused. Raises Lost when another owner has it."""
+        if self.failed is not None:
+            raise self.failed
         try:
             while True:
                 self._report()
@@ -156,6 +159,7 @@ class Driver:
             raise Lost(outcome.keys)
         if keys.record(self.record.id) in write.puts:
             self.record.version_tag = outcome.version
+            self.runtime.saw(self.record)
             self._stored_indexes = indexes_of(self.record)
 
     async def append(

@@ -45,6 +45,8 @@ class Inbox:
             write.deletes.add(entry.key)
             if id in driver.machine.entries or id in self._seen:
                 continue
+            if kind == "child" and payload[4] is not None:
+                payload[3] = (await driver.store.record(payload[4])).result
             event = self._event(id, kind, name, payload, write)
             if event is not None:
                 events.append(event)
@@ -88,7 +90,7 @@ class Inbox:
                 )
 
     def _child(self, command: str, payload: list[Any]) -> Event | None:
-        run, generation, outcome, value = payload
+        run, generation, outcome, value, _ = payload
         machine = self._driver.machine
         if (run, generation) != (machine.header.run, machine.header.generation):
             return None

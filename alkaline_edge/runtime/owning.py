@@ -107,6 +107,7 @@ async def take(runtime: Runtime, id: str) -> Driver | None:
             machine.set_aside()
             continue
         record.version_tag = outcome.version
+        runtime.saw(record)
         driver = Driver(runtime, record, machine, cursor)
         driver.unsealed = unsealed
         runtime.stuck.pop(id, None)

@@ -28,8 +28,7 @@ class Run:
     @property
     def status(self) -> Status | None:
         """The status as this runtime last saw it; None if it has not. ``get_execution`` asks the store."""
-        driver = self._runtime.drivers.get(self.id) or self._runtime.asleep.get(self.id)
-        return driver.record.status if driver is not None else None
+        return self._runtime.statuses.get(self.id)
 
     async def settle(self) -> None:
         """Until the run is finished or suspended: what a Worker awaits before it answers."""

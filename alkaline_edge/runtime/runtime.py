@@ -21,7 +21,7 @@ from ..host import Conflict, Host
 from ..limits import LEASE_SECONDS, MAX_RUN_DEPTH
 from ..names import check_id
 from ..retry import Retry
-from ..runs import ExecutionRecord, Header
+from ..runs import ExecutionRecord, Header, Status
 from ..workflows import Registry, Workflow
 from . import asking, creation, listing, moving, owning, waking
 from .driver import Driver
@@ -83,6 +83,8 @@ class Runtime:
         self.drivers: dict[str, Driver] = {}
         self.asleep: dict[str, Driver] = {}
         self.stuck: dict[str, AlkalineError] = {}
+        self.crashed: dict[str, BaseException] = {}
+        self.statuses: dict[str, Status] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._changed: list[asyncio.Future[None]] = []
         self._listeners: list[Callable[[lifecycle.LifecycleEvent], Any]] = []
@@ -156,9 +158,13 @@ class Runtime:
         machine = owning.new_machine(self, started._replace(input=input), time_ms, 1)
         machine.attributes = dict(record.attributes)
         record.attempt = 1
-        self.step_machine(lambda: machine.feed([]))
+        self.saw(record)
         driver = Driver(self, record, machine, cursor)
         driver.unsealed = [raw]
+        try:
+            self.step_machine(lambda: machine.feed([]))
+        except AlkalineError as error:
+            driver.failed = error
         self.take_up(record.id, driver)
 
     async def _join(self, id: str, definition: Workflow, on_conflict: str) -> Run:
@@ -246,7 +252,9 @@ class Runtime:
     async def get_execution(self, id: str) -> ExecutionRecord:
         """The run's record; ERR_NOT_FOUND without one."""
         self._open()
-        return await self.store.record(id)
+        record = await self.store.record(id)
+        self.saw(record)
+        return record
 
     async def list_executions(
         self,
@@ -372,11 +380,6 @@ class Runtime:
         elif error is not None:
             self.crashed[id] = error
 
-    @property
-    def crashed(self) -> dict[str, BaseException]:
-        """Drivers that ended with an error that is not the kernel's, such as a simulated crash."""
-        return self.__dict__.setdefault("_crashed", {})  # type: ignore[no-any-return]  # made on first use
-
     def poke(self, id: str) -> None:
         """Something came into the run's inbox: look, or take the run up if it can be run here."""
         driver = self.drivers.get(id)
@@ -483,6 +486,13 @@ class Runtime:
             elif isinstance(event, ev.StepCharged):
                 self._meter.record(id, event.tokens, names.get(event.id, event.id))
 
+    def saw(self, record: ExecutionRecord) -> None:
+        """Remember a run's status for ``Run.status``; the oldest are forgotten."""
+        self.statuses.pop(record.id, None)
+        self.statuses[record.id] = record.status
+        while len(self.statuses) > 10_000:
+            self.statuses.pop(next(iter(self.statuses)))
+
     def changed(self) -> None:
         """Wake whoever waits for a change."""
         waiting, self._changed = self._changed, []
@@ -524,8 +534,7 @@ class Runtime:
                 record = await self.store.record(id)
                 if record.finished:
                     return outcome_of(record)
-                if id in self.stuck:
-                    raise self.stuck[id]
+                await asking.raise_if_stuck(self, id)
             await asking.wait(self, id, deadline)
 
 

@@ -1,0 +1,222 @@
+"""Export, import, hand-over, fork, delete, and another host under a runtime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from alkaline_edge import ConflictError, Context, InvalidInput, NotFound, Runtime, StoreError, migrate, workflow
+from alkaline_edge.codec import Codec
+from alkaline_edge.testing import SimulatedHost
+
+from tests.support import Process, drive, kinds
+
+ran: list[Any] = []
+
+
+async def work(n: int) -> Any:
+    ran.append(n)
+    return n * 10
+
+
+@workflow
+async def flow(ctx: Context, size: int) -> Any:
+    ran_before = [await ctx.step("work", work, n) for n in range(3)]
+    big = await ctx.step("big", lambda: "x" * size)
+    await ctx.wait_for_signal("go")
+    return [ran_before, len(big), await ctx.wait_for_signal("more", timeout=5, default="none")]
+
+
+async def suspended(size: int = 10) -> Process:
+    ran.clear()
+    process = Process(flow)
+    await (await process.runtime.start("flow", size, id="a")).settle()
+    return process
+
+
+def test_a_copy_is_paused_and_goes_on_when_it_is_resumed() -> None:
+    """An imported run never resumes by itself; resumed, it repeats no step, large values included."""
+
+    async def test() -> None:
+        process = await suspended(size=400_000)
+        bundle = await process.runtime.export("a")
+        other = Process(flow, host=SimulatedHost(seed=2))
+        await other.runtime.import_(bundle)
+        await other.runtime.recover()
+        await other.runtime.run_due()
+        assert (await other.runtime.get_execution("a")).status == "paused"
+        assert await other.runtime.export("a") != b""
+        run = await other.runtime.resume("a")
+        await run.signal("go")
+        assert await run.result() == [[0, 10, 20], 400_000, "none"]
+        assert ran == [0, 1, 2]
+        with pytest.raises(ConflictError, match="exists here already"):
+            await other.runtime.import_(bundle)
+        await process.runtime.close()
+        await other.runtime.close()
+
+    drive(test)
+
+
+def test_a_hand_over_freezes_the_source_and_carries_unread_signals_and_dedupe_keys() -> None:
+    """At no moment can two hosts advance the run; doing it twice changes nothing."""
+
+    async def test() -> None:
+        process = await suspended()
+        await process.runtime.signal("a", "go", dedupe="k")
+        await process.runtime.settle("a")
+        bundle = await process.runtime.export("a", handoff=True)
+        assert await process.runtime.export("a", handoff=True) == bundle
+        for refused in (process.runtime.resume("a"), process.runtime.signal("a", "x")):
+            with pytest.raises(ConflictError, match="handed over"):
+                await refused
+        await process.runtime.recover()
+        await process.runtime.run_due()
+        other = Process(flow, host=SimulatedHost(seed=2))
+        run = await other.runtime.import_(bundle, mode="take_over")
+        await other.runtime.import_(bundle, mode="take_over")
+        await run.signal("go", dedupe="k")
+        assert await run.result() == [[0, 10, 20], 10, "none"]
+        assert kinds(await other.runtime.history("a")).count("SignalReceived") == 1
+        assert (await process.runtime.get_execution("a")).moved_to is not None
+        back = await other.runtime.export("a", handoff=True)
+        home = await process.runtime.import_(back, mode="take_over")
+        assert await home.result() == [[0, 10, 20], 10, "none"]
+        await process.runtime.close()
+        await other.runtime.close()
+
+    drive(test)
+
+
+def test_every_damaged_byte_of_a_bundle_is_refused_and_nothing_is_written() -> None:
+    """One bit flipped anywhere: a typed error, and an empty store stays empty."""
+
+    async def test() -> None:
+        process = await suspended()
+        bundle = await process.runtime.export("a")
+        other = Process(flow, host=SimulatedHost(seed=2))
+        for place in range(len(bundle)):
+            damaged = bundle[:place] + bytes([bundle[place] ^ 0x10]) + bundle[place + 1 :]
+            with pytest.raises((InvalidInput, StoreError)):
+                await other.runtime.import_(damaged)
+        for cut in (0, 1, len(bundle) // 2, len(bundle) - 1):
+            with pytest.raises(InvalidInput):
+                await other.runtime.import_(bundle[:cut])
+        assert other.host.store.entries == {}
+        await process.runtime.close()
+        await other.runtime.close()
+
+    drive(test)
+
+
+def test_a_newer_format_is_refused_with_the_version_that_is_needed() -> None:
+    """A history of a later format is left alone, and the message names the format."""
+
+    async def test() -> None:
+        process = await suspended()
+        codec = Codec()
+        raw = codec.decode(await process.runtime.export("a"))
+        raw[1] = 9
+        with pytest.raises(InvalidInput, match="format 9"):
+            await process.runtime.import_(codec.encode(raw))
+        record = await process.runtime.get_execution("a")
+        key = next(k for k in process.host.store.entries if k.startswith(f"h/{record.run}/a0"))
+        first = codec.decode(process.host.store.entries[key].value)
+        first[0] = first[0][:13] + b"\x00\x00\x07"
+        process.host.store.entries[key] = process.host.store.entries[key]._replace(value=codec.encode(first))
+        await process.crash()
+        with pytest.raises(StoreError, match="format 7"):
+            await process.runtime.history("a")
+        await process.runtime.close()
+
+    drive(test)
+
+
+@pytest.mark.parametrize("damage", ["gap", "swap", "edit", "tail"])
+def test_a_damaged_history_is_found(damage: str) -> None:
+    """A gap, a swap, an edit or a lost end is ERR_STORE, and nothing runs."""
+
+    async def test() -> None:
+        process = await suspended()
+        record = await process.runtime.get_execution("a")
+        entries = process.host.store.entries
+        keys = sorted(k for k in entries if k.startswith(f"h/{record.run}/"))
+        if damage == "gap":
+            del entries[keys[2]]
+        elif damage == "tail":
+            del entries[keys[-1]]
+        elif damage == "swap":
+            a, b = entries[keys[1]], entries[keys[2]]
+            entries[keys[1]], entries[keys[2]] = a._replace(value=b.value), b._replace(value=a.value)
+        else:
+            entry = entries[keys[1]]
+            entries[keys[1]] = entry._replace(value=entry.value[:-1] + bytes([entry.value[-1] ^ 1]))
+        process.host.store.keys = sorted(entries)
+        await process.crash()
+        ran.clear()
+        with pytest.raises(StoreError, match="restore it|Restore it"):
+            await (await process.runtime.resume("a")).result()
+        assert ran == []
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_fork_goes_on_from_a_commit_with_an_edited_result() -> None:
+    """The original is untouched; the fork repeats only what comes behind the place."""
+
+    async def test() -> None:
+        process = await suspended()
+        ran.clear()
+        fork = await process.runtime.fork("a", 3, edit={"2": 777})
+        assert (await process.runtime.get_execution(fork.id)).status == "paused"
+        await fork.resume()
+        await fork.signal("go")
+        assert await fork.result() == [[0, 777, 20], 10, "none"]
+        assert ran == [2]
+        assert (await process.runtime.get_execution("a")).status == "suspended"
+        with pytest.raises(InvalidInput, match="nothing in the first 2 commits is called 9"):
+            await process.runtime.fork("a", 2, edit={"9": 1})
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_delete_leaves_nothing_behind() -> None:
+    """A run that has not ended is refused; one that has goes with all its keys."""
+
+    async def test() -> None:
+        process = await suspended(size=400_000)
+        with pytest.raises(ConflictError, match="cancel it first"):
+            await process.runtime.delete("a")
+        await process.runtime.signal("a", "go", dedupe="k")
+        await process.runtime.result("a", None)
+        await process.runtime.delete("a")
+        assert process.host.store.entries == {}
+        with pytest.raises(NotFound):
+            await process.runtime.get_execution("a")
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_runtime_goes_on_upon_another_host() -> None:
+    """swap_host copies everything, and the run ends there; a host that holds other runs is refused."""
+
+    async def test() -> None:
+        process = await suspended()
+        target = SimulatedHost(seed=3)
+        await process.runtime.swap_host(target)
+        await process.runtime.signal("a", "go")
+        assert await process.runtime.result("a", None) == [[0, 10, 20], 10, "none"]
+        assert ran == [0, 1, 2]
+        assert (await Runtime(process.host.reopen(), workflows=[flow]).get_execution("a")).status == "suspended"
+        foreign = Process(flow, host=SimulatedHost(seed=9))
+        await foreign.runtime.start("flow", 1, id="other")
+        with pytest.raises(ConflictError, match="empty store"):
+            await migrate(target, foreign.host)
+        await process.runtime.close()
+        await foreign.runtime.close()
+
+    drive(test)
