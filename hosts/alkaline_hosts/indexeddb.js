@@ -7,8 +7,10 @@
 //   it has reached the disk by then.
 // - Keys are ASCII, so the UTF-16 order of IndexedDB is their byte order.
 //
-// Answers cross to Python as one string or one Uint8Array: nothing is left that Python would have to destroy. Strings:
-// "" committed; "C key key" conflict; "E kind text" an error, whose kinds are the keys of REASONS in indexeddb.py.
+// An operation takes a number and gives its answer to `deliver(number, answer)`, one Python function per store, at
+// once: through a promise and Python's event loop each answer would come two turns of the browser's loop later. It is
+// one string or one Uint8Array, so nothing is left that Python would have to destroy. Strings: "" committed;
+// "C key key" conflict; "E kind text" an error, whose kinds are the keys of REASONS in indexeddb.py.
 (() => {
   "use strict";
 
@@ -17,6 +19,7 @@
   const META = "meta"; // "store" -> {id, created}
   const REGISTRY = "alkaline-edge stores"; // another database: which stores this origin has seen
   const LONGEST_TIMER = 2 ** 31 - 1;
+  const [COMMITTED, HELLO, HERE] = [0, 1, 2]; // what stores of one database say to each other
 
   class Failure extends Error {
     constructor(kind, message) {
@@ -168,8 +171,11 @@
   }
 
   class Store {
-    constructor(name, options) {
+    constructor(name, deliver, options) {
       this.name = name;
+      // With stack switching the Python that continues may block on a promise (pyodide.ffi.run_sync).
+      const promising = typeof WebAssembly.Suspending === "function" && deliver.callPromising;
+      this.deliver = promising ? (number, answer) => deliver.callPromising(number, answer) : deliver;
       this.options = options; // {expected, replaceLost, patience, askToPersist}
       this.identity = "";
       this.persisted = ""; // "yes", "no", or "" while the browser has not said
@@ -179,11 +185,12 @@
       this.inFlight = new Set(); // how to tell each running operation that the connection is gone
       this.watchers = new Set();
       this.waking = false;
-      this.wake = this.wake.bind(this);
       this.visible = () => document.visibilityState === "visible" && this.wake();
       if (typeof BroadcastChannel === "function") {
+        this.accompanied = false; // telling costs as much as a tenth of a commit, so not without anybody there
         this.channel = new BroadcastChannel(`alkaline-edge ${name}`);
-        this.channel.onmessage = this.wake;
+        this.channel.onmessage = (event) => this.hear(event.data);
+        this.channel.postMessage(HELLO);
       }
       // A frozen page misses messages.
       if (typeof document === "object") document.addEventListener("visibilitychange", this.visible);
@@ -291,18 +298,25 @@
       });
     }
 
-    get(keys) {
-      return this.read((store, done) => readGet(store, keys.split(" "), done));
+    get(number, keys) {
+      this.answer(number, this.read((store, done) => readGet(store, keys.split(" "), done)));
     }
 
-    list(prefix, after, limit) {
-      return this.read((store, done) => readList(store, rangeOf(prefix, after), limit, done));
+    list(number, prefix, after, limit) {
+      this.answer(number, this.read((store, done) => readList(store, rangeOf(prefix, after), limit, done)));
+    }
+
+    commit(number, id, text, bytes) {
+      this.answer(number, this.write(id, parseBatch(text, bytes)));
+    }
+
+    answer(number, promise) {
+      promise.catch(answer).then((found) => this.deliver(number, found));
     }
 
     // The whole batch in one transaction. The writes are issued right behind the checks, without waiting for their
     // answers; a check that fails aborts the transaction, which undoes them.
-    async commit(id, text, bytes) {
-      const { checks, puts, deletes } = parseBatch(text, bytes);
+    async write(id, { checks, puts, deletes }) {
       const result = await this.run(false, (db, settle) => {
         const tx = db.transaction(ENTRIES, "readwrite", { durability: "strict" });
         const store = tx.objectStore(ENTRIES);
@@ -331,8 +345,20 @@
           tx.abort();
         }
       });
-      if (result === "" && puts.length + deletes.length) this.channel?.postMessage(0);
+      if (result === "" && this.accompanied && puts.length + deletes.length) this.tell(COMMITTED);
       return result;
+    }
+
+    tell(what) {
+      if (!this.closed) this.channel.postMessage(what);
+    }
+
+    // Whoever answers HERE has heard HELLO, and tells of every commit from then on; what it committed before is behind
+    // the wake that HERE gives.
+    hear(what) {
+      this.accompanied = true;
+      if (what === HELLO) this.tell(HERE);
+      else this.wake();
     }
 
     wake() {
@@ -383,8 +409,8 @@
 
   return {
     available: () => typeof indexedDB !== "undefined" && indexedDB !== null,
-    makeStore: (name, expected, replaceLost, patience, askToPersist) =>
-      new Store(name, { expected, replaceLost, patience, askToPersist }),
+    makeStore: (name, deliver, expected, replaceLost, patience, askToPersist) =>
+      new Store(name, deliver, { expected, replaceLost, patience, askToPersist }),
     nap,
   };
 })()

@@ -10,14 +10,17 @@ may share a database, and the checks of a batch hold across them.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from importlib import resources
 from typing import Any
 
 from alkaline_edge.errors import ClosedError, InvalidInput, StoreError, UnknownOutcome
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
+from alkaline_edge.limits import check_batch, check_key
 
 REASONS = {
     "full": "the browser's storage quota is used up and nothing was written: delete finished runs, or have the user "
@@ -69,9 +72,12 @@ class IndexedDBHost:
         self._glue = _load_glue()
         if not self._glue.available():
             raise _error("unavailable", "no indexedDB")
-        self._store = self._glue.makeStore(
-            name, expected_store or "", replace_lost, int(open_timeout * 1000), ask_to_persist
-        )
+        from pyodide.ffi import create_proxy
+
+        self._answers = _Answers()
+        self._deliver = create_proxy(self._answers.deliver)
+        options = (expected_store or "", replace_lost, int(open_timeout * 1000), ask_to_persist)
+        self._store = self._glue.makeStore(name, self._deliver, *options)
         self._watching: list[Callable[[], None]] = []
         self._closed = False
 
@@ -97,7 +103,9 @@ class IndexedDBHost:
         self._require_open()
         if not wanted:
             return []
-        head, values = _unpack(await self._read("get", " ".join(_checked(key) for key in wanted)))
+        for key in wanted:
+            check_key(key, CAPABILITIES.max_key)
+        head, values = _unpack(await self._read(self._store.get, " ".join(wanted)))
         entries: list[Entry | None] = []
         for index, key in enumerate(wanted):
             version, length = head[2 * index], int(head[2 * index + 1])
@@ -109,7 +117,7 @@ class IndexedDBHost:
         self._require_open()
         if limit <= 0 or after >= prefix + "\x7f":
             return []
-        head, values = _unpack(await self._read("list", prefix, after, limit))
+        head, values = _unpack(await self._read(self._store.list, prefix, after, limit))
         return [Entry(head[at], values.take(int(head[at + 2])), head[at + 1]) for at in range(0, len(head), 3)]
 
     async def commit(self, batch: Batch) -> Committed | Conflict:
@@ -119,11 +127,9 @@ class IndexedDBHost:
         ``full`` when the quota is used up), UnknownOutcome when the connection broke before the answer.
         """
         self._require_open()
+        check_batch(batch, CAPABILITIES)
         text, content = _batch_text(batch)
-        try:
-            answer: str = await self._store.commit(batch.id, text, _to_js(content))
-        except Exception as error:
-            raise UnknownOutcome(f"IndexedDB: the commit gave no answer ({error})", reason="lost") from None
+        answer = await self._answers.to(self._store.commit, batch.id, text, _to_js(content))
         if not answer:
             return Committed(batch.id)
         if answer.startswith("C "):
@@ -138,6 +144,7 @@ class IndexedDBHost:
         for unsubscribe in list(self._watching):
             unsubscribe()
         self._store.close()
+        self._answers.when_empty(self._deliver.destroy)
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` whenever another tab, worker or host object may have committed; returns the way to stop.
@@ -176,11 +183,8 @@ class IndexedDBHost:
         finally:
             nap.stop()
 
-    async def _read(self, verb: str, *arguments: Any) -> bytes:
-        try:
-            answer = await getattr(self._store, verb)(*arguments)
-        except Exception as error:
-            raise StoreError(f"IndexedDB: the read gave no answer ({error})", reason="lost") from None
+    async def _read(self, verb: Any, *arguments: Any) -> bytes:
+        answer = await self._answers.to(verb, *arguments)
         if isinstance(answer, str):
             raise _error_of(answer, reading=True)
         content: bytes = answer.to_bytes()
@@ -189,6 +193,66 @@ class IndexedDBHost:
     def _require_open(self) -> None:
         if self._closed:
             raise ClosedError("this IndexedDBHost was closed; make a new one")
+
+
+class _Answer(asyncio.Future[Any]):
+    """A future that continues who waits for it at once, not in a later turn of the event loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting: list[tuple[Callable[[_Answer], object], Context | None]] = []
+
+    def add_done_callback(self, fn: Callable[[_Answer], object], /, *, context: Context | None = None) -> None:
+        """As Future; noted as well."""
+        self.waiting.append((fn, context))
+        super().add_done_callback(fn, context=context)
+
+    def arrive(self, answer: Any) -> None:
+        """Take the answer and run the callbacks. One that was cancelled in the meantime is let be."""
+        if self.done():
+            return
+        for fn, _ in self.waiting:
+            self.remove_done_callback(fn)
+        self.set_result(answer)
+        for fn, context in self.waiting:
+            if context is None:
+                fn(self)
+            else:
+                context.run(fn, self)
+
+
+class _Answers:
+    """Operations in flight, by number."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_event_loop()
+        self._pending: dict[int, _Answer] = {}
+        self._last = 0
+        self._then: Callable[[], None] | None = None
+
+    async def to(self, verb: Any, *arguments: Any) -> Any:
+        """Begin an operation of the store and wait for its answer."""
+        self._last = number = self._last + 1
+        answer = self._pending[number] = _Answer()
+        verb(number, *arguments)
+        return await answer
+
+    def deliver(self, number: int, answer: Any) -> None:
+        """Called from JavaScript, once for every operation, also for one that nobody waits for any more."""
+        # Under stack switching each call from JavaScript has a thread state of its own; a task steps only where its
+        # loop is the running one. Pyodide's loop does the same for every callback that it runs.
+        if asyncio._get_running_loop() is not self._loop:
+            asyncio._set_running_loop(self._loop)
+        self._pending.pop(number).arrive(answer)
+        if self._then is not None and not self._pending:
+            self._loop.call_soon(self._then)
+
+    def when_empty(self, then: Callable[[], None]) -> None:
+        """Call ``then`` once no operation is in flight."""
+        if self._pending:
+            self._then = then
+        else:
+            then()
 
 
 class _Values:
@@ -211,35 +275,15 @@ def _unpack(content: bytes) -> tuple[list[str], _Values]:
 
 
 def _batch_text(batch: Batch) -> tuple[str, bytes]:
-    """The batch as one line of words (see ``parseBatch``) and its values joined. Raises InvalidInput over a limit."""
+    """The batch as one line of words (see ``parseBatch``), and its values joined."""
     words = [str(len(batch.checks)), str(len(batch.puts)), str(len(batch.deletes))]
     for check in batch.checks:
-        words += (_checked(check.key), check.version or "-")
+        words += (check.key, check.version or "-")
     for put in batch.puts:
-        if len(put.value) > CAPABILITIES.max_value:
-            raise _limit("max_value", f"the value of {put.key} has {len(put.value)} bytes")
-        words += (_checked(put.key), str(len(put.value)))
-    words += map(_checked, batch.deletes)
-    count = len(batch.puts) + len(batch.deletes)
-    if count > CAPABILITIES.max_batch_keys:
-        raise _limit("max_batch_keys", f"the batch writes {count} keys")
+        words += (put.key, str(len(put.value)))
+    words += batch.deletes
     content = batch.puts[0].value if len(batch.puts) == 1 else b"".join(put.value for put in batch.puts)
-    if len(content) > CAPABILITIES.max_batch_bytes:
-        raise _limit("max_batch_bytes", f"the batch has {len(content)} bytes")
     return " ".join(words), content
-
-
-def _checked(key: str) -> str:
-    if not 0 < len(key) <= CAPABILITIES.max_key:
-        raise _limit("max_key", f"a key has {len(key)} bytes")
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise InvalidInput("a key must be printable ASCII without spaces", key=key)
-    return key
-
-
-def _limit(name: str, what: str) -> InvalidInput:
-    allowed = getattr(CAPABILITIES, name)
-    return InvalidInput(f"IndexedDB: {what}; {name} is {allowed}. Nothing was written", limit=name, allowed=allowed)
 
 
 def _error_of(answer: str, reading: bool = False) -> StoreError | ClosedError:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from . import bytecode, crossenv, downloads, lockfile, project_wheel
-from .layout import CORE_FILES, NPM, WASM, BuildError, Target, Work, read_target
+from .layout import CORE_FILES, NPM, REPOSITORY, WASM, BuildError, Target, Work, read_target
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,11 +20,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m distribution", description="Build the Pyodide distribution.")
     parser.add_argument("--dist", type=Path, default=WASM / "dist", help="where the result goes (wasm/dist)")
     parser.add_argument("--work", type=Path, default=WASM / "build", help="where the build works (wasm/build)")
+    parser.add_argument("--repository", type=Path, default=REPOSITORY, help="whose packages to build")
     options = parser.parse_args(arguments)
     work = Work(options.work.resolve(), options.dist.resolve())
     started = time.monotonic()
     try:
-        build(work, read_target())
+        build(work, read_target(), options.repository.resolve())
     except BuildError as error:
         print(f"wasm: {error}", file=sys.stderr)
         return 1
@@ -33,12 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def build(work: Work, target: Target) -> None:
+def build(work: Work, target: Target, repository: Path) -> None:
     """Build ``work.plain``, then ``work.dist`` from it. The old ``work.dist`` stays until the new one is whole."""
     work.root.mkdir(parents=True, exist_ok=True)
     downloads.fetch(work, target)
     crossenv.make(work, target)
-    stage_plain(work, target)
+    stage_plain(work, target, repository)
     staged = work.root / "staged"
     shutil.rmtree(staged, ignore_errors=True)
     shutil.copytree(work.plain, staged)
@@ -48,7 +49,7 @@ def build(work: Work, target: Target) -> None:
     shutil.move(staged, work.dist)
 
 
-def stage_plain(work: Work, target: Target) -> None:
+def stage_plain(work: Work, target: Target, repository: Path) -> None:
     """Fill ``work.plain``: npm's core files, all wheels, lock files; nothing compiled yet."""
     shutil.rmtree(work.plain, ignore_errors=True)
     work.plain.mkdir(parents=True)
@@ -56,7 +57,7 @@ def stage_plain(work: Work, target: Target) -> None:
         shutil.copyfile(NPM / name, work.plain / name)
     for wheel in sorted(_pinned(work)):
         shutil.copyfile(wheel, work.plain / wheel.name)
-    project_wheel.build_project(work, work.plain)
+    project_wheel.build_project(work, repository, work.plain)
     project_wheel.build_pure_msgpack(work, downloads.requirements()["msgpack"], work.plain)
     lockfile.write(work.plain, target)
 

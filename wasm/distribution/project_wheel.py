@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 from .crossenv import environment, run_pyodide
-from .layout import REPOSITORY, BuildError, Work
+from .layout import BuildError, Work
 
 SOURCES = ("pyproject.toml", "README.md", "alkaline_edge", "hosts/alkaline_hosts")
 
 
-def build_project(work: Work, out: Path) -> Path:
+def build_project(work: Work, repository: Path, out: Path) -> Path:
     """Build the project's wheel with ``pyodide build`` and return its path in ``out``.
 
     The build runs on a copy: pyodide-build leaves a directory beside the sources. Without isolation, since the
@@ -22,7 +22,7 @@ def build_project(work: Work, out: Path) -> Path:
     """
     shutil.rmtree(work.source, ignore_errors=True)
     for name in SOURCES:
-        _copy(REPOSITORY / name, work.source / name)
+        _copy(repository / name, work.source / name)
     before = set(out.glob("*.whl"))
     run_pyodide(work, "build", str(work.source), "--outdir", str(out), "--no-isolation")
     return _only_new(out, before, "pyodide build")
