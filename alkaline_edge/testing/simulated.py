@@ -43,7 +43,9 @@ class SimulatedStore:
     def apply(self, batch: Batch) -> Committed | Conflict:
         """All of the batch, or nothing."""
         failed = tuple(
-            key for key, version in batch.checks if (self.entries[key].version if key in self.entries else None) != version
+            key
+            for key, version in batch.checks
+            if (self.entries[key].version if key in self.entries else None) != version
         )
         if failed:
             return Conflict(failed)
