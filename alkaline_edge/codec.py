@@ -27,6 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 _PLAIN = frozenset((str, bool, float, bytes, type(None)))
+_SIMPLE = _PLAIN | {int}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ def _new_packer() -> Callable[[Any], bytes]:
 
 
 _PACK = _new_packer()
+# For the digest of a call alone: it takes the tuple of arguments as the list that it is stored as.
+_PACK_CALL: Callable[[Any], bytes] = msgpack.Packer(use_bin_type=True, use_single_float=False).pack
 
 
 def _datetime_ext(value: datetime, path: str) -> msgpack.ExtType:
@@ -84,6 +87,9 @@ class Codec:
         self._by_type: dict[type, tuple[str, Callable[[Any], Any]]] = {}
         self._by_name: dict[str, Callable[[Any], Any]] = {}
         self._convert = convert
+        self.blobs_seen = 0
+        """How many references to blobs were decoded: says whether looking for them is worth it."""
+        self.ext_hook: Callable[[int, bytes], Any] = self._ext_hook  # bound once: decoding is the hot path
 
     def register(self, cls: type, name: str, to_value: Callable[[Any], Any], from_value: Callable[[Any], Any]) -> None:
         """Store instances of exactly ``cls`` as ``name`` and ``to_value(instance)``; ``from_value`` makes them again.
@@ -155,7 +161,7 @@ class Codec:
     def decode(self, data: bytes) -> Any:
         """The value of bytes that this kernel wrote. Damaged bytes are ERR_STORE; see ``decode_untrusted``."""
         try:
-            return msgpack.unpackb(data, ext_hook=self._ext_hook, strict_map_key=True)
+            return msgpack.unpackb(data, ext_hook=self.ext_hook)
         except InvalidInput:
             raise
         except Exception as error:
@@ -198,16 +204,13 @@ class Codec:
         It tells an accident, not an attack: the chain's sha256 does that. Arguments that can't be stored, such as a
         client object, count by the name of their type, since only the difference matters here and nothing is kept.
         """
-        if not kwargs:
+        if not kwargs and _SIMPLE.issuperset(map(type, args)):
             if not args:
                 return None
-            if len(args) == 1:
-                kind = type(args[0])
-                if kind in _PLAIN or (kind is int and _INT_MIN <= args[0] <= _INT_MAX):
-                    try:
-                        return crc32(_PACK([args[0]]))
-                    except UnicodeEncodeError:
-                        raise InvalidInput("argument 1 holds a lone surrogate, which is not text") from None
+            try:
+                return crc32(_PACK_CALL(args))
+            except (OverflowError, UnicodeEncodeError):
+                pass  # an integer beyond 64 bits, or what is not text: the long way knows what to do
         lenient = _Lenient(self)
         whole: list[Any] = [lenient._plain(arg, f"argument {i + 1}", 0) for i, arg in enumerate(args)]
         if kwargs:
@@ -225,6 +228,7 @@ class Codec:
                 raise InvalidInput(f"the value is of the registered type {name!r}; register it on this codec first")
             return self._by_name[name](inner)
         if code == EXT_BLOB:
+            self.blobs_seen += 1
             digest, size = msgpack.unpackb(data)
             return BlobRef(digest, size)
         raise InvalidInput(f"extension {code} is unknown; a newer alkaline_edge wrote it: upgrade to read it")

@@ -224,17 +224,19 @@ SYNCHRONOUS = frozenset((DRAWN, SPENT))
 """Kinds that a handler consumes without awaiting: they follow the event that woke it."""
 INFORMATIONAL = frozenset((PAUSED, RESUMED, EMITTED, UPDATE_REPLIED))
 """Kinds that take no part in replay."""
+SPECIAL = INFORMATIONAL | {STEP_INTENDED, 18, 19, 20, 21}
+"""Kinds that the machine does not apply one by one as it replays."""
 ENDINGS = frozenset((COMPLETED, FAILED, CANCELLED, CONTINUED_AS_NEW))
 """Kinds that end a history."""
 
-_LENGTHS = tuple(len(cls._fields) for cls in CLASSES)
+LENGTHS = tuple(len(cls._fields) for cls in CLASSES)
 
 
 def event_of(raw: list[Any]) -> Event:
     """The event of a decoded list. ERR_STORE for an unknown kind or a wrong shape."""
     try:
         kind = raw[0]
-        if len(raw) == _LENGTHS[kind] and kind >= 0:
+        if len(raw) == LENGTHS[kind] and kind >= 0:
             return tuple.__new__(CLASSES[kind], raw)  # type: ignore[return-value]  # the shape was checked
     except (IndexError, TypeError):
         pass

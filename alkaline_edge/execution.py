@@ -135,16 +135,12 @@ class Execution:
         """
         self.more, self.quiet = more, quiet
         page = self._held
-        for time_ms, event in batch:
-            kind = event[0]
-            if kind in ev.INFORMATIONAL:
-                self._note(event)
-            elif kind in ev.ENDINGS:
-                self.recorded_ending = event
-            elif kind == ev.STEP_INTENDED:
-                self.intents.add(event[1])  # type: ignore[arg-type]  # StepIntended.id
+        append, special = page.append, ev.SPECIAL
+        for timed in batch:
+            if timed[1][0] in special:
+                self._note(timed[1])
             else:
-                page.append((time_ms, event))
+                append(timed)
         keep = 0
         if more:  # values that follow the last waking event may stand on the next page: hold it back with them
             keep = next((n for n in range(len(page) - 1, -1, -1) if page[n][1][0] not in ev.SYNCHRONOUS), 0)
@@ -158,6 +154,10 @@ class Execution:
     def _note(self, event: Event) -> None:
         if isinstance(event, ev.Emitted):
             self.emitted_before += 1
+        elif isinstance(event, ev.StepIntended):
+            self.intents.add(event.id)
+        elif event[0] in ev.ENDINGS:
+            self.recorded_ending = event
         elif isinstance(event, ev.UpdateReplied):
             self.answered.add(event.entry)
             self.commands.pop(f"reply {event.entry}", None)

@@ -16,7 +16,7 @@ import msgpack
 
 from .codec import BlobRef, Codec, pack
 from .errors import StoreError
-from .events import FORMAT_VERSION, SYNCHRONOUS, Event, event_of
+from .events import CLASSES, FORMAT_VERSION, LENGTHS, SYNCHRONOUS, Event, event_of
 
 MAGIC = b"alkaline_edge\x00\x00" + bytes([FORMAT_VERSION])
 """What stands for the digest before the first commit."""
@@ -55,6 +55,36 @@ class Cursor:
         if len(commit) == 3:
             return [(time_ms, event_of(commit[2]))]
         return [(time_ms, event_of(raw_event)) for raw_event in commit[2:]]
+
+    def advance_all(self, raws: Sequence[bytes], codec: Codec) -> list[Timed]:
+        """As ``advance`` for each of ``raws``, at less than half of its cost: most of a replay is spent here."""
+        unpack, hook = msgpack.unpackb, codec.ext_hook
+        head, time_ms = self.head, self.time_ms
+        timed: list[Timed] = []
+        append, new, lengths = timed.append, tuple.__new__, LENGTHS
+        length = self.length
+        try:
+            for raw in raws:
+                commit = unpack(raw, ext_hook=hook)
+                if commit[0] != head:
+                    break
+                time_ms += commit[1]
+                if len(commit) == 3:
+                    event = commit[2]
+                    kind = event[0]
+                    if kind < 0 or len(event) != lengths[kind]:
+                        break
+                    append((time_ms, new(CLASSES[kind], event)))
+                else:
+                    timed += [(time_ms, event_of(event)) for event in commit[2:]]
+                head = sha256(raw).digest()[:DIGEST]
+                length += 1
+        except (msgpack.UnpackException, ValueError, TypeError, IndexError, KeyError):
+            pass  # read again below, one at a time, for the error that says what is wrong
+        if length - self.length < len(raws):
+            return [each for raw in raws for each in self.advance(raw, codec)]
+        self.head, self.time_ms, self.length = head, time_ms, length
+        return timed
 
     def _broken(self, commit: Any) -> StoreError:
         if self.length == 0 and isinstance(commit, list) and commit and isinstance(commit[0], bytes):

@@ -181,10 +181,10 @@ class _Loading:
     async def page(self, sealed: bool, raws: list[bytes]) -> None:
         """Verify and feed one page."""
         store, run = self._runtime.store, self._record.run
-        timed: list[Timed] = []
-        for raw in raws:
-            timed += self._cursor.advance(raw, store.codec)
-        timed = await store.fill(timed, run)
+        blobs = store.codec.blobs_seen
+        timed = self._cursor.advance_all(raws, store.codec)
+        if store.codec.blobs_seen != blobs:
+            timed = await store.fill(timed, run)
         if not sealed:
             self._unsealed += raws
         if self.machine is None:

@@ -180,7 +180,7 @@ class Store:
 
     async def fill(self, events: list[Timed], run: str) -> list[Timed]:
         """``events`` with the large values in place of their references."""
-        if not any(type(item) is BlobRef for _, event in events for item in event):
+        if not any(BlobRef in map(type, event) for _, event in events):
             return events
         filled: list[Timed] = []
         for time_ms, event in events:
