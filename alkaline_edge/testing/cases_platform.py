@@ -85,7 +85,7 @@ async def a_key_once_per_batch(stage: Stage) -> None:
 
 
 async def closed_is_closed(stage: Stage) -> None:
-    """After ``close`` every storage call raises ClosedError, also one that asks for nothing; closing twice is allowed."""
+    """After ``close`` every storage call raises ClosedError, also one that asks for nothing; closing twice is fine."""
     host = await stage.host()
     await stage.write(host, {"k/a": b"1"})
     await host.close()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from typing import Any
-
 from ..host import Entry, Host
 from .stage import Stage
 

@@ -5,7 +5,8 @@
 
 ``maker`` is an async function without arguments that gives a fresh, empty store at each call: an object with
 ``open()`` and ``destroy()`` (see Store), or a bare Host where a second handle can't be had. A result has ``name``,
-``ok`` and ``message``, which is written for the author of the host. The suite needs no pytest; with pytest, one test per case is ``asyncio.run(check_case(case, maker, gather=asyncio.gather))``, parametrized over CASES.
+``ok`` and ``message``, which is written for the author of the host. The suite needs no pytest; with pytest, one test
+per case is ``asyncio.run(check_case(case, maker, gather=asyncio.gather))``, parametrized over CASES.
 """
 
 from __future__ import annotations
