@@ -135,16 +135,15 @@ class Encoder:
 
     def one_put(self, id: bytes, key: str, value: bytes) -> bytes:
         """The record of a batch with one put; the value is its last bytes."""
+        cut = key.rfind("/") + 1
+        number = self.numbers.get(key[:cut])
+        suffix = key[cut:].encode("ascii")
         if self._fresh:
             self._fresh = []
-        cut = key.rfind("/") + 1
-        prefix = key[:cut]
-        number = self.numbers.get(prefix)
-        suffix = key[cut:].encode("ascii")
         if number is None:
-            items = self._define(prefix) + self._key(self.numbers[prefix], LAST_PUT, suffix) + value
+            items = self._item(key, LAST_PUT) + value
         elif number < 32 and len(suffix) < 0x80:
-            items = bytes((number << 2, len(suffix))) + suffix + value
+            items = b"%c%c%b%b" % (number << 2, len(suffix), suffix, value)
         else:
             items = self._key(number, LAST_PUT, suffix) + value
         return self._frame(id, items)

@@ -91,33 +91,41 @@ class Index:
     def __init__(self) -> None:
         self.entries: dict[str, Entry | Extent] = {}
         self.live = 0
-        self._keys: SortedKeys | None = None
+        self._sorted = SortedKeys()
+        # New keys wait here until somebody asks for the order: most keys of a history are sealed and deleted before.
+        self._waiting: dict[str, None] = {}
 
     def put(self, key: str, value: bytes, version: str, offset: int) -> None:
         """``key`` is now ``value``, which stands at ``offset`` of the file."""
         size = len(value)
-        kept = Entry(key, value, version) if size <= IN_MEMORY else Extent(key, offset, size, version)
         old = self.entries.get(key)
-        self.entries[key] = kept
+        self.entries[key] = Entry(key, value, version) if size <= IN_MEMORY else Extent(key, offset, size, version)
         self.live += PER_KEY + len(key) + size
-        if old is not None:
+        if old is None:
+            self._waiting[key] = None
+        else:
             self.live -= self._cost(old)
-        elif self._keys is not None:
-            self._keys.add(key)
 
     def delete(self, key: str) -> None:
         """``key`` is gone, if it was there."""
         old = self.entries.pop(key, None)
-        if old is not None:
-            self.live -= self._cost(old)
-            if self._keys is not None:
-                self._keys.remove(key)
+        if old is None:
+            return
+        self.live -= self._cost(old)
+        if key in self._waiting:
+            del self._waiting[key]
+        else:
+            self._sorted.remove(key)
 
     def keys(self) -> SortedKeys:
-        """The keys in order. They are sorted when first asked for, so loading a file does not insert one by one."""
-        if self._keys is None:
-            self._keys = SortedKeys(self.entries)
-        return self._keys
+        """The keys in order."""
+        if len(self._waiting) * 4 > len(self.entries):
+            self._sorted = SortedKeys(self.entries)
+        else:
+            for key in self._waiting:
+                self._sorted.add(key)
+        self._waiting = {}
+        return self._sorted
 
     def _cost(self, kept: Entry | Extent) -> int:
         size = len(kept.value) if isinstance(kept, Entry) else kept.length

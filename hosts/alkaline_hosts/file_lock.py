@@ -10,9 +10,11 @@ that build one out of the other.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import threading
+from weakref import WeakValueDictionary
 
 from alkaline_edge.errors import ConflictError
 
@@ -35,12 +37,17 @@ else:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-_held: dict[str, WriterLock] = {}
-_guard = threading.Lock()
+_TAKEN = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+
+# Weak: a host that was dropped without close() lets its lock go.
+_held: WeakValueDictionary[str, WriterLock] = WeakValueDictionary()
+_guard = threading.RLock()  # reentrant: the collector may drop a host while another is being opened
 
 
 class WriterLock:
     """Held from construction until ``release``. ``held`` turns False in a process forked from the holder."""
+
+    held = False
 
     def __init__(self, log: str) -> None:
         """Lock the log at the real path ``log``. ConflictError: it is held; OSError: no lock file can be made."""
@@ -58,6 +65,8 @@ class WriterLock:
             except OSError as error:
                 holder = _holder(fd)
                 os.close(fd)
+                if error.errno not in _TAKEN:
+                    raise  # a file system that has no locks at all
                 raise ConflictError(
                     f"another process{holder} has {name} open for writing: stop it, or open the file with "
                     "read_only=True, which works beside a writer"
@@ -74,8 +83,12 @@ class WriterLock:
         with _guard:
             if self.held:
                 self.held = False
-                del _held[self._log]
+                _held.pop(self._log, None)
                 os.close(self._fd)
+
+    def __del__(self) -> None:
+        if self.held:
+            self.release()
 
     def _forget(self) -> None:
         self.held = False
@@ -94,8 +107,8 @@ def _holder(fd: int) -> str:
 def _after_fork() -> None:
     # A child shares the parent's lock, and would write beside it.
     global _guard
-    _guard = threading.Lock()
-    for lock in _held.values():
+    _guard = threading.RLock()
+    for lock in list(_held.values()):
         lock._forget()
     _held.clear()
 

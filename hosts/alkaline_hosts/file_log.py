@@ -94,7 +94,7 @@ class Log:
             self.follow()
             self.index.keys()
         except BaseException:
-            os.close(self.fd)
+            self.close()
             raise
         self.encoder = Encoder(self.seed, self.prefixes if writable else (), self.sequence)
 
@@ -180,15 +180,25 @@ class Log:
 
         OSError: file and index are as they were before. CutFailed, SyncFailed: they may not be.
         """
-        encoder, end, puts = self.encoder, self.end, batch.puts
+        end, puts = self.end, batch.puts
         if len(puts) == 1 and not deletes:
             key, value = puts[0]
-            record = encoder.one_put(id, key, value)
-            places = [len(record) - len(value)]
-        else:
-            record, places = encoder.batch(id, puts, deletes)
+            record = self.encoder.one_put(id, key, value)
+            self._write(record, durable)
+            self.index.put(key, value, batch.id, self.end - len(value))
+            return
+        record, places = self.encoder.batch(id, puts, deletes)
+        self._write(record, durable)
+        for key in deletes:
+            self.index.delete(key)
+        for (key, value), place in zip(puts, places, strict=True):
+            self.index.put(key, value, batch.id, end + place)
+
+    def _write(self, record: bytes, durable: bool) -> None:
         try:
-            write_all(self.fd, record)
+            written = os.write(self.fd, record)
+            if written < len(record):
+                write_all(self.fd, record[written:])
         except OSError:
             self._take_back()
             raise
@@ -197,12 +207,7 @@ class Log:
                 sync(self.fd)
             except OSError as error:
                 raise SyncFailed from error
-        self.end = end + len(record)
-        index, version = self.index, batch.id
-        for key in deletes:
-            index.delete(key)
-        for (key, value), place in zip(puts, places, strict=True):
-            index.put(key, value, version, end + place)
+        self.end += len(record)
 
     def _take_back(self) -> None:
         try:
@@ -218,8 +223,14 @@ class Log:
         self._torn_size = -1
 
     def close(self) -> None:
-        """Let go of the handle."""
-        os.close(self.fd)
+        """Let go of the handle. Calling it twice is allowed."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __del__(self) -> None:
+        if getattr(self, "fd", -1) >= 0:
+            self.close()
 
     # --- compaction --------------------------------------------------------------------------------------------------
     def compacted(self, salt: bytes) -> str:
