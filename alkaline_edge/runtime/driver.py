@@ -60,6 +60,8 @@ class Driver:
         self.failed: AlkalineError | None = None
         self._stored_indexes = indexes_of(record)
         self._waker: asyncio.Future[None] | None = None
+        self._alarm: asyncio.Future[None] | None = None
+        self._alarm_at = 0
 
     # --- the loop --------------------------------------------------------------------------------------------------
     async def drive(self) -> None:
@@ -112,14 +114,20 @@ class Driver:
         self._waker = asyncio.get_running_loop().create_future()
         if self.done or self.poked:
             return
-        until = asyncio.ensure_future(self.host.sleep(max(0.0, (min(times) - now) / 1000)))
-        until.add_done_callback(lambda _: self._wake())
-        try:
-            await self._waker
-        finally:
-            until.cancel()
+        self._set_alarm(min(times), now)
+        await self._waker
         if self.host.now_ms() >= renew_at:
             await self._renew()
+
+    def _set_alarm(self, at_ms: int, now: int) -> None:
+        """Wake up at ``at_ms`` or a little before: an alarm that rings earlier is kept, since a new one costs more."""
+        if self._alarm is not None and not self._alarm.done():
+            if self._alarm_at <= at_ms:
+                return
+            self._alarm.cancel()
+        self._alarm_at = at_ms
+        self._alarm = asyncio.ensure_future(self.host.sleep(max(0.0, (at_ms - now) / 1000)))
+        self._alarm.add_done_callback(lambda alarm: self._wake() if alarm is self._alarm else None)
 
     async def _renew(self) -> None:
         self.record.lease_until = self.host.now_ms() + self.runtime.lease_ms
@@ -131,6 +139,8 @@ class Driver:
         """Stop what is in flight; nothing of it is recorded."""
         tasks = list(self.flying.values())
         self.flying.clear()
+        if self._alarm is not None:
+            tasks.append(self._alarm)
         for task in tasks:
             task.cancel()
         if tasks:
@@ -296,10 +306,10 @@ class Driver:
         if intents or self.machine.drawn:
             await self.append(intents)
         for command in ready:
-            if effects.runs_inline(command, self.host):
-                self._run_inline(command)
-            else:
+            if effects.needs_watching(command, self.host):
                 self._fly(command, asyncio.ensure_future(effects.attempt(self.machine, command, self.host)))
+            else:
+                self._call(command)
         return False
 
     def _lost(self, command: RunStep) -> ev.StepFailed:
@@ -311,13 +321,13 @@ class Driver:
         )
         return ev.StepFailed(ev.STEP_FAILED, command.id, command.name, command.digest, describe(error, self.codec))
 
-    def _run_inline(self, command: RunStep) -> None:
+    def _call(self, command: RunStep) -> None:
         try:
             raw = effects.call(self.machine, command)
         except Exception as error:
             self.done.append(effects.Attempt(command, error=error))
         else:
-            if inspect.isawaitable(raw):  # a plain function that returned a coroutine
+            if inspect.isawaitable(raw):
                 self._fly(command, asyncio.ensure_future(raw))
             else:
                 self.done.append(effects.measure(command, raw, self.codec))

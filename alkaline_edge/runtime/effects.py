@@ -63,17 +63,17 @@ def call(machine: Execution, command: RunStep) -> Any:
     return command.fn(*command.args, **command.kwargs, **{parameter: info_for(machine, command)})
 
 
-def runs_inline(command: RunStep, host: Host) -> bool:
-    """Whether the function is a plain one that blocks nobody longer than it runs."""
-    fn = command.fn
-    if host.capabilities.threads and getattr(fn, "_alkaline_in_thread", False):
-        return False
-    target = fn if inspect.isroutine(fn) else getattr(fn, "__call__", fn)
-    return command.timeout is None and not inspect.iscoroutinefunction(target)
+def needs_watching(command: RunStep, host: Host) -> bool:
+    """Whether the attempt is more than one call: it has a timeout, or wants a thread."""
+    return command.timeout is not None or _in_thread(command, host)
+
+
+def _in_thread(command: RunStep, host: Host) -> bool:
+    return host.capabilities.threads and getattr(command.fn, "_alkaline_in_thread", False)
 
 
 async def attempt(machine: Execution, command: RunStep, host: Host) -> Any:
-    """Run the step once and return its raw result. A timeout raises TimeoutError."""
+    """Run the step once and return its raw result. After its timeout: TimeoutError."""
     if command.timeout is None:
         return await _run(machine, command, host)
     work = asyncio.ensure_future(_run(machine, command, host))
@@ -90,7 +90,7 @@ async def attempt(machine: Execution, command: RunStep, host: Host) -> Any:
 
 
 async def _run(machine: Execution, command: RunStep, host: Host) -> Any:
-    if host.capabilities.threads and getattr(command.fn, "_alkaline_in_thread", False):
+    if _in_thread(command, host):
         return await host.run_in_thread(call, machine, command)  # type: ignore[attr-defined]  # said by capabilities
     value = call(machine, command)
     return await value if inspect.isawaitable(value) else value

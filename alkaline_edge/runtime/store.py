@@ -61,9 +61,9 @@ class Store:
         The first put is what is read back. A batch whose answer was lost and that is not found is sent again under a
         new id: should the first still land, its checks fail, since each write of ours moves a key that it checks.
         """
-        checks = tuple(Check(key, version) for key, version in write.checks.items())
-        puts = tuple(Put(key, value) for key, value in write.puts.items())
-        deletes = tuple(write.deletes - write.puts.keys())
+        checks = tuple(map(Check._make, write.checks.items()))
+        puts = tuple(map(Put._make, write.puts.items()))
+        deletes = tuple(write.deletes - write.puts.keys()) if write.deletes else ()
         tried: set[str] = set()
         for attempt in range(_TRIES):
             batch = Batch(self.host.entropy(8).hex(), checks, puts, deletes)
