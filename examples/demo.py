@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 try:
     from rich.console import Console
@@ -30,6 +31,10 @@ from research_agent import QUESTION, WAITING
 APPROVER = "the demo"
 LIMIT = 180
 """Seconds after which the demo gives up: something hangs."""
+
+
+class DemoFailed(Exception):
+    """An agent did not do what it should; the message holds what it said."""
 
 
 class Stage:
@@ -47,7 +52,7 @@ class Stage:
 
     def say(self, text: str) -> None:
         """One line of what happened."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, no_wrap=True, overflow="ellipsis")
 
     def note(self, name: str, text: str) -> None:
         """What an agent is doing, beside its bar."""
@@ -105,7 +110,7 @@ async def torment(agent: Agent, stage: Stage, name: str, kills: list[int]) -> No
         tell(stage, name, agent, kill)
         agent.launch()
     if await agent.exit_code() != WAITING:
-        raise RuntimeError(f"the agent did not come to its approval: {(agent.directory / 'output.txt').read_text()}")
+        raise DemoFailed(f"the agent did not come to its approval: {(agent.directory / 'output.txt').read_text()}")
     stage.say("The agent waits for a human, and no process of it is running. The approval is sent to its store.")
     stage.note(name, "approved")
     await approve(agent, APPROVER)
@@ -115,7 +120,7 @@ async def torment(agent: Agent, stage: Stage, name: str, kills: list[int]) -> No
         tell(stage, name, agent, kill)
         agent.launch()
     if await agent.exit_code() != 0:
-        raise RuntimeError(f"the agent failed: {(agent.directory / 'output.txt').read_text()}")
+        raise DemoFailed(f"the agent failed: {(agent.directory / 'output.txt').read_text()}")
     stage.note(name, "done")
 
 
@@ -133,7 +138,7 @@ async def undisturbed(agent: Agent) -> None:
     """The run to compare with: one process, from the start to the end."""
     agent.launch("--approve-as", APPROVER)
     if await agent.exit_code() != 0:
-        raise RuntimeError(f"the uninterrupted agent failed: {(agent.directory / 'output.txt').read_text()}")
+        raise DemoFailed(f"the uninterrupted agent failed: {(agent.directory / 'output.txt').read_text()}")
 
 
 async def demonstrate(options: argparse.Namespace, console: Console, directory: Path) -> bool:
@@ -167,7 +172,7 @@ async def demonstrate(options: argparse.Namespace, console: Console, directory: 
     return conclude(console, killed, history, alone, uninterrupted)
 
 
-async def _first_error(work: asyncio.Future[list[None]], watching: asyncio.Future[None]) -> None:
+async def _first_error(work: asyncio.Future[Any], watching: asyncio.Future[None]) -> None:
     """Until the work is done; what goes wrong with the watching ends the demo too."""
     await asyncio.wait((work, watching), return_when=asyncio.FIRST_COMPLETED)
     if watching.done() and not work.done():
@@ -207,7 +212,11 @@ def main(arguments: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="alkaline-demo-") as temporary:
         directory = Path(options.keep or temporary)
         directory.mkdir(parents=True, exist_ok=True)
-        held = asyncio.run(demonstrate(options, console, directory))
+        try:
+            held = asyncio.run(demonstrate(options, console, directory))
+        except (DemoFailed, TimeoutError) as error:
+            console.print(str(error) or f"the demo gave up after {LIMIT} seconds", highlight=False, markup=False)
+            return 1
         if options.keep:
             console.print(f"Stores, logs and reports are in {options.keep}.", highlight=False)
     seconds = round(time.monotonic() - begun)

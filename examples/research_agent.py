@@ -19,13 +19,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypedDict
 
-from alkaline_edge import AlkalineError, Budget, BudgetExceeded, Context, Retry, Runtime, workflow
-from alkaline_edge.events import StepCompleted
-from alkaline_hosts.file import FileHost
 from research import model, ranking, steps
+from research.condense import Quote
 from research.effects import Conduct
 from research.report import compose
 from research.sources import TOPIC
+
+from alkaline_edge import AlkalineError, Budget, BudgetExceeded, Context, Retry, Runtime, workflow
+from alkaline_edge.events import StepCompleted
+from alkaline_hosts.file import FileHost
 
 QUESTION = "How does asyncio cancel a task, and what must a coroutine do to clean up after cancellation?"
 SHARDS = 16
@@ -53,6 +55,14 @@ class Outcome(TypedDict):
     approved_by: str | None
 
 
+class Stage(TypedDict):
+    """What the query `stage` answers."""
+
+    stage: str
+    read: int
+    of: int
+
+
 Planned = list[tuple[str, list[str]]]
 """Documents, best first, with the names of the sections to read in each."""
 
@@ -66,13 +76,13 @@ Planned = list[tuple[str, list[str]]]
 )
 async def research(ctx: Context, task: Task) -> Outcome:
     """Find, read, condense, ask, write. All it does to the outside is in steps; the rest only decides."""
-    stage = {"stage": "looking for sources", "read": 0, "of": 0}
-    ctx.on_query("stage", lambda: dict(stage))
+    stage = Stage(stage="looking for sources", read=0, of=0)
+    ctx.on_query("stage", lambda: dict(stage))  # a copy: what is answered must not change later
     conduct, question = task["conduct"], task["question"]
     ranking_of = await find(ctx, task)
     plan = await choose(ctx, ranking_of, task)
     planned = sum(len(names) for _, names in plan)
-    stage.update(stage="reading", of=planned)
+    stage["stage"], stage["of"] = "reading", planned
     ctx.emit("plan", {"steps": 1 + SHARDS + 1 + len(ranking_of["best"]) + planned + len(plan) + 2})
 
     summaries = await read_all(ctx, task, plan, ranking_of["weight"], stage)
@@ -135,28 +145,26 @@ async def choose(ctx: Context, ranking_of: steps.Ranking, task: Task) -> Planned
 
 
 async def read_all(
-    ctx: Context, task: Task, plan: Planned, weight: dict[str, float], stage: dict[str, object]
+    ctx: Context, task: Task, plan: Planned, weight: dict[str, float], stage: Stage
 ) -> list[tuple[str, steps.Summary]]:
     """Read the files in parallel and then the language reference page by page; stop where the budget ends."""
-    conduct, read = task["conduct"], 0
+    conduct = task["conduct"]
     summaries: dict[str, steps.Summary] = {}
 
     async def read_document(entry: tuple[str, list[str]]) -> None:
-        nonlocal read
         document, names = entry
-        quotes: list[steps.Quote] = []
+        quotes: list[Quote] = []
         for name in names:
             reading = await ctx.step(
                 f"read {document} {name}", steps.read, document, name, weight, conduct, cost=lambda one: one["tokens"]
             )
             quotes += reading["quotes"]
-            read += 1
-            stage["read"] = read
+            stage["read"] += 1
         summaries[document] = await ctx.step(
             f"condense {document}", steps.summarize, document, quotes, task["question"], task["model"], conduct,
             cost=lambda one: one["tokens"],
         )  # fmt: skip
-        ctx.emit("progress", {"document": document, "read": read, "of": stage["of"]})
+        ctx.emit("progress", {"document": document, "read": stage["read"], "of": stage["of"]})
 
     topics = [entry for entry in plan if entry[0].startswith(TOPIC)]
     try:
@@ -182,7 +190,7 @@ async def ask(options: argparse.Namespace) -> int:
         question=options.question or QUESTION,
         sections=options.sections,
         model=chosen,
-        report=str(Path(options.report).resolve()),
+        report=options.report,
         conduct=Conduct(pace=options.pace, flaky=options.flaky, seed=options.seed),
     )
     host = FileHost(options.store)
@@ -251,12 +259,16 @@ def _complain(message: str) -> int:
     return MISUSED
 
 
+def _absolute(path: str) -> str:
+    return str(Path(path).resolve())  # the run may go on in a process that was started somewhere else
+
+
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="A durable research agent over the Python standard library.")
     verbs = parser.add_subparsers(required=True, metavar="ask | approve | status")
     asking = verbs.add_parser("ask", help="start the run, or go on with it")
     asking.add_argument("question", nargs="?", help=f"by default: {QUESTION}")
-    asking.add_argument("--report", default="report.md", help="where the report goes")
+    asking.add_argument("--report", type=_absolute, default="report.md", help="where the report goes")
     asking.add_argument("--sections", type=int, default=200, help="how many sections to read")
     asking.add_argument("--pace", type=float, default=0.0, help="seconds that every step takes at least")
     asking.add_argument("--flaky", type=float, default=0.05, help="share of attempts that fail on purpose")

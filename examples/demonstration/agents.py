@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from research.effects import VARIABLE
+
 from alkaline_edge import ExecutionRecord, NotFound, Recorded, Runtime
 from alkaline_edge.events import Emitted, StepCompleted
 from alkaline_hosts.file import FileHost
-from research.effects import VARIABLE
 
 RUN = "research"
 POLL = 0.003
@@ -109,10 +110,8 @@ class Agent:
 
     async def exit_code(self) -> int:
         """Wait for its process to end by itself."""
-        while self.running:
-            await asyncio.sleep(POLL)
         assert self.process is not None
-        return self.process.returncode
+        return await asyncio.to_thread(self.process.wait)
 
     async def kill(self) -> Kill:
         """SIGKILL, then write down what the store and the log say before anything else happens."""

@@ -32,7 +32,7 @@ class Twice(NamedTuple):
     attempt: int
     kill: int
     ended: bool
-    """Its first execution had come to its end, and only the commit was missing."""
+    """Its first execution had ended or failed, and only the commit was missing."""
 
 
 def attempts(effects: list[Effect]) -> Counter[tuple[str, int]]:
@@ -47,9 +47,7 @@ def begun_again(effects: list[Effect], kills: list[Kill]) -> list[str]:
     for kill in kills:
         later = order[order.index(kill.pid) + 1 :] if kill.pid in order else order
         again += [
-            one.step
-            for one in effects
-            if one.phase == "begin" and one.pid in later and one.command in kill.committed
+            one.step for one in effects if one.phase == "begin" and one.pid in later and one.command in kill.committed
         ]
     return again
 
@@ -60,11 +58,9 @@ def ran_twice(effects: list[Effect], kills: list[Kill]) -> list[Twice]:
     for number, kill in enumerate(kills, 1):
         mine = [one for one in effects if one.pid == kill.pid and one.command not in kill.committed]
         begun = {(one.command, one.attempt): one for one in mine if one.phase == "begin"}
-        ended = {(one.command, one.attempt) for one in mine if one.phase == "end"}
+        ended = {(one.command, one.attempt) for one in mine if one.phase != "begin"}
         others = {(one.command, one.attempt) for one in effects if one.phase == "begin" and one.pid != kill.pid}
-        found += [
-            Twice(one.step, one.attempt, number, key in ended) for key, one in begun.items() if key in others
-        ]
+        found += [Twice(one.step, one.attempt, number, key in ended) for key, one in begun.items() if key in others]
     return found
 
 
@@ -83,17 +79,17 @@ def checks(agent: Agent, history: History, other: Agent, uninterrupted: History)
     names = [event.name for event in completed]
     other_names = sorted(uninterrupted.committed.values())
     return [
-        Check("committed steps that were executed again", "0", str(len(begun_again(effects, agent.kills)))),
+        Check("committed steps executed again", "0", str(len(begun_again(effects, agent.kills)))),
         Check(
-            "executions = committed steps + failed attempts + lost at a kill",
+            "executions = committed + failed + lost",
             f"{len(completed)} + {len(failed)} + {len(twice)} = {begun.total()}",
             f"{len(completed)} + {len(failed)} + {begun.total() - len(completed) - len(failed)} = {begun.total()}",
         ),
         Check("steps committed twice", "0", str(len(completed) - len({event.id for event in completed}))),
-        Check("steps, by name, as in the uninterrupted run", str(len(other_names)), _same(sorted(names), other_names)),
-        Check("tokens charged in the history = in the record", str(charged(history)), _tokens(history)),
-        Check("tokens as in the uninterrupted run", str(charged(uninterrupted)), str(charged(history))),
-        Check("report, byte for byte (SHA-256)", digest(other.report), digest(agent.report)),
+        Check("same steps as the run left alone", str(len(other_names)), _same(sorted(names), other_names)),
+        Check("tokens in the history = in the record", str(charged(history)), _tokens(history)),
+        Check("tokens = those of the run left alone", str(charged(uninterrupted)), str(charged(history))),
+        Check("report = that of the run left alone", digest(other.report), digest(agent.report)),
         Check("agent processes still running", "0", str(agent.running + other.running)),
     ]
 
@@ -107,8 +103,8 @@ def _tokens(history: History) -> str:
 
 
 def digest(path: Path) -> str:
-    """The first 16 hexadecimal digits of a file's SHA-256, and its size."""
+    """The beginning of a file's SHA-256, and its size in bytes."""
     if not path.exists():
         return "no file"
     data = path.read_bytes()
-    return f"{hashlib.sha256(data).hexdigest()[:16]}, {len(data)} bytes"
+    return f"{hashlib.sha256(data).hexdigest()[:12]}, {len(data)} B"

@@ -101,7 +101,9 @@ def timeline(console: Console, agent: Agent, history: History) -> Table:
                 line.append(mark, style="red" if mark == marks.lost else "cyan")
         made.add_row(name, line, str(done), str(again) if again else "")
     approved = [one.at for one in history.events if isinstance(one.event, SignalReceived)]
-    made.add_row("approval taken", Text(" " * scale.cell(approved[0]) + "A", style="bold green"), "", "")
+    made.caption = f"{marks.work} work   {marks.lost} lost at a kill, and run again   A approval"
+    made.caption_justify = "left"
+    made.add_row("approval", Text(" " * scale.cell(approved[0]) + "A", style="bold green"), "", "")
     return made
 
 

@@ -1,8 +1,8 @@
 """What surrounds each step's work: a line in the effects log, a pace, and failures injected on purpose.
 
 The log is how a reader checks what really ran, whatever the history claims: a line is appended when a step's function
-begins and when it ends, each by one write, so a SIGKILL loses none. It is written where ``RESEARCH_EFFECTS`` points,
-and not at all without it.
+begins, and when it ends or makes up a failure, each by one write, so a SIGKILL loses none. It is written where
+``RESEARCH_EFFECTS`` points, and not at all without it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ async def effect(info: StepInfo, conduct: Conduct) -> AsyncIterator[None]:
     if conduct["pace"]:
         await asyncio.sleep(conduct["pace"])
     if fails(info.command_id, info.attempt, conduct):
+        _append(info, "failed")
         raise InjectedFailure(f"injected: attempt {info.attempt} finds no connection")
     yield
     _append(info, "end")

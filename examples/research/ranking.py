@@ -10,18 +10,21 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 K1, B = 1.2, 0.75
 _WORD = re.compile(r"[A-Za-z][a-z]+|[A-Z]{2,}")
 _SUFFIXES = ("ations", "ation", "ings", "ing", "ies", "ed", "es", "s", "ly")
-_STOP = frozenset(
-    """a about after all also an and any are as at be been before between but by can could did do does each for from had
+_COMMON = """
+    a about after all also an and any are as at be been before between but by can could did do does each for from had
     has have how if in into is it its like make may more must no not of on one only or other should so such than that
     the their them then there these they this to under up use used using was way what when where which while who why
-    will with would you your""".split()
-)
+    will with would you your
+"""
+_STOP = frozenset(_COMMON.split())
 
 
+@cache
 def stem(word: str) -> str:
     """``word`` without its ending; at least four letters are left."""
     for suffix in _SUFFIXES:

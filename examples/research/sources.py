@@ -8,6 +8,7 @@ its comments, with the line numbers they have in the file.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sysconfig
 from functools import lru_cache
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 TOPIC = "topic:"
-_SKIPPED = frozenset(("site-packages", "test", "tests", "idle_test", "__pycache__", "ensurepip", "encodings"))
+_SKIPPED = frozenset(
+    ("site-packages", "test", "tests", "idle_test", "__pycache__", "ensurepip", "encodings", "pydoc_data")
+)
 _STRINGS = re.compile(r'"""(.*?)"""' + "|" + r"'''(.*?)'''", re.DOTALL)
 _COMMENT = re.compile(r"^\s*#+ ?(.*)$")
 
@@ -40,8 +43,10 @@ def library() -> Path:
 def documents() -> list[str]:
     """Every document, in a stable order; tests and vendored packages are left out."""
     root = library()
-    files = [path.relative_to(root) for path in root.rglob("*.py")]
-    names = [path.as_posix() for path in files if not _SKIPPED & set(path.parts) and path.parts[0] != "pydoc_data"]
+    names: list[str] = []
+    for folder, below, files in os.walk(root):
+        below[:] = [name for name in below if name not in _SKIPPED]
+        names += [(Path(folder) / name).relative_to(root).as_posix() for name in files if name.endswith(".py")]
     if not names:
         raise LookupError("this Python has no .py files for its standard library, so there is nothing to read")
     return sorted(names) + sorted(TOPIC + name for name in _topics())
