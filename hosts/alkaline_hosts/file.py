@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +21,7 @@ from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.limits import check_batch
 
 from .file_lock import WriterLock
-from .file_log import CutFailed, Log, SyncFailed, create, remove, sync_directory, temporary
+from .file_log import CutFailed, Log, SyncFailed, check, create, remove, sync_directory, temporary
 
 T = TypeVar("T")
 
@@ -96,10 +97,15 @@ class FileHost:
 
     def _refuse_foreign(self) -> None:
         # Before the lock: no lock file is left beside a file that is not ours.
-        if os.path.isdir(self._path):
-            raise StoreError(f"{self._name} is a directory: give FileHost the path of a file")
-        if os.path.exists(self._path) and os.stat(self._path).st_size:
-            Log.check(self._path)
+        try:
+            status = os.stat(self._path)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise StoreError(f"{self._name} is {kind}: give FileHost the path of a file")
+        if status.st_size:
+            check(self._path)
 
     # --- the contract ------------------------------------------------------------------------------------------------
     async def get(self, keys: Iterable[str]) -> list[Entry | None]:

@@ -97,6 +97,7 @@ class Index:
 
     def put(self, key: str, value: bytes, version: str, offset: int) -> None:
         """``key`` is now ``value``, which stands at ``offset`` of the file."""
+        value = bytes(value)  # a caller's bytearray may change; bytes are not copied
         size = len(value)
         old = self.entries.get(key)
         self.entries[key] = Entry(key, value, version) if size <= IN_MEMORY else Extent(key, offset, size, version)

@@ -71,6 +71,15 @@ def seed_of(fd: int, name: str) -> int:
     return header.seed
 
 
+def check(path: str) -> None:
+    """StoreError when ``path`` is no log that this release can use. Reads its header and changes nothing."""
+    fd = os.open(path, os.O_RDONLY | _BINARY)
+    try:
+        seed_of(fd, os.path.basename(path))
+    finally:
+        os.close(fd)
+
+
 class Log:
     """An open log, loaded up to ``end``."""
 
@@ -97,18 +106,6 @@ class Log:
             self.close()
             raise
         self.encoder = Encoder(self.seed, self.prefixes if writable else (), self.sequence)
-
-    @staticmethod
-    def check(path: str) -> None:
-        """StoreError when ``path`` is no log that this release can use. Reads its header and changes nothing."""
-        name = os.path.basename(path)
-        fd = os.open(path, os.O_RDONLY | _BINARY | getattr(os, "O_NONBLOCK", 0))  # a FIFO must not hang us
-        try:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise StoreError(f"{name} is not a regular file: give FileHost the path of a file")
-            seed_of(fd, name)
-        finally:
-            os.close(fd)
 
     # --- reading -----------------------------------------------------------------------------------------------------
     def follow(self) -> int:
