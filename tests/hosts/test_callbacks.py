@@ -98,7 +98,7 @@ def test_what_callables_are_given() -> None:
     ],
 )
 def test_shapes_of_an_entry(entry: Any) -> None:
-    """An entry may be an Entry, a mapping, a sequence of three or an object; its value any buffer, or a proxy of one."""
+    """An entry may be an Entry, a mapping, a sequence of three or an object; its value any buffer or proxy."""
     host = host_of(get=returning([entry]), list=returning((entry,)))
     for found in (run(host.get(["k"])), run(host.list("k"))):
         assert found == [Entry("k", b"v", "1")]
