@@ -32,7 +32,7 @@ LEASE_SECONDS = 30.0
 
 def check_key(key: str, max_key: int) -> None:
     """InvalidInput for a key that no host need take: not printable ASCII without spaces, empty, or too long (bytes)."""
-    if not isinstance(key, str) or not key.isascii() or not key.isprintable() or " " in key or not key:
+    if not key.isascii() or not key.isprintable() or " " in key or not key:
         raise InvalidInput("a key is printable ASCII without spaces, 1 character or more; nothing was written")
     if len(key) > max_key:
         raise InvalidInput(f"a key of {len(key)} bytes is over the limit max_key={max_key}; nothing was written")
@@ -63,12 +63,13 @@ def check_batch(batch: Batch, limits: Capabilities) -> None:
             "nothing was written",
             limit=limits.max_batch_keys,
         )
-    if batch.deletes or batch.checks or count > 1:
+    for key, _ in batch.checks:
+        if len(key) > limits.max_key:
+            check_key(key, limits.max_key)
+    if count > 1:
         for key in batch.deletes:
             check_key(key, limits.max_key)
-        for key, _ in batch.checks:
-            check_key(key, limits.max_key)
-        if count > 1 and len({*batch.deletes, *(key for key, _ in batch.puts)}) < count:
+        if len({*batch.deletes, *(key for key, _ in batch.puts)}) < count:
             raise InvalidInput("a batch names a key twice among its puts and deletes; nothing was written")
     if batch.checks and not limits.conditional:
         raise StoreError(f"{limits.name} has no conditional commits: it can't check a key before it writes")

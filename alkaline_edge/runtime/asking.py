@@ -113,11 +113,17 @@ async def raise_if_stuck(runtime: Runtime, id: str) -> None:
             record = await runtime.store.find(record.parent)
 
 
-async def wait(runtime: Runtime, id: str, deadline: float | None) -> None:
-    """Until something may have changed for the run. Timers of this store that come due meanwhile are woken."""
+async def wait(runtime: Runtime, id: str, deadline: float | None, for_end: bool = False) -> None:
+    """Until something may have changed for the run. Timers of this store that come due meanwhile are woken.
+
+    ``for_end``: while the run is being driven, nothing less than its end or suspension counts as a change.
+    """
     now = runtime.host.now_ms()
     if deadline is not None and now >= deadline:
         raise TimeoutError(f"run {id!r} had no result in time; it goes on: ask again")
+    if for_end and id in runtime.active():
+        await runtime.wait_for_task(id, None if deadline is None else (deadline - now) / 1000)
+        return
     until = deadline if deadline is not None else float("inf")
     if id not in runtime.active():
         await waking.wake_due(runtime, set())

@@ -523,6 +523,17 @@ class Runtime:
                 wait.cancel()
             await asyncio.gather(*waits, return_exceptions=True)
 
+    async def wait_for_task(self, id: str, seconds: float | None) -> None:
+        """Until the run is not being driven any more, or ``seconds`` have passed."""
+        waits: list[asyncio.Future[Any]] = [self._tasks[id]]
+        limit = None if seconds is None else asyncio.ensure_future(self.host.sleep(seconds))
+        try:
+            await asyncio.wait([*waits, limit] if limit is not None else waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if limit is not None:
+                limit.cancel()
+                await asyncio.gather(limit, return_exceptions=True)
+
     async def result(self, id: str, timeout: float | None) -> Any:
         """See ``Run.result``."""
         deadline = None if timeout is None else self.host.now_ms() + timeout * 1000
@@ -535,7 +546,7 @@ class Runtime:
                 if record.finished:
                     return outcome_of(record)
                 await asking.raise_if_stuck(self, id)
-            await asking.wait(self, id, deadline)
+            await asking.wait(self, id, deadline, for_end=True)
 
 
 def outcome_of(record: ExecutionRecord) -> Any:
