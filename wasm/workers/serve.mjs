@@ -2,17 +2,18 @@
 //
 //   node serve.mjs CONFIG.json
 //
-// CONFIG: {runtime: "current" | "oldest", storage: DIR, python_modules: DIR, port?: 0,
+// CONFIG: {runtime: "current" | "oldest", storage: DIR, python_modules: DIR, packages: [DIR], workerd_options?: [],
+//          port?: 0,
 //          workers: [{name, entry, sources: [DIR], bindings: {d1: [], kv: [], objects: {BINDING: CLASS}},
 //                     vars: {}, crons: []}]}
 // First line on stdout: {ready: true, url, pid: PID OF WORKERD}. Commands:
 //   {id, do: "fetch", worker, path, method, body}   -> {id, status, body}      body is text, or {base64}
 //   {id, do: "scheduled", worker, time, cron}       -> {id, outcome}
-// A closed stdin stops everything; so does SIGTERM. A kill of workerd alone ends this process with status 9.
+// A closed stdin stops everything; so does SIGTERM.
 
 import { readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
-import { dirname, join, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
@@ -69,6 +70,11 @@ function modulesOf(worker) {
   for (const path of filesBelow(config.python_modules)) {
     if (config.runtime === "oldest" && !path.endsWith(".py")) continue;
     modules.set(join(runtime.modules, relative(config.python_modules, path)), path);
+  }
+  for (const directory of config.packages ?? []) {
+    for (const path of filesBelow(directory).filter((path) => path.endsWith(".py"))) {
+      modules.set(join(runtime.modules, basename(directory), relative(directory, path)), path);
+    }
   }
   return [...modules].map(([name, path]) => moduleAt(name, path));
 }

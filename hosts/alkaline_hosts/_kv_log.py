@@ -1,0 +1,385 @@
+"""A store on Cloudflare KV for one writer: a log of immutable keys, read once and held in memory.
+
+    <prefix>base/<position>-<digest>      all entries as they were after that position
+    <prefix>log/<position>-<batch id>     one commit, which names the digest of the one before it
+    <prefix>val/<batch id>-<n>            a value too large for the log
+
+A commit is one put of a key that was never written before, so it is atomic, stays under one write per second and key,
+and nothing of it can be stale but its absence. No key is read that was not listed: KV remembers for a minute or more
+that a key was absent.
+
+What KV can't give is a fence. Two writers write different keys at one position: the next to open the store finds
+both and refuses to go on. A reader can't know what it does not see; a resume token (position and digest) tells it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, NamedTuple, TypeVar
+
+import msgpack
+
+from alkaline_edge.errors import InvalidInput, StoreError, UnknownOutcome
+from alkaline_edge.host import Batch, Committed, Conflict, Entry
+
+from ._kv_namespace import MAX_VALUE, Counted
+
+T = TypeVar("T")
+Entries = list[Entry]
+Found = list[Entry | None]
+Names = list[str]
+Wanted = list[tuple[str, "Held | None"]]
+
+FORMAT = 1
+SPILL_BYTES = 4096
+"""Values above this many bytes are keys of their own, read when they are asked for."""
+CHECKPOINT_COMMITS = 100
+"""Commits after which all entries are written anew in one key, so that a store is opened with few reads."""
+AT_ONCE = 6
+"""Reads and deletes in flight: a Worker has six connections."""
+RETRY_SECONDS = 1.1
+"""How long to wait before a key is written again: KV takes one write per second and key."""
+
+
+class Held(NamedTuple):
+    """An entry in memory. ``place`` names the key of a large value, which ``value`` then lacks."""
+
+    version: str
+    value: bytes
+    place: str
+
+
+@dataclass(slots=True)
+class Commit:
+    """One key of the log."""
+
+    position: int
+    id: str
+    before: bytes
+    puts: list[list[Any]]
+    deletes: list[str]
+    raw: bytes = b""
+    digest: bytes = b""
+
+    def encode(self) -> Commit:
+        """With its bytes and its digest."""
+        self.raw = msgpack.packb([FORMAT, self.before, self.id, self.puts, self.deletes])
+        self.digest = sha256(self.raw).digest()[:16]
+        return self
+
+
+def decode_commit(position: int, raw: bytes) -> Commit:
+    """The commit in ``raw``; StoreError for what is not one."""
+    version, before, id, puts, deletes = _unpack(raw, 5)
+    if version != FORMAT:
+        raise StoreError(f"a commit in KV has format {version}, and this version reads {FORMAT}; deploy the newer one")
+    return Commit(position, id, before, puts, deletes, raw, sha256(raw).digest()[:16])
+
+
+def _unpack(raw: bytes, items: int) -> list[Any]:
+    try:
+        found = msgpack.unpackb(raw)
+    except Exception:
+        found = None
+    if not isinstance(found, list) or len(found) != items:
+        raise StoreError("a key of the log in KV is damaged: it was not written by this library; restore it")
+    return found
+
+
+@dataclass(slots=True)
+class State:
+    """All entries after a position.
+
+    ``base`` is the name of the checkpoint that it began with, ``log`` those of the commits since then. ``covered``
+    names what that checkpoint made superfluous: it is deleted at the next one and not at once, since a reader
+    elsewhere may see the deletes before it sees the checkpoint.
+    """
+
+    position: int = 0
+    digest: bytes = bytes(16)
+    base: str = ""
+    entries: dict[str, Held] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    covered: list[str] = field(default_factory=list)
+
+    def encode(self) -> bytes:
+        """As a checkpoint."""
+        covered = [*self.log, *self.unused, *([self.base] if self.base else [])]
+        entries = [[key, *self.entries[key]] for key in self.keys]
+        packed: bytes = msgpack.packb([FORMAT, self.position, self.digest, covered, entries])
+        return packed
+
+    def apply(self, commit: Commit, name: str) -> None:
+        """One more commit, which must follow."""
+        for key, value, place in commit.puts:
+            if key in self.entries:
+                self._drop(key)
+            elif not self.keys or key > self.keys[-1]:
+                self.keys.append(key)
+            else:
+                insort(self.keys, key)
+            self.entries[key] = Held(commit.id, value, place)
+        for key in commit.deletes:
+            if key in self.entries:
+                self._drop(key)
+                del self.entries[key]
+                del self.keys[bisect_left(self.keys, key)]
+        self.position, self.digest = commit.position, commit.digest
+        self.log.append(name)
+
+    def _drop(self, key: str) -> None:
+        if self.entries[key].place:
+            self.unused.append(self.entries[key].place)
+
+
+def decode_state(name: str, raw: bytes) -> State:
+    """The checkpoint in ``raw``; StoreError for what is not one."""
+    version, position, digest, covered, entries = _unpack(raw, 5)
+    if version != FORMAT:
+        raise StoreError(f"a checkpoint in KV has format {version}, and this version reads {FORMAT}; deploy the newer")
+    if not name.endswith(sha256(raw).hexdigest()[:16]):
+        raise StoreError("a checkpoint in KV is damaged: its bytes are not those of its name; restore it")
+    held = {key: Held(version, value, place) for key, version, value, place in entries}
+    return State(position, digest, name, held, [entry[0] for entry in entries], covered=covered)
+
+
+def parse_token(token: str) -> tuple[int, str]:
+    """Position and digest of a resume token; InvalidInput for another text."""
+    mark, _, rest = token.partition(".")
+    position, _, digest = rest.partition(".")
+    if mark != "kv1" or not position.isdigit() or len(digest) != 32:
+        raise InvalidInput("this is not a resume token; pass on KVHost.resume_token as it is")
+    return int(position), digest
+
+
+class KVLog:
+    """The store. Call ``load`` before anything else; it reads at most once unless told to forget."""
+
+    def __init__(self, kv: Counted, prefix: str, resume: str | None, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._kv, self._prefix, self._sleep = kv, prefix, sleep
+        self._resume = parse_token(resume) if resume else (0, "")
+        self._state: State | None = None
+        self._pending: Commit | None = None
+        self._turn = asyncio.Lock()
+
+    @property
+    def token(self) -> str:
+        """Position and digest of the last commit that is known."""
+        state = self._state
+        position, digest = self._resume if state is None else (state.position, state.digest.hex())
+        return f"kv1.{position}.{digest or bytes(16).hex()}"
+
+    # --- the three callbacks ---------------------------------------------------------------------------------------
+    async def get(self, keys: Iterable[str]) -> Found:
+        """As Host.get, from memory but for large values."""
+        async with self._turn:
+            state = await self._current()
+            return await self._entries([(key, state.entries.get(key)) for key in keys])
+
+    async def list(self, prefix: str, after: str, limit: int) -> Entries:
+        """As Host.list, from memory but for large values."""
+        async with self._turn:
+            state = await self._current()
+            start = bisect_left(state.keys, prefix) if after < prefix else bisect_right(state.keys, after)
+            wanted: Wanted = []
+            for key in state.keys[start : start + limit]:
+                if not key.startswith(prefix):
+                    break
+                wanted.append((key, state.entries[key]))
+            return [entry for entry in await self._entries(wanted) if entry is not None]
+
+    async def commit(self, batch: Batch) -> Committed | Conflict:
+        """As Host.commit; the checks are held against what this writer knows."""
+        async with self._turn:
+            state = await self._current()
+            failed = [key for key, version in batch.checks if _version(state, key) != version]
+            if failed:
+                return Conflict(tuple(failed))
+            if not batch.puts and not batch.deletes:
+                return Committed(batch.id)
+            places = await self._spill(batch)
+            puts = [
+                [key, b"" if place else bytes(value), place]
+                for (key, value), place in zip(batch.puts, places, strict=True)
+            ]
+            commit = Commit(state.position + 1, batch.id, state.digest, puts, list(batch.deletes))
+            await self._write(state, commit.encode())
+            if len(state.log) >= CHECKPOINT_COMMITS:
+                await self._checkpoint(state)
+            return Committed(batch.id)
+
+    async def forget(self) -> None:
+        """Read the store again at the next call, and see at least what is known now."""
+        async with self._turn:
+            if self._state is not None:
+                await self._current()
+                self._resume = (self._state.position, self._state.digest.hex())
+                self._state = None
+
+    # --- reading the store -----------------------------------------------------------------------------------------
+    async def _current(self) -> State:
+        """The state, read once; a commit whose answer was lost is written again first."""
+        if self._state is None:
+            self._state = await self._load()
+        if self._pending is not None:
+            await self._sleep(RETRY_SECONDS)
+            await self._write(self._state, self._pending)
+        return self._state
+
+    async def _load(self) -> State:
+        bases = await self._kv.keys(f"{self._prefix}base/")
+        logs = await self._kv.keys(f"{self._prefix}log/")
+        state = State()
+        if bases:
+            newest = max(bases, key=_position_in)
+            if sum(_position_in(name) == _position_in(newest) for name in bases) > 1:
+                raise _forked(_position_in(newest))
+            state = decode_state(newest, await self._listed(newest))
+        fresh = self._order(state, logs)
+        raws = await _some_at_once([self._listed(name) for name in fresh])
+        digests = {state.position: state.digest}
+        for name, raw in zip(fresh, raws, strict=True):
+            commit = decode_commit(_position_in(name), raw)
+            if commit.before != state.digest:
+                raise _forked(commit.position)
+            state.apply(commit, name)
+            digests[state.position] = state.digest
+        self._believe(state, digests)
+        return state
+
+    def _order(self, state: State, logs: Names) -> Names:
+        """The commits behind ``state`` in order; an error where KV shows a gap or a fork."""
+        covered = set(state.covered)
+        oldest = min((_position_in(name) for name in covered if "/log/" in name), default=state.position + 1)
+        fresh = sorted(name for name in logs if _position_in(name) > state.position)
+        for name in logs:
+            if oldest <= _position_in(name) <= state.position and name not in covered:
+                raise _forked(_position_in(name))
+        for place, name in enumerate(fresh, state.position + 1):
+            found = _position_in(name)
+            if found < place:
+                raise _forked(found)
+            if found > place:
+                raise _stale(f"commit {place} is not listed and commit {found} is")
+        return fresh
+
+    def _believe(self, state: State, digests: dict[int, bytes]) -> None:
+        """An error where the resume token knows better."""
+        position, digest = self._resume
+        if position > state.position:
+            raise _stale(f"the resume token knows of commit {position}, and KV shows {state.position}")
+        if position and position in digests and digests[position].hex() != digest:
+            raise StoreError(
+                f"the resume token and the store disagree about commit {position}: another store, or two writers",
+                reason="forked",
+            )
+
+    async def _listed(self, name: str) -> bytes:
+        raw = await self._kv.get(name)
+        if raw is None:
+            raise _stale("a key is listed and can't be read")
+        return raw
+
+    async def _entries(self, wanted: Wanted) -> Found:
+        large = [held.place for _, held in wanted if held is not None and held.place]
+        values = dict(zip(large, await _some_at_once([self._listed(place) for place in large]), strict=True))
+        return [
+            None if held is None else Entry(key, values[held.place] if held.place else held.value, held.version)
+            for key, held in wanted
+        ]
+
+    # --- writing it ------------------------------------------------------------------------------------------------
+    async def _spill(self, batch: Batch) -> Names:
+        """Write the large values of ``batch`` to keys of their own; the name of each, empty for a small one."""
+        places = [
+            f"{self._prefix}val/{batch.id}-{n}" if len(put.value) > SPILL_BYTES else ""
+            for n, put in enumerate(batch.puts)
+        ]
+        writes = [self._kv.put(place, bytes(put.value)) for place, put in zip(places, batch.puts, strict=True) if place]
+        try:
+            await _some_at_once(writes)
+        except StoreError:
+            raise
+        except Exception as error:
+            raise UnknownOutcome(f"Cloudflare KV did not take a large value: {error}") from None
+        return places
+
+    async def _write(self, state: State, commit: Commit) -> None:
+        name = f"{self._prefix}log/{commit.position:010d}-{commit.id}"
+        self._pending = commit
+        try:
+            await self._kv.put(name, commit.raw)
+        except StoreError:
+            raise
+        except Exception as error:
+            raise UnknownOutcome(f"Cloudflare KV did not confirm a commit: {error}") from None
+        self._pending = None
+        state.apply(commit, name)
+
+    async def _checkpoint(self, state: State) -> None:
+        """Write all entries in one key and delete what the checkpoint before made superfluous.
+
+        A failure changes nothing: the log goes on, and the next commit tries again.
+        """
+        raw = state.encode()
+        name = f"{self._prefix}base/{state.position:010d}-{sha256(raw).hexdigest()[:16]}"
+        if len(raw) > MAX_VALUE or not self._kv.room_for(len(state.covered) + 2):
+            return
+        try:
+            await self._kv.put(name, raw)
+        except Exception:
+            return
+        superfluous, fresh = state.covered, decode_state(name, raw)
+        state.base, state.covered, state.log, state.unused = name, fresh.covered, [], []
+        await _some_at_once([self._delete(old) for old in superfluous])
+
+    async def _delete(self, name: str) -> None:
+        with suppress(Exception):  # what is left behind is superfluous, and no reader minds it
+            await self._kv.delete(name)
+
+
+def _position_in(name: str) -> int:
+    """The position in the name of a commit or a checkpoint."""
+    return int(name.rsplit("/", 1)[1].split("-", 1)[0])
+
+
+def _slim(batch: Batch, places: list[str]) -> list[list[Any]]:
+    """The puts as the log holds them: key, value, and where a large value is instead."""
+    pairs = zip(batch.puts, places, strict=True)
+    return [[put.key, b"" if place else bytes(put.value), place] for put, place in pairs]
+
+
+def _version(state: State, key: str) -> str | None:
+    held = state.entries.get(key)
+    return None if held is None else held.version
+
+
+async def _some_at_once(work: Sequence[Awaitable[T]]) -> list[T]:
+    """The results in order, a few in flight at a time."""
+    done: list[T] = []
+    for start in range(0, len(work), AT_ONCE):
+        done += await asyncio.gather(*work[start : start + AT_ONCE])
+    return done
+
+
+def _stale(what: str) -> StoreError:
+    return StoreError(
+        f"Cloudflare KV shows an old state here: {what}. Nothing was read or written; try again in a minute or later",
+        reason="stale",
+    )
+
+
+def _forked(position: int) -> StoreError:
+    return StoreError(
+        f"two writers wrote commit {position} of this store in Cloudflare KV, which has no way to stop them. Give each "
+        "writer a prefix of its own, or use KVHost(coordinator=...); then decide which history to keep",
+        reason="forked",
+        position=position,
+    )

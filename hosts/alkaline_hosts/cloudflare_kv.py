@@ -1,0 +1,144 @@
+"""Cloudflare KV: a single-writer store, or the place for large values beside a Durable Object or D1.
+
+KV has no compare-and-set, shows a write elsewhere after a minute or more, and remembers absences. What it can be is
+chosen by name:
+
+- ``KVHost(kv, coordinator=host)``: keys, versions and small values live in ``host``, which is a ``DurableObjectHost``
+  or ``D1Host``; values above ``large`` bytes are KV keys written once. As strong as the coordinator.
+- ``KVHost(kv, single_writer=True)``: everything in KV, and you see to it that one process at a time writes: not the
+  ``fetch`` of a Worker, which runs in many places at once, but its ``scheduled``, say. Checks are held against what
+  this writer knows. Two writers are found by the next one to open the store, which then refuses; they are not stopped.
+- ``KVHost(kv)``: no checks at all. A Runtime refuses it at start; for storing what needs none.
+
+``resume_token`` names the last commit that a host knows. Keep it where you keep the run's id, and open the store with
+``resume=token``: a stale view is then a StoreError whose ``detail["reason"]`` is "stale", never a step run twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+from alkaline_edge.errors import InvalidInput, StoreError
+from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry, Host
+from alkaline_edge.limits import check_batch, check_key
+
+from ._kv_log import KVLog
+from ._kv_namespace import MAX_VALUE, Counted
+from ._kv_values import LargeValues
+from ._workers import WorkerPlatform
+
+CAPABILITIES = Capabilities(
+    name="Cloudflare KV",
+    conditional=False,
+    read_your_writes=False,
+    durability="replicated",
+    max_key=512,
+    max_value=MAX_VALUE - 1024,
+    max_batch_bytes=MAX_VALUE - 1024,
+    max_batch_keys=1_000,
+    notes=(
+        "A write is seen elsewhere after a minute or more, with no bound.",
+        "One invocation of a Worker may make 1,000 KV operations.",
+    ),
+)
+SINGLE_WRITER = replace(
+    CAPABILITIES,
+    conditional=True,
+    exclusive=True,
+    notes=(
+        "Checks hold only as long as one process at a time writes, which the author promised with single_writer=True.",
+        *CAPABILITIES.notes,
+    ),
+)
+Entries = list[Entry]
+
+
+class KVHost(WorkerPlatform):
+    """A store in the KV namespace that ``kv`` is the binding of; see this module for its three forms.
+
+    ``prefix`` separates stores in one namespace. ``large``: bytes from which a value goes to KV, with a coordinator.
+    ``max_operations`` refuses, before it is sent, a KV operation over that number; ``operations`` counts them.
+    """
+
+    _name = CAPABILITIES.name
+
+    def __init__(
+        self,
+        kv: Any,
+        *,
+        single_writer: bool = False,
+        coordinator: Host | None = None,
+        prefix: str = "alkaline/",
+        resume: str | None = None,
+        large: int = 16 * 1024,
+        max_operations: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_key(prefix, 256)
+        if coordinator is not None and (single_writer or resume is not None):
+            raise InvalidInput("a KVHost with a coordinator has no need of single_writer or resume; leave them out")
+        self._kv = Counted(kv, max_operations)
+        self._store: KVLog | LargeValues
+        if coordinator is None:
+            self._store = KVLog(self._kv, prefix, resume, self.sleep)
+            self._capabilities = SINGLE_WRITER if single_writer else CAPABILITIES
+        else:
+            if not coordinator.capabilities.conditional:
+                raise StoreError(
+                    f"{coordinator.capabilities.name} has no conditional commits, so it can't coordinate; use a "
+                    "DurableObjectHost or a D1Host"
+                )
+            self._store = LargeValues(self._kv, coordinator, prefix, large)
+            self._capabilities = self._store.capabilities
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this form of the host can do."""
+        return self._capabilities
+
+    @property
+    def operations(self) -> int:
+        """KV operations that were sent; those of a coordinator are not counted."""
+        return self._kv.operations
+
+    @property
+    def resume_token(self) -> str:
+        """Position and digest of the last commit that this host knows, for ``resume``."""
+        if not isinstance(self._store, KVLog):
+            raise StoreError("a KVHost with a coordinator can't be stale and has no resume token")
+        return self._store.token
+
+    async def get(self, keys: Iterable[str]) -> list[Entry | None]:
+        """As Host.get. StoreError where KV shows an old state and this host can tell."""
+        self._open()
+        return await self._store.get(keys)
+
+    async def list(self, prefix: str, after: str = "", limit: int = 500) -> Entries:
+        """As Host.list, with the same error."""
+        self._open()
+        return await self._store.list(prefix, after, limit)
+
+    async def commit(self, batch: Batch) -> Committed | Conflict:
+        """As Host.commit. After UnknownOutcome the next call writes the same key again before it does anything."""
+        self._open()
+        check_batch(batch, self._capabilities)
+        return await self._store.commit(batch)
+
+    async def refresh(self) -> None:
+        """Read the store again at the next call: for a reader beside the writer."""
+        self._open()
+        if isinstance(self._store, KVLog):
+            await self._store.forget()
+
+    async def sweep(self, older_than: float = 24 * 3600.0) -> int:
+        """With a coordinator: delete large values that nothing refers to; return how many.
+
+        They are left by commits that conflicted, and by entries that were replaced or deleted. ``older_than``, in
+        seconds, must exceed the longest time that a commit can be under way.
+        """
+        self._open()
+        if isinstance(self._store, KVLog):
+            return 0  # its checkpoints delete what they make superfluous
+        return await self._store.sweep(self.now_ms() - int(older_than * 1000))

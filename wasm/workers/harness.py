@@ -1,0 +1,281 @@
+"""Starts Workers in real workerd, talks to them, kills them with SIGKILL and starts them again on the same storage.
+
+    with WorkerServer(Worker("app", Path("entry.py"), d1=["DB"]), storage=directory) as server:
+        reply = server.fetch("/path")
+        server.kill()
+        server.start()
+
+Everything is on loopback and in one process group, which ``kill`` and ``stop`` end. ``make workers`` builds what is
+needed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
+PACKAGES = (REPOSITORY / "alkaline_edge", REPOSITORY / "hosts" / "alkaline_hosts")
+START_SECONDS = 120.0
+
+
+class WorkerError(Exception):
+    """workerd did not start, was killed, or gave an error in place of an answer."""
+
+
+class Reply(NamedTuple):
+    """A Worker's response."""
+
+    status: int
+    body: str | bytes
+
+    def json(self) -> Any:
+        """The body as JSON; WorkerError where the Worker did not answer 200."""
+        if self.status != 200:
+            raise WorkerError(f"the Worker answered {self.status}: {self.body!r}")
+        return json.loads(self.body)
+
+
+@dataclass
+class Worker:
+    """One Worker: its entry file, the directories of more modules beside it, and its bindings by their names."""
+
+    name: str
+    entry: Path
+    sources: list[Path] = field(default_factory=list)
+    d1: list[str] = field(default_factory=list)
+    kv: list[str] = field(default_factory=list)
+    objects: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, Any] = field(default_factory=dict)
+
+    def to_map(self) -> dict[str, Any]:
+        """As serve.mjs takes it."""
+        return {
+            "name": self.name,
+            "entry": str(self.entry),
+            "sources": [str(path) for path in self.sources],
+            "bindings": {"d1": self.d1, "kv": self.kv, "objects": self.objects},
+            "vars": self.variables,
+        }
+
+
+class WorkerServer:
+    """One workerd process with some Workers in it.
+
+    ``runtime``: "current" or "oldest". ``packages``: directories of Python packages to vendor, the project's own by
+    default. ``snapshot``: start from a memory snapshot of the first Worker, which is taken once for the same files
+    and kept in build/; all Workers must then have the same files.
+    """
+
+    def __init__(
+        self,
+        *workers: Worker,
+        storage: Path,
+        runtime: str = "current",
+        packages: tuple[Path, ...] = PACKAGES,
+        snapshot: bool = False,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        if not (HERE / "build" / "bundle").is_dir():
+            raise WorkerError("nothing is built: run `make -C wasm/workers workers` first")
+        self.workers, self.storage, self.runtime, self.packages = workers, storage, runtime, packages
+        self.environment = environment or {}
+        self.url = ""
+        self.start_seconds = 0.0
+        self._snapshot = snapshot and runtime == "current"
+        self._process: subprocess.Popen[str] | None = None
+        self._waiting: dict[int, Future[dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+        self._next = 0
+        self._log = storage / "log.txt"
+
+    def __enter__(self) -> WorkerServer:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    # --- the process -----------------------------------------------------------------------------------------------
+    def start(self) -> None:
+        """Start workerd and return once it serves."""
+        options: list[str] = []
+        if self._snapshot:
+            directory = self._take_snapshot()
+            options = ["--python-load-snapshot=snapshot.bin", f"--python-snapshot-dir={directory}"]
+        self._start(self.storage, options)
+
+    def _start(self, storage: Path, options: list[str]) -> None:
+        storage.mkdir(parents=True, exist_ok=True)
+        config = storage / "config.json"
+        config.write_text(json.dumps(self._config(storage, options)))
+        began = time.monotonic()
+        self._log = storage / "log.txt"
+        # A session of its own: kill() ends Node and workerd at once, and a Ctrl-C here does not reach them first.
+        with self._log.open("a") as log:
+            self._process = subprocess.Popen(
+                ["node", str(HERE / "serve.mjs"), str(config)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+                env=os.environ | self.environment,
+            )
+        ready: Future[dict[str, Any]] = Future()
+        self._waiting = {0: ready}
+        threading.Thread(target=self._listen, args=(self._process, self._waiting), daemon=True).start()
+        self.url = self._result(ready, START_SECONDS)["url"]
+        self.start_seconds = time.monotonic() - began
+
+    def _config(self, storage: Path, options: list[str]) -> dict[str, Any]:
+        return {
+            "runtime": self.runtime,
+            "storage": str(storage),
+            "python_modules": str(HERE / "build" / "modules" / self.runtime),
+            "packages": [str(path) for path in self.packages],
+            "workerd_options": options,
+            "workers": [worker.to_map() for worker in self.workers],
+        }
+
+    def _take_snapshot(self) -> Path:
+        directory = HERE / "build" / "snapshots" / self._digest()
+        if not (directory / "snapshot.bin").exists():
+            directory.mkdir(parents=True, exist_ok=True)
+            options = ["--python-save-snapshot", f"--python-snapshot-dir={directory}"]
+            with tempfile.TemporaryDirectory() as storage:
+                workers, self.workers = self.workers, self.workers[:1]
+                try:
+                    self._start(Path(storage), options)
+                    self.stop()
+                finally:
+                    self.workers = workers
+        return directory
+
+    def _digest(self) -> str:
+        """A name for the files that a snapshot holds."""
+        worker = self.workers[0]
+        roots = [*self.packages, *worker.sources, HERE / "build" / "modules" / self.runtime]
+        files = [worker.entry, HERE / "bundle.py", *(path for root in roots for path in sorted(root.rglob("*.py")))]
+        digest = hashlib.sha256()
+        for path in files:
+            digest.update(f"{path}\0".encode() + path.read_bytes())
+        return digest.hexdigest()[:16]
+
+    def kill(self) -> None:
+        """SIGKILL, to workerd and to the Node process beside it; nothing gets to say goodbye."""
+        process = self._process
+        if process is not None and process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        self._reap()
+
+    def stop(self) -> None:
+        """Let workerd end by itself."""
+        process = self._process
+        if process is not None and process.stdin is not None and process.poll() is None:
+            process.stdin.close()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        self._reap()
+
+    def _reap(self) -> None:
+        if self._process is not None:
+            self._process.wait(20)
+            self._process = None
+
+    def log(self) -> str:
+        """What workerd and the Workers printed."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    # --- requests --------------------------------------------------------------------------------------------------
+    def fetch(
+        self, path: str, body: str | bytes | None = None, *, worker: str | None = None, seconds: float = 120.0
+    ) -> Reply:
+        """Send a request, POST where it has a body, and wait for the answer."""
+        return self.begin(path, body, worker=worker)(seconds)
+
+    def begin(self, path: str, body: str | bytes | None = None, *, worker: str | None = None) -> Callable[..., Reply]:
+        """Send a request without waiting; call what is returned for the answer, with a number of seconds."""
+        sent: Any = {"base64": base64.b64encode(body).decode()} if isinstance(body, bytes) else body
+        future = self._send(
+            {
+                "do": "fetch",
+                "worker": worker or self.workers[0].name,
+                "path": path,
+                "method": "GET" if body is None else "POST",
+                "body": sent,
+            }
+        )
+
+        def answer(seconds: float = 120.0) -> Reply:
+            reply = self._result(future, seconds)
+            got = reply["body"]
+            return Reply(reply["status"], base64.b64decode(got["base64"]) if isinstance(got, dict) else got)
+
+        return answer
+
+    def scheduled(self, cron: str = "* * * * *", *, worker: str | None = None, seconds: float = 120.0) -> str:
+        """Fire the cron trigger and return its outcome, "ok" where all went well."""
+        command = {"do": "scheduled", "worker": worker or self.workers[0].name, "cron": cron}
+        return str(self._result(self._send(command), seconds)["outcome"])
+
+    def _send(self, command: dict[str, Any]) -> Future[dict[str, Any]]:
+        process = self._process
+        if process is None or process.stdin is None:
+            raise WorkerError("the server is not running")
+        future: Future[dict[str, Any]] = Future()
+        with self._lock:
+            self._next += 1
+            self._waiting[self._next] = future
+            try:
+                process.stdin.write(json.dumps({"id": self._next, **command}) + "\n")
+                process.stdin.flush()
+            except OSError:
+                raise WorkerError("the server is gone") from None
+        return future
+
+    def _result(self, future: Future[dict[str, Any]], seconds: float) -> dict[str, Any]:
+        try:
+            reply = future.result(seconds)
+        except FutureTimeoutError:
+            raise WorkerError(f"no answer in {seconds} s; the log ends:\n{self.log()[-3000:]}") from None
+        if "error" in reply:
+            raise WorkerError(f"{reply['error']}\n{self.log()[-3000:]}")
+        return reply
+
+    def _listen(self, process: subprocess.Popen[str], waiting: dict[int, Future[dict[str, Any]]]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            message = json.loads(line)
+            future = waiting.pop(message.get("id", 0), None)
+            if future is not None:
+                future.set_result(message)
+        for future in list(waiting.values()):
+            future.set_result({"error": "the connection to workerd was lost"})
+
+
+def until(condition: Callable[[], Any], seconds: float = 30.0, what: str = "the condition") -> Any:
+    """Poll until ``condition`` is true and return what it gave; an AssertionError after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"{what} did not come true in {seconds} s"
+        threading.Event().wait(0.05)
