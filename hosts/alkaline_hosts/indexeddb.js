@@ -1,4 +1,5 @@
-// The JavaScript half of alkaline_hosts.indexeddb: one expression, an object with `makeStore` and `nap`.
+// The JavaScript half of alkaline_hosts.indexeddb: one expression, a function that takes indexeddb_databases.js and
+// gives an object with `makeStore`, `deleteStore` and `nap`.
 //
 // Rules that the browsers teach:
 // - Awaiting anything but an IndexedDB request inside a transaction ends it with the first writes committed. So every
@@ -11,33 +12,15 @@
 // once: through a promise and Python's event loop each answer would come two turns of the browser's loop later. It is
 // one string or one Uint8Array, so nothing is left that Python would have to destroy. Strings: "" committed;
 // "C key key" conflict; "E kind text" an error, whose kinds are the keys of REASONS in indexeddb.py.
-(() => {
+((databases) => {
   "use strict";
 
+  const { Failure, deleteDatabase, kindOf, once, openDatabase, textOf, withRegistry } = databases;
   const VERSION = 1;
   const ENTRIES = "entries"; // key -> {v: Uint8Array, ver: id of the batch that put it}
   const META = "meta"; // "store" -> {id, created}
-  const REGISTRY = "alkaline-edge stores"; // another database: which stores this origin has seen
   const LONGEST_TIMER = 2 ** 31 - 1;
   const [COMMITTED, HELLO, HERE] = [0, 1, 2]; // what stores of one database say to each other
-
-  class Failure extends Error {
-    constructor(kind, message) {
-      super(message);
-      this.kind = kind;
-    }
-  }
-
-  const textOf = (error) => `${error?.name ?? "Error"}: ${error?.message ?? error}`;
-
-  // What an error says about a transaction that was not completed: `full` and `refused` mean that nothing was
-  // written; anything else may have come after the write.
-  function kindOf(error) {
-    if (error instanceof Failure) return error.kind;
-    if (error?.name === "QuotaExceededError") return "full";
-    if (["DataCloneError", "DataError", "ConstraintError", "TypeError"].includes(error?.name)) return "refused";
-    return "lost";
-  }
 
   const answer = (error) => `E ${kindOf(error)} ${error instanceof Failure ? error.message : textOf(error)}`;
 
@@ -45,57 +28,6 @@
   function randomId() {
     const bytes = crypto.getRandomValues(new Uint8Array(16));
     return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  }
-
-  function openDatabase(name, version, upgrade, patience) {
-    return new Promise((resolve, reject) => {
-      let request;
-      let blocked = false;
-      let over = false;
-      try {
-        request = indexedDB.open(name, version);
-      } catch (error) {
-        reject(new Failure("unavailable", textOf(error)));
-        return;
-      }
-      const timer = setTimeout(() => {
-        over = true;
-        reject(new Failure("blocked", blocked ? "a connection of an older version is open" : "no answer"));
-      }, patience);
-      request.onblocked = () => (blocked = true);
-      request.onupgradeneeded = () => upgrade(request.result, request.transaction);
-      request.onsuccess = () => {
-        clearTimeout(timer);
-        if (over) request.result.close();
-        else resolve(request.result);
-      };
-      request.onerror = () => {
-        clearTimeout(timer);
-        const kinds = { VersionError: "newer", QuotaExceededError: "full" };
-        reject(new Failure(kinds[request.error?.name] ?? "unavailable", textOf(request.error)));
-      };
-    });
-  }
-
-  // One request in a transaction of its own; resolves with its result once the transaction is complete.
-  function once(db, store, mode, act) {
-    return new Promise((resolve, reject) => {
-      const tx = db.transaction(store, mode, mode === "readwrite" ? { durability: "strict" } : undefined);
-      const request = act(tx.objectStore(store));
-      tx.oncomplete = () => resolve(request.result);
-      tx.onabort = () => reject(tx.error ?? new Failure("lost", "the transaction was aborted"));
-    });
-  }
-
-  // Two databases, since a database can't remember that it was deleted.
-  async function withRegistry(patience, mode, act) {
-    const db = await openDatabase(REGISTRY, 1, (made) => made.createObjectStore("stores"), patience);
-    db.onversionchange = () => db.close();
-    try {
-      return await once(db, "stores", mode, act);
-    } finally {
-      db.close();
-    }
   }
 
   const rangeOf = (prefix, after) =>
@@ -411,6 +343,16 @@
     available: () => typeof indexedDB !== "undefined" && indexedDB !== null,
     makeStore: (name, deliver, expected, replaceLost, patience, askToPersist) =>
       new Store(name, deliver, { expected, replaceLost, patience, askToPersist }),
+    deleteStore: async (name, patience) => {
+      try {
+        // In this order: what is there and not remembered is an old store, what is remembered and not there is lost.
+        await withRegistry(patience, "readwrite", (store) => store.delete(name));
+        await deleteDatabase(name, patience);
+        return "";
+      } catch (error) {
+        return answer(error);
+      }
+    },
     nap,
   };
-})()
+})

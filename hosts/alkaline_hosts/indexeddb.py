@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from contextvars import Context
@@ -20,7 +21,7 @@ from typing import Any
 
 from alkaline_edge.errors import ClosedError, InvalidInput, StoreError, UnknownOutcome
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
-from alkaline_edge.limits import check_batch, check_key
+from alkaline_edge.limits import check_batch
 
 REASONS = {
     "full": "the browser's storage quota is used up and nothing was written: delete finished runs, or have the user "
@@ -44,6 +45,8 @@ CAPABILITIES = Capabilities(
         "after seven days without a visit.",
     ),
 )
+
+_WELL_FORMED = re.compile("[!-~]+").fullmatch
 
 
 class IndexedDBHost:
@@ -101,16 +104,16 @@ class IndexedDBHost:
         """The entries of ``keys``, read in one transaction. Raises StoreError, its reason in ``detail``."""
         wanted = list(keys)
         self._require_open()
-        if not wanted:
-            return []
-        for key in wanted:
-            check_key(key, CAPABILITIES.max_key)
-        head, values = _unpack(await self._read(self._store.get, " ".join(wanted)))
-        entries: list[Entry | None] = []
-        for index, key in enumerate(wanted):
-            version, length = head[2 * index], int(head[2 * index + 1])
-            entries.append(None if version == "-" else Entry(key, values.take(length), version))
-        return entries
+        # A key of another form was never put: it is absent, and need not be asked for.
+        asked = [key for key in wanted if _WELL_FORMED(key)]
+        found: dict[str, Entry] = {}
+        if asked:
+            head, values = _unpack(await self._read(self._store.get, " ".join(asked)))
+            for index, key in enumerate(asked):
+                version, length = head[2 * index], int(head[2 * index + 1])
+                if version != "-":
+                    found[key] = Entry(key, values.take(length), version)
+        return [found.get(key) for key in wanted]
 
     async def list(self, prefix: str, after: str = "", limit: int = 500) -> list[Entry]:
         """Entries below ``prefix`` behind ``after``, in one transaction. Raises StoreError as ``get`` does."""
@@ -193,6 +196,17 @@ class IndexedDBHost:
     def _require_open(self) -> None:
         if self._closed:
             raise ClosedError("this IndexedDBHost was closed; make a new one")
+
+
+async def delete_store(name: str, *, timeout: float = 10.0) -> None:
+    """Delete the database ``name`` with all runs in it, and forget that it was there; a new host begins anew.
+
+    Open hosts of other tabs let go of it by themselves, and say that the store is gone when they are used again.
+    Raises StoreError when something else keeps the database open for ``timeout`` seconds.
+    """
+    answer: str = await _load_glue().deleteStore(name, int(timeout * 1000))
+    if answer:
+        raise _error_of(answer)
 
 
 class _Answer(asyncio.Future[Any]):
@@ -309,14 +323,18 @@ def _to_js(content: bytes) -> Any:
 
 
 def _load_glue() -> Any:
-    """The object that ``indexeddb.js`` is, made once per interpreter."""
+    """The functions of ``indexeddb.js``, made once per interpreter."""
     global _glue
     if _glue is None:
         try:
             from pyodide.code import run_js
         except ImportError:
             raise _error("unavailable", "this is not Pyodide") from None
-        _glue = run_js(resources.files(__package__).joinpath("indexeddb.js").read_text("utf-8"))
+        databases, glue = (
+            run_js(resources.files(__package__).joinpath(name).read_text("utf-8"))
+            for name in ("indexeddb_databases.js", "indexeddb.js")
+        )
+        _glue = glue(databases)
     return _glue
 
 

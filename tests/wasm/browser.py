@@ -175,12 +175,12 @@ class Tab:
 
     def python(self, source: str) -> Any:
         """Run async Python; its last expression must be a value that JSON can hold."""
-        return json.loads(self.js(f"return await pyodide.runPythonAsync({json.dumps(_wrapped(source))})"))
+        return json.loads(self.js(f"return await pyodide.runPythonAsync({json.dumps(wrapped(source))})"))
 
     def begin(self, source: str) -> None:
         """Start async Python and leave it running; ``self.finished`` is set when it ends."""
         self.js(
-            f"self.finished = undefined; pyodide.runPythonAsync({json.dumps(_wrapped(source))}).then("
+            f"self.finished = undefined; pyodide.runPythonAsync({json.dumps(wrapped(source))}).then("
             " (value) => (self.finished = value), (error) => (self.finished = JSON.stringify(`${error}`)));"
         )
 
@@ -205,7 +205,7 @@ class Tab:
         self.driver.close()
 
 
-def _wrapped(source: str) -> str:
+def wrapped(source: str) -> str:
     """``source`` with its last expression turned into JSON, in a namespace that stays from call to call."""
     return (
         "from pyodide.code import eval_code_async\nimport json\n"
