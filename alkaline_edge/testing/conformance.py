@@ -12,6 +12,7 @@ per case is ``asyncio.run(check_case(case, maker, gather=asyncio.gather))``, par
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 
 from ..errors import AlkalineError
 from . import cases_platform, cases_reading, cases_writing
@@ -78,6 +79,22 @@ async def check_case(case: Case, maker: Maker, *, gather: Gather | None = None) 
         raise RuntimeError("the conformance suite is made of assertions: run it without -O and PYTHONOPTIMIZE")
     stage = Stage(maker, gather)
     try:
+        result = await _verdict(case, stage)
+    except BaseException:
+        with suppress(Exception):  # what the case found says more than what a broken host does when it is closed
+            await stage.clear()
+        raise
+    try:
+        await stage.clear()
+    except Exception as error:
+        raise AssertionError(
+            f"{case.name}: closing its handles (twice is allowed) or destroying the store raised {_named(error)}"
+        ) from error
+    return result
+
+
+async def _verdict(case: Case, stage: Stage) -> Result:
+    try:
         if case.needs:
             can = (await stage.host()).capabilities
             missing = [need for need in case.needs if not getattr(can, need)]
@@ -89,13 +106,13 @@ async def check_case(case: Case, maker: Maker, *, gather: Gather | None = None) 
     except AssertionError as error:
         raise AssertionError(f"{case.name}: {error}") from error
     except Exception as error:
-        code = f" {error.code}" if isinstance(error, AlkalineError) else ""
-        raise AssertionError(
-            f"{case.name}: the host raised {type(error).__name__}{code}: {error}; expected: {case.behaviour}"
-        ) from error
-    finally:
-        await stage.clear()
+        raise AssertionError(f"{case.name}: the host raised {_named(error)}; expected: {case.behaviour}") from error
     return Result(case.name, "passed")
+
+
+def _named(error: Exception) -> str:
+    code = f" {error.code}" if isinstance(error, AlkalineError) else ""
+    return f"{type(error).__name__}{code}: {error}"
 
 
 async def run_conformance(

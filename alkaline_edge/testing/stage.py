@@ -88,7 +88,7 @@ class Stage:
             host = await store.open()
             self._stores[id(host)] = store
         else:
-            host = made
+            host = cast("Host", made)  # type: ignore[redundant-cast]  # mypy narrows by hasattr, pyright does not
         self._handles.append(host)
         return host
 
@@ -104,12 +104,15 @@ class Stage:
 
     async def clear(self) -> None:
         """Close every handle and destroy every store."""
-        for host in self._handles:
-            await host.close()
-        for store in {id(store): store for store in self._stores.values()}.values():
-            await store.destroy()
-        self._handles.clear()
-        self._stores.clear()
+        try:
+            for host in self._handles:
+                await host.close()
+        finally:
+            stores = {id(store): store for store in self._stores.values()}
+            self._handles.clear()
+            self._stores.clear()
+            for store in stores.values():
+                await store.destroy()
 
     def new_id(self) -> str:
         """A batch id: 16 lowercase hexadecimal digits, another one each time, the same ones in every run."""
