@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple, TypeVar
@@ -338,11 +337,16 @@ class KVLog:
             return
         superfluous, fresh = state.covered, decode_state(name, raw)
         state.base, state.covered, state.log, state.unused = name, fresh.covered, [], []
-        await _some_at_once([self._delete(old) for old in superfluous])
+        deleted = await _some_at_once([self._delete(old) for old in superfluous])
+        state.unused = [old for old, gone in zip(superfluous, deleted, strict=True) if not gone]
 
-    async def _delete(self, name: str) -> None:
-        with suppress(Exception):  # what is left behind is superfluous, and no reader minds it
+    async def _delete(self, name: str) -> bool:
+        """Whether KV took the delete. What it did not take is superfluous; the next checkpoint tries again."""
+        try:
             await self._kv.delete(name)
+        except Exception:
+            return False
+        return True
 
 
 def _position_in(name: str) -> int:

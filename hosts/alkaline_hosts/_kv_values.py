@@ -33,6 +33,7 @@ class LargeValues:
         self.capabilities = replace(
             front,
             name=f"Cloudflare KV in front of which is {front.name}",
+            threads=False,
             max_value=MAX_VALUE,
             max_batch_bytes=max(MAX_VALUE, front.max_batch_bytes // 2),
             notes=(*front.notes, f"Values above {self._large} bytes are in Cloudflare KV."),
@@ -64,13 +65,12 @@ class LargeValues:
         puts = tuple(
             Put(key, IN_KV + names[key].encode() if key in names else HERE + value) for key, value in batch.puts
         )
-        outcome = await self._coordinator.commit(batch._replace(puts=puts))
-        if isinstance(outcome, Conflict):
-            await self._delete(names.values())
-        return outcome
+        # The values of a batch that conflicts stay for the next sweep: KV refuses to delete what it has just written.
+        return await self._coordinator.commit(batch._replace(puts=puts))
 
-    async def sweep(self, before_ms: int) -> int:
-        """Delete values written before ``before_ms`` that no entry refers to; return how many."""
+    async def sweep(self, older_than: float) -> int:
+        """Delete values written more than ``older_than`` seconds ago that no entry refers to; return how many."""
+        before_ms = self._coordinator.now_ms() - round(older_than * 1000)
         names = {name for name in await self._kv.keys(self._prefix) if self._written_at(name) < before_ms}
         after = ""
         while names:

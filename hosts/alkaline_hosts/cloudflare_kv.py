@@ -141,4 +141,4 @@ class KVHost(WorkerPlatform):
         self._open()
         if isinstance(self._store, KVLog):
             return 0  # its checkpoints delete what they make superfluous
-        return await self._store.sweep(self.now_ms() - int(older_than * 1000))
+        return await self._store.sweep(older_than)

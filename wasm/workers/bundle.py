@@ -18,8 +18,8 @@ SOURCE, WASM, DATA = 0, 1, 2
 MODULE_DATA_WORDS, MODULE_POINTERS = 1, 4
 BYTE_LIST, COMPOSITE_LIST = 2, 7
 
-# workerd forbids what these places do, and has functions of its own to put there; it makes the same changes in the bundle
-# that it would fetch. Each: how often the place must be found, what to look for, what to put.
+# workerd forbids what these places do, and has functions of its own to put there; the bundle that it would fetch has
+# been changed in the same way. Each: how often the place must be found, what to look for, what to put.
 PATCHES = (
     (1, r"^async function _createPyodideModule\(", "export async function _createPyodideModule("),
     (1, r"export default _createPyodideModule;", ""),

@@ -127,8 +127,8 @@ class WorkerServer:
         self._log = storage / "log.txt"
         # A session of its own: kill() ends Node and workerd at once, and a Ctrl-C here does not reach them first.
         with self._log.open("a") as log:
-            self._process = subprocess.Popen(
-                ["node", str(HERE / "serve.mjs"), str(config)],
+            self._process = subprocess.Popen(  # noqa: S603 - our own script, with a file that was just written
+                ["node", str(HERE / "serve.mjs"), str(config)],  # noqa: S607 - the Node that the user has chosen
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

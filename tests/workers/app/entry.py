@@ -4,9 +4,10 @@ import json
 from urllib.parse import parse_qs, urlsplit
 
 import suite
+from workers import DurableObject, Response, WorkerEntrypoint, import_from_javascript
+
 from alkaline_hosts.d1 import D1Host
 from alkaline_hosts.durable_object import DurableObjectHost
-from workers import DurableObject, Response, WorkerEntrypoint, import_from_javascript
 
 
 def parts_of(request):
