@@ -95,13 +95,14 @@ class State:
     """All entries after a position.
 
     ``base`` is the name of the checkpoint that it began with, ``log`` those of the commits since then. ``covered``
-    names what that checkpoint made superfluous: it is deleted at the next one and not at once, since a reader
-    elsewhere may see the deletes before it sees the checkpoint.
+    names what that checkpoint made superfluous, the commits behind position ``since`` among it: it is deleted at the
+    next checkpoint and not at once, since a reader elsewhere may see the deletes before it sees the checkpoint.
     """
 
     position: int = 0
     digest: bytes = bytes(16)
     base: str = ""
+    since: int = 0
     entries: dict[str, Held] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
@@ -112,7 +113,8 @@ class State:
         """As a checkpoint."""
         covered = [*self.log, *self.unused, *([self.base] if self.base else [])]
         entries = [[key, *self.entries[key]] for key in self.keys]
-        packed: bytes = msgpack.packb([FORMAT, self.position, self.digest, covered, entries])
+        since = self.position - len(self.log)
+        packed: bytes = msgpack.packb([FORMAT, self.position, self.digest, since, covered, entries])
         return packed
 
     def apply(self, commit: Commit, name: str) -> None:
@@ -140,13 +142,13 @@ class State:
 
 def decode_state(name: str, raw: bytes) -> State:
     """The checkpoint in ``raw``; StoreError for what is not one."""
-    version, position, digest, covered, entries = _unpack(raw, 5)
+    version, position, digest, since, covered, entries = _unpack(raw, 6)
     if version != FORMAT:
         raise StoreError(f"a checkpoint in KV has format {version}, and this version reads {FORMAT}; deploy the newer")
     if not name.endswith(sha256(raw).hexdigest()[:16]):
         raise StoreError("a checkpoint in KV is damaged: its bytes are not those of its name; restore it")
     held = {key: Held(version, value, place) for key, version, value, place in entries}
-    return State(position, digest, name, held, [entry[0] for entry in entries], covered=covered)
+    return State(position, digest, name, since, held, [entry[0] for entry in entries], covered=covered)
 
 
 def parse_token(token: str) -> tuple[int, str]:
@@ -256,10 +258,9 @@ class KVLog:
     def _order(self, state: State, logs: Names) -> Names:
         """The commits behind ``state`` in order; an error where KV shows a gap or a fork."""
         covered = set(state.covered)
-        oldest = min((_position_in(name) for name in covered if "/log/" in name), default=state.position + 1)
         fresh = sorted(name for name in logs if _position_in(name) > state.position)
         for name in logs:
-            if oldest <= _position_in(name) <= state.position and name not in covered:
+            if state.since < _position_in(name) <= state.position and name not in covered:
                 raise _forked(_position_in(name))
         for place, name in enumerate(fresh, state.position + 1):
             found = _position_in(name)
@@ -336,7 +337,7 @@ class KVLog:
         except Exception:
             return
         superfluous, fresh = state.covered, decode_state(name, raw)
-        state.base, state.covered, state.log, state.unused = name, fresh.covered, [], []
+        state.base, state.since, state.covered, state.log = name, fresh.since, fresh.covered, []
         deleted = await _some_at_once([self._delete(old) for old in superfluous])
         state.unused = [old for old, gone in zip(superfluous, deleted, strict=True) if not gone]
 
