@@ -208,6 +208,8 @@ def decode_items(raw: bytes, at: int, end: int, prefixes: list[str]) -> list[Ite
             text = raw[at : at + size].decode("ascii")
             at += size
             if operation == PREFIX:
+                if head != PREFIX:
+                    raise Malformed("a definition of a prefix with a number")
                 prefixes.append(text)
             elif operation == DELETE:
                 items.append(Item(prefixes[head >> 2] + text, -1, -1))

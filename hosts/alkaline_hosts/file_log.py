@@ -15,12 +15,25 @@ from collections.abc import Sequence
 from alkaline_edge.errors import StoreError
 from alkaline_edge.host import Batch, Entry
 
-from .file_format import HEADER, ID_SIZE, VERSION, Encoder, Malformed, decode_items, new_header, read_at, read_header
+from .file_format import (
+    HEADER,
+    ID_SIZE,
+    SEQUENCES,
+    VERSION,
+    Encoder,
+    Malformed,
+    decode_items,
+    new_header,
+    read_at,
+    read_header,
+)
 from .file_index import Extent, Index
 from .file_scan import damage, records
 
 COMPACTION_CHUNK = 1024 * 1024
 """Bytes collected for one write of a compaction."""
+FIRST_SEQUENCE = 0
+"""The number behind which a new file's records begin."""
 _BINARY = getattr(os, "O_BINARY", 0)
 
 if sys.platform == "darwin":
@@ -90,7 +103,7 @@ class Log:
         self.index = Index()
         self.prefixes: list[str] = []
         self.end = HEADER.size
-        self.sequence = 0
+        self.sequence = FIRST_SEQUENCE
         self._torn_size = -1
         flags = (os.O_RDWR | os.O_APPEND) if writable else os.O_RDONLY
         self.fd = os.open(path, flags | _BINARY | getattr(os, "O_NONBLOCK", 0))  # a FIFO must not hang us
@@ -154,7 +167,7 @@ class Log:
                 else:
                     put(key, raw[begin:behind], version, found.base + begin)
             self.end = found.next
-            self.sequence += 1
+            self.sequence = (self.sequence + 1) % SEQUENCES
 
     def entry(self, key: str) -> Entry | None:
         """The entry of ``key``, a large value read from the file."""

@@ -215,7 +215,7 @@ def test_a_reader_follows_a_live_writer(tmp_path: Path) -> None:
     async def follow() -> None:
         writer, reader = FileHost(path), FileHost(path, read_only=True)
         for n in range(20):
-            await writer.commit(puts(f"k{n - 3}", **{f"k{n}": b"v" * n * 1000}))
+            await writer.commit(puts(f"k{n - 3}", **{f"k{n}": b"v" * n * 1000}))  # type: ignore[arg-type]
             assert await contents(reader) == await contents(writer)
             if n % 5 == 0:
                 await writer.compact()
