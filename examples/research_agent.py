@@ -85,12 +85,13 @@ async def research(ctx: Context, task: Task) -> Outcome:
     stage["stage"], stage["of"] = "reading", planned
     ctx.emit("plan", {"steps": 1 + SHARDS + 1 + len(ranking_of["best"]) + planned + len(plan) + 2})
 
-    summaries = await read_all(ctx, task, plan, ranking_of["weight"], stage)
+    summaries, affordable = await read_all(ctx, task, plan, ranking_of["weight"], stage)
     stage["stage"] = "condensing"
     found = [summary for _, summary in summaries]
     final = await ctx.step(
-        "answer", steps.answer, found, question, task["model"], conduct, cost=lambda said: said["tokens"]
-    )
+        "answer", steps.answer, found, question, task["model"] if affordable else None, conduct,
+        cost=(lambda said: said["tokens"]) if affordable else None,
+    )  # fmt: skip
     stage["stage"] = "waiting for approval"
     ctx.emit("draft", {"quotes": len(final["quotes"]), "documents": len(plan)})
     decision = await ctx.wait_for_signal("approval", timeout=timedelta(days=7), default=None)
@@ -98,7 +99,8 @@ async def research(ctx: Context, task: Task) -> Outcome:
         stage["stage"] = "not approved"
         return Outcome(report=None, bytes=0, sections=stage["read"], approved_by=None)
     stage["stage"] = "writing"
-    facts = [
+    facts = [] if affordable else [("token budget", "used up, so the reading ended early and no model answered")]
+    facts += [
         ("sections read", f"{stage['read']} of {planned}, in {len(plan)} documents"),
         ("approved by", str(decision["by"])),
     ]
@@ -146,8 +148,8 @@ async def choose(ctx: Context, ranking_of: steps.Ranking, task: Task) -> Planned
 
 async def read_all(
     ctx: Context, task: Task, plan: Planned, weight: dict[str, float], stage: Stage
-) -> list[tuple[str, steps.Summary]]:
-    """Read the files in parallel and then the language reference page by page; stop where the budget ends."""
+) -> tuple[list[tuple[str, steps.Summary]], bool]:
+    """Read the files in parallel and then the language reference page by page; False if the budget ended that."""
     conduct = task["conduct"]
     summaries: dict[str, steps.Summary] = {}
 
@@ -166,14 +168,16 @@ async def read_all(
         )  # fmt: skip
         ctx.emit("progress", {"document": document, "read": stage["read"], "of": stage["of"]})
 
+    affordable = True
     topics = [entry for entry in plan if entry[0].startswith(TOPIC)]
     try:
         await ctx.map(read_document, [entry for entry in plan if entry not in topics], limit=PARALLEL)
         for entry in topics:
             await read_document(entry)
     except BudgetExceeded as error:
+        affordable = False
         ctx.log("warning", "the budget is used up: the report will rest on what was read", spent=error.detail["spent"])
-    return [(document, summaries[document]) for document, _ in plan if document in summaries]
+    return [(document, summaries[document]) for document, _ in plan if document in summaries], affordable
 
 
 # --- the program ---------------------------------------------------------------------------------------------------

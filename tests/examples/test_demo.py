@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -54,6 +55,6 @@ def test_a_step_lost_in_flight_is_told_from_one_that_had_ended() -> None:
 
 def test_kills_spread_over_the_way() -> None:
     """One kill in each equal part of the run, in order."""
-    drawn = demo.moments(demo.random.Random(1), 5, 200)
+    drawn = demo.moments(Random(1), 5, 200)
     assert drawn == sorted(drawn)
     assert all(4 + 39.2 * n <= moment + 1 and moment < 4 + 39.2 * (n + 1) for n, moment in enumerate(drawn))

@@ -163,6 +163,7 @@ class TestWorkflow:
         result, _, _ = answered(task(target, 60), {"approved": True, "by": "a tester"}, poor)
         assert 0 < result["sections"] < 60
         assert f"sections read: {result['sections']} of 60" in target.read_text()
+        assert "token budget: used up" in target.read_text()
 
 
 class TestModel:
