@@ -12,8 +12,8 @@ from alkaline_edge.testing import SimulatedCrash, SimulatedHost
 
 
 def drive(test: Callable[[], Awaitable[Any]]) -> Any:
-    """Run one async test body."""
-    return asyncio.run(test())  # type: ignore[arg-type]  # a test body is a coroutine function
+    """Run one async test body. One that spins or waits for ever fails instead of hanging the suite."""
+    return asyncio.run(asyncio.wait_for(test(), 20))
 
 
 class Process:

@@ -140,6 +140,7 @@ def test_signals_keep_their_order_live_and_on_replay() -> None:
     @workflow
     async def flow(ctx: Context) -> Any:
         seen = []
+        await ctx.sleep(1)
         for name in ("a", "b", "a", "b", "a"):
             seen.append(await ctx.wait_for_signal(name))
         await ctx.wait_for_signal("go")
@@ -151,6 +152,8 @@ def test_signals_keep_their_order_live_and_on_replay() -> None:
         for n, name in enumerate(("a", "a", "b", "a", "b")):
             await run.signal(name, n)
         await run.settle()
+        process.host.advance(1)
+        await process.runtime.run_due()
         await process.crash()
         await process.runtime.signal("r", "go")
         run = await process.runtime.resume("r")
@@ -328,7 +331,9 @@ def test_a_value_that_is_too_large_fails_its_step_and_not_the_run_for_ever() -> 
         return len(await ctx.step("large", lambda: b"x" * 500_000))
 
     async def test() -> None:
-        limits = Capabilities("small", durability="volatile", max_value=70_000, max_batch_bytes=90_000, inline_limit=4_000)
+        limits = Capabilities(
+            "small", durability="volatile", max_value=70_000, max_batch_bytes=90_000, inline_limit=4_000
+        )
         process = Process(flow, large, host=SimulatedHost(capabilities=limits))
         text = await (await process.runtime.start("flow", id="a")).result()
         assert "result is of type object" in text
@@ -429,9 +434,7 @@ def test_parallel_steps_can_not_overshoot_the_budget() -> None:
 
     @workflow(budget=Budget(tokens=100))
     async def flow(ctx: Context) -> Any:
-        results = await asyncio.gather(
-            *(ctx.step("paid", paid, n, cost=40) for n in range(5)), return_exceptions=True
-        )
+        results = await asyncio.gather(*(ctx.step("paid", paid, n, cost=40) for n in range(5)), return_exceptions=True)
         return ["refused" if isinstance(result, BudgetExceeded) else result for result in results]
 
     async def test() -> None:

@@ -178,7 +178,8 @@ def test_queue_event_lock_and_semaphore_work() -> None:
     both_ways(flow, [0, 4, 8])
 
 
-def test_one_more_step_in_a_branch_renames_nothing_in_another() -> None:
+@pytest.mark.parametrize("together", ["gather", "all", "map"])
+def test_one_more_step_in_a_branch_renames_nothing_in_another(together: str) -> None:
     """Ids belong to branches: a patched branch grows, and its sibling's recorded steps still fit."""
 
     def make(longer: bool) -> Any:
@@ -196,7 +197,9 @@ def test_one_more_step_in_a_branch_renames_nothing_in_another() -> None:
                 await ctx.wait_for_signal("more")
                 return out
 
-            return await asyncio.gather(left(), right())
+            if together == "gather":
+                return await asyncio.gather(left(), right())
+            return await (ctx.all(left(), right()) if together == "all" else ctx.map(lambda f: f(), [left, right]))
 
         return flow
 
