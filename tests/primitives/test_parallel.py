@@ -187,9 +187,9 @@ def test_one_more_step_in_a_branch_renames_nothing_in_another(together: str) -> 
         async def flow(ctx: Context) -> Any:
             async def left() -> list[int]:
                 out = [await ctx.step("double", double, 1)]
-                await ctx.wait_for_signal("more")
                 if longer:
                     out.append(await ctx.step("extra", double, 2))
+                await ctx.wait_for_signal("more")
                 return out
 
             async def right() -> list[int]:
