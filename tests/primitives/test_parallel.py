@@ -188,6 +188,7 @@ def test_one_more_step_in_a_branch_renames_nothing_in_another(together: str) -> 
             async def left() -> list[int]:
                 out = [await ctx.step("double", double, 1)]
                 if longer:
+                    await ctx.all(ctx.step("extra", double, 0), ctx.step("extra", double, 0))
                     out.append(await ctx.step("extra", double, 2))
                 await ctx.wait_for_signal("more")
                 return out
