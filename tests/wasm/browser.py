@@ -58,7 +58,7 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a directory; ``/blank.html`` is an empty page. Keeps the paths that were asked for."""
+    """Serves a directory; ``/blank.html`` is an empty page, ``/acknowledged?`` nothing. Keeps the paths asked for."""
 
     protocol_version = "HTTP/1.1"
     asked: list[str]
@@ -69,6 +69,10 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.asked.append(self.path)
+        if self.path.startswith("/acknowledged?"):
+            self.send_response(204)
+            self.end_headers()
+            return
         if self.path.split("?")[0] != "/blank.html":
             super().do_GET()
             return

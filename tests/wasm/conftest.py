@@ -17,6 +17,9 @@ if importlib.util.find_spec("pytest_pyodide") is None:
 else:
     os.environ["SE_OFFLINE"] = "true"  # Selenium would look for a browser to download
     from browser import Browser, serve
+    from pytest_pyodide.config import get_global_config
+
+    get_global_config().add_node_extra_globals(["Response", "URL"])
 
     def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
         """Leave out what the asked runtimes can't run: Chromium's tests without chrome, the build's tests with it."""

@@ -1,0 +1,77 @@
+"""SIGKILL of the browser between commits: what was acknowledged must be there afterwards."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from browser import Browser, serve, wait_until
+from pages import page
+
+COMMIT = """
+host = IndexedDBHost("kills")
+async def commit_on(first):
+    number, version = first, None
+    if first:
+        version = (await host.get(["head"]))[0].version
+    while True:
+        puts = (f"e{number:08d}", f"{number}".encode() * 20), ("head", b"%d" % number)
+        made = batch(*puts, checks=[("head", version)])
+        said = await host.commit(made)
+        assert isinstance(said, Committed), said
+        js.fetch(f"/acknowledged?{number}")
+        number, version = number + 1, made.id
+"""
+READ = """
+host = IndexedDBHost("kills")
+entries, after = [], "e"
+while page := await host.list("e", after):
+    entries += page
+    after = page[-1].key
+(head,) = await host.get(["head"])
+[
+    [int(entry.key[1:]) for entry in entries],
+    [entry.value == f"{int(entry.key[1:])}".encode() * 20 for entry in entries],
+    int(head.value) if head else -1,
+    entries[-1].version == head.version if entries else head is None,
+]
+"""
+
+
+def kill_while_committing(dist: Path, profile: Path, kills: int, seed: int) -> tuple[int, int]:
+    """Kill the browser ``kills`` times, each after a random number of commits that the page has acknowledged.
+
+    After each kill a new browser on the same profile reads everything. Gives the number of acknowledged commits and
+    of those that were not there; raises when an entry is torn, a number missing or the head not the last entry.
+    """
+    chance = random.Random(seed)
+    acknowledged = lost = 0
+    with serve(dist) as (origin, asked):
+        browser = Browser(origin, profile)
+        try:
+            tab = browser.start().tab()
+            page(tab)
+            first = 0
+            for _ in range(kills):
+                asked.clear()
+                tab.python(COMMIT + f"running = asyncio.ensure_future(commit_on({first}))\nNone")
+                enough = chance.randint(1, 60)
+                wait_until(lambda: len(_numbers(asked)) >= enough, "the page went on committing")  # noqa: B023
+                browser.kill()
+                said = _numbers(asked)
+                tab = browser.start().tab()
+                there, whole, head, same = page(tab, READ)
+                assert all(whole), "an entry is torn"
+                assert there == list(range(len(there))), "a commit is missing between others"
+                assert head == len(there) - 1, "the head is not the last entry"
+                assert same, "the two keys of one commit are of different commits"
+                acknowledged += len(said)
+                lost += len(set(said) - set(there))
+                first = len(there)
+        finally:
+            browser.quit()
+    return acknowledged, lost
+
+
+def _numbers(asked: list[str]) -> list[int]:
+    return [int(path.partition("?")[2]) for path in list(asked) if path.startswith("/acknowledged?")]
