@@ -295,8 +295,7 @@ class Driver:
         """Start attempts. What was drawn, and the intents of at-most-once steps, are durable before."""
         lost = [c for c in ready if c.at_most_once and c.id in self.machine.intents and not c.intended]
         if lost:
-            failures: list[Event] = [self._lost(command) for command in lost]
-            await self.happened(failures)
+            await self.happened([self._lost(lost[0])])
             return True
         intents: list[Event] = []
         for command in ready:
@@ -366,18 +365,16 @@ class Driver:
                 raise error
 
     async def _record_attempts(self) -> None:
-        """One commit for all attempts that have ended."""
-        events: list[Event] = []
-        told: list[lifecycle.LifecycleEvent] = []
-        now = self.host.now_ms()
-        while self.done:
-            one = self.done.popleft()
-            if one.command.id not in self.machine.commands:
-                continue
-            events.extend(self._events_of(one, now, told))
-        if not events:
+        """Record the attempt that ended first, and let the handler go on.
+
+        One event that wakes the handler per commit: what the handler draws between two of them stands between them,
+        so a replay finds each value at its place.
+        """
+        one = self.done.popleft()
+        if one.command.id not in self.machine.commands:
             return
-        recorded = await self.append(events)
+        told: list[lifecycle.LifecycleEvent] = []
+        recorded = await self.append(self._events_of(one, self.host.now_ms(), told))
         for each in told:
             self.runtime.tell(each)
         await self.feed(recorded)
@@ -408,12 +405,12 @@ class Driver:
         return command.retry or self.machine.definition.retry or self.runtime.retry or ONCE
 
     async def _fire_timers(self) -> bool:
-        """Record the timers that are due, soonest first. Recorded time never lags behind a deadline it fired."""
+        """Record the timer that is due soonest. Recorded time never lags behind a deadline it fired."""
         now = self.host.now_ms()
-        due = [timer for timer in self.machine.timers() if timer.deadline_ms <= now]
-        if not due or self.paused:
+        due = next((timer for timer in self.machine.timers() if timer.deadline_ms <= now), None)
+        if due is None or self.paused:
             return False
-        await self.happened([ev.TimerFired(ev.TIMER_FIRED, timer.id) for timer in due])
+        await self.happened([ev.TimerFired(ev.TIMER_FIRED, due.id)])
         return True
 
     def _report(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,7 +61,17 @@ def call(machine: Execution, command: RunStep) -> Any:
     parameter = _info_parameter(command.fn)
     if parameter is None or parameter == "return" or parameter in command.kwargs:
         return command.fn(*command.args, **command.kwargs)
-    return command.fn(*command.args, **command.kwargs, **{parameter: info_for(machine, command)})
+    info, place = info_for(machine, command), _place_of(command.fn, parameter)
+    if place < len(command.args):  # def charge(info: StepInfo, amount): the arguments go around it
+        return command.fn(*command.args[:place], info, *command.args[place:], **command.kwargs)
+    return command.fn(*command.args, **command.kwargs, **{parameter: info})
+
+
+def _place_of(fn: Callable[..., Any], parameter: str) -> int:
+    """Where a parameter stands among those that take arguments by position; behind all of them otherwise."""
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    names = [name for name, each in inspect.signature(fn).parameters.items() if each.kind in by_position]
+    return names.index(parameter) if parameter in names else sys.maxsize
 
 
 def needs_watching(command: RunStep, host: Host) -> bool:

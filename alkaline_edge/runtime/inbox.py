@@ -36,33 +36,36 @@ class Inbox:
         if not entries:
             return False
         write = driver.write()
-        events: list[Event] = []
-        update = False
         for entry in entries:
             id, kind, name, payload = driver.codec.decode(entry.value)
-            if kind == "update" and events:
-                break  # what came before may change what its validator sees
             write.deletes.add(entry.key)
             if id in driver.machine.entries or id in self._seen:
                 continue
             if kind == "child" and payload[4] is not None:
                 payload[3] = (await driver.store.record(payload[4])).result
             event = self._event(id, kind, name, payload, write)
-            if event is not None:
-                events.append(event)
+            if event is not None or kind == "update":
                 self._seen.add(id)
-            if kind == "update":
-                update = True
-                break
-        if events or update:
-            recorded = await driver.append(events, write)
-            self._tell(recorded)
-            await driver.feed(recorded)
-        else:
+                await self._record([event] if event is not None else [], write)
+                write = driver.write()
+                if driver.machine.outcome is not None:
+                    break  # the end of the run deletes what is left
+        if write.deletes and driver.machine.outcome is None:
             driver.put_record(write)
             await driver.commit(write)
         driver.poked = True
         return True
+
+    async def _record(self, events: list[Event], write: Write) -> None:
+        """One commit, fed before the next entry is recorded: what the handler draws in between stands between them."""
+        driver = self._driver
+        if not events and not driver.machine.drawn:  # a refused update: its reply is stored, and nothing is recorded
+            await driver.commit(write)
+            driver.runtime.changed()
+            return
+        recorded = await driver.append(events, write)
+        self._tell(recorded)
+        await driver.feed(recorded)
 
     def _event(self, id: str, kind: str, name: str, payload: Any, write: Write) -> Event | None:
         driver = self._driver

@@ -196,7 +196,12 @@ class Runtime:
                     f"run {id!r} is held by another owner until {record.lease_until} ms; it goes on there", id=id
                 )
             if record.status == "paused" or id in self.drivers:
-                await asking.request(self, id, "resume", "", None)
+                try:
+                    await asking.request(self, id, "resume", "", None)
+                except ConflictError:
+                    if not (await self.store.record(id)).finished:
+                        raise
+                    return Run(self, id)  # it ended meanwhile: there is nothing left to resume
             self.stuck.pop(id, None)
             self.take_up(id)
         return Run(self, id)

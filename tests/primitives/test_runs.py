@@ -99,6 +99,8 @@ def test_updates_are_validated_recorded_and_answered() -> None:
             await run.update("nope", 1)
         names = kinds(await process.runtime.history("a"))
         assert names.count("UpdateReceived") == 2
+        record = await process.runtime.get_execution("a")
+        assert record.cursor_length == len({r.commit for r in await process.runtime.history("a")})
         await process.crash()
         await process.runtime.signal("a", "end")
         assert await (await process.runtime.resume("a")).result() == 5
