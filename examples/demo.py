@@ -160,16 +160,15 @@ async def demonstrate(options: argparse.Namespace, console: Console, directory: 
         await asyncio.wait_for(asyncio.shield(_first_error(work, watching)), LIMIT)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-        histories = [await agent.history() for agent in agents.values()]
+        history, uninterrupted = await killed.history(), await alone.history()
+        assert history is not None
+        assert uninterrupted is not None
+        return conclude(console, killed, history, alone, uninterrupted)
     finally:
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         for agent in agents.values():
             await agent.close()
-    history, uninterrupted = histories
-    assert history is not None
-    assert uninterrupted is not None
-    return conclude(console, killed, history, alone, uninterrupted)
 
 
 async def _first_error(work: asyncio.Future[Any], watching: asyncio.Future[None]) -> None:
@@ -217,6 +216,9 @@ def main(arguments: list[str] | None = None) -> int:
         except (DemoFailed, TimeoutError) as error:
             console.print(str(error) or f"the demo gave up after {LIMIT} seconds", highlight=False, markup=False)
             return 1
+        except KeyboardInterrupt:
+            console.print("stopped; no agent is left running")
+            return 130
         if options.keep:
             console.print(f"Stores, logs and reports are in {options.keep}.", highlight=False)
     seconds = round(time.monotonic() - begun)
