@@ -4,15 +4,21 @@ import json
 from urllib.parse import parse_qs, urlsplit
 
 import suite
+from flows import WORKFLOWS
 from workers import DurableObject, Response, WorkerEntrypoint, import_from_javascript
 
 from alkaline_hosts.d1 import D1Host
 from alkaline_hosts.durable_object import DurableObjectHost
+from alkaline_hosts.worker import DurableRuns, runs_object
 
 
 def parts_of(request):
     url = urlsplit(request.url)
     return [part for part in url.path.split("/") if part], {k: v[0] for k, v in parse_qs(url.query).items()}
+
+
+class Runs(DurableRuns, DurableObject):
+    workflows = WORKFLOWS
 
 
 class ObjectMaker:
@@ -50,6 +56,8 @@ class Default(WorkerEntrypoint):
     async def fetch(self, request):
         (kind, *rest), query = parts_of(request)
         env = import_from_javascript("cloudflare:workers").env
+        if kind == "runs-of":
+            return await runs_object(self.env.RUNS, rest[0]).fetch(request)
         if kind == "object":
             stub = env.STORE.get(env.STORE.idFromName(rest[0]))
             response = await stub.fetch(request.js_object)

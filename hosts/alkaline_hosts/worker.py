@@ -1,0 +1,208 @@
+"""Ready-made classes for a Cloudflare Python Worker: an author writes workflows, and these hold the runtime.
+
+    from workers import DurableObject, WorkerEntrypoint
+    from alkaline_hosts.worker import DurableRuns, runs_object
+
+    class Runs(DurableRuns, DurableObject):
+        workflows = [research]
+
+    class Default(WorkerEntrypoint):
+        async def fetch(self, request):
+            return await runs_object(self.env.RUNS, "all").fetch(request)
+
+**One object for many runs, or one for each.** An object is one thread in one place. One object, named "all" say, can
+list its runs and let them share a budget or a board, and serves a few hundred steps per second in total. One object
+per run, named by the run's id, gives each run a thread, 10 GB and an alarm of its own, wherever its callers are; but no
+object can list what the others hold, and a run can't wait for a child in another object. The class is the same.
+
+``WorkerRuns`` does the same without objects, on D1: every request and every cron trigger makes a runtime of its own,
+and leases keep two of them from advancing one run.
+
+The classes are mixins, since the SDK's base classes can be imported in a Worker alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from alkaline_edge.host import Host
+from alkaline_edge.runtime import Runtime
+from alkaline_edge.workflows import Workflow
+
+from ._runs_api import RunsApi
+
+WAKE_SECONDS = 5.0
+"""For how long an alarm waits for what it woke. What takes longer goes on, and the next alarm looks after it."""
+
+
+def runs_object(namespace: Any, name: str) -> Any:
+    """The stub of the object ``name`` in a Durable Object binding: ``fetch`` it, or call its methods over RPC."""
+    return namespace.get(namespace.idFromName(name))
+
+
+class DurableRuns:
+    """A Durable Object that holds runs; put it before ``DurableObject`` among the bases.
+
+    ``workflows`` are what it can run, ``runtime_options`` go to its Runtime. Every public method is callable over RPC,
+    with and returning plain values, and ``fetch`` offers them over HTTP (see ``_runs_api``). The alarm wakes due
+    timers, and runs that an earlier life of the object left behind.
+    """
+
+    workflows: Sequence[Workflow] = ()
+    runtime_options: dict[str, Any] = {}  # noqa: RUF012 - a class attribute that authors override, never changed
+
+    def __init__(self, ctx: Any, env: Any) -> None:
+        from .durable_object import DurableObjectHost
+
+        super().__init__(ctx, env)  # type: ignore[call-arg]  # the next base is workers.DurableObject
+        self._host = DurableObjectHost(ctx)
+        self._runtime = Runtime(self._host, workflows=self.workflows, **self.runtime_options)
+        self._api = RunsApi(self._runtime)
+        self._taken_up = False
+
+    async def fetch(self, request: Any) -> Any:
+        """The verbs over HTTP."""
+        await self._take_up()
+        return await _respond(self._api, request)
+
+    async def alarm(self, *_: Any) -> None:
+        """Wake what is due. An error is raised once the alarm is set again; the platform then repeats the alarm."""
+        self._host.alarm_fired()
+        self._taken_up = True
+        work = asyncio.ensure_future(self._wake())
+        try:
+            await asyncio.wait({work}, timeout=WAKE_SECONDS)
+        finally:
+            await self._host.repair_alarm()
+        if work.done():
+            work.result()
+
+    async def _wake(self) -> None:
+        recovered = await self._runtime.recover()
+        await self._runtime.run_due()
+        for run in recovered:
+            await run.settle()
+
+    async def _take_up(self) -> None:
+        """Once in the object's life: set a lost alarm again, and go on with what an earlier life left running."""
+        if not self._taken_up:
+            self._taken_up = True
+            await self._host.repair_alarm()
+            await self._runtime.recover()
+
+    # --- over RPC --------------------------------------------------------------------------------------------------
+    async def start(
+        self, workflow: str, input: Any = None, id: str | None = None, settle: bool = False
+    ) -> dict[str, Any]:
+        """Start a run; its record. With ``settle``, once it is finished or suspended."""
+        await self._take_up()
+        return await self._api.start(workflow, input, id, settle=settle)
+
+    async def status(self, id: str) -> dict[str, Any]:
+        """The run's record."""
+        await self._take_up()
+        return await self._api.status(id)
+
+    async def runs(
+        self, status: str | None = None, workflow: str | None = None, after: str = "", limit: int = 50
+    ) -> dict[str, Any]:
+        """A page of records."""
+        await self._take_up()
+        return await self._api.runs(status, workflow, after, limit)
+
+    async def events(self, id: str, after: int = 0) -> list[dict[str, Any]]:
+        """The run's history behind its first ``after`` events."""
+        await self._take_up()
+        return await self._api.events(id, after)
+
+    async def signal(self, id: str, name: str, payload: Any = None, dedupe: str | None = None) -> None:
+        """Send a signal; it is durable when this returns."""
+        await self._take_up()
+        await self._api.signal(id, name, payload, dedupe)
+
+    async def query(self, id: str, name: str, *args: Any) -> Any:
+        """What the run's query handler returns."""
+        await self._take_up()
+        return await self._api.query(id, name, *args)
+
+    async def update(self, id: str, name: str, payload: Any = None) -> Any:
+        """Send an update and return its reply."""
+        await self._take_up()
+        return await self._api.update(id, name, payload)
+
+    async def cancel(self, id: str, reason: str | None = None) -> None:
+        """Ask for the run's end."""
+        await self._take_up()
+        await self._api.cancel(id, reason)
+
+    async def pause(self, id: str) -> None:
+        """Ask for a pause."""
+        await self._take_up()
+        await self._api.pause(id)
+
+    async def resume(self, id: str) -> None:
+        """Go on after a pause."""
+        await self._take_up()
+        await self._api.resume(id)
+
+
+class WorkerRuns:
+    """A Worker that holds its runs in D1; put it before ``WorkerEntrypoint`` among the bases.
+
+    ``fetch`` offers the verbs over HTTP and answers as soon as they are durable; what they set in motion goes on behind
+    the answer, as long as the platform lets an invocation live (30 s after the response). A cron trigger drives
+    ``scheduled``: due timers, and runs whose invocation ended before they did. Without one, nothing wakes them.
+
+    ``database`` is the name of the D1 binding; override ``make_host`` for another store.
+    """
+
+    workflows: Sequence[Workflow] = ()
+    runtime_options: dict[str, Any] = {}  # noqa: RUF012 - a class attribute that authors override, never changed
+    database = "DB"
+
+    env: Any
+    ctx: Any
+
+    def make_host(self) -> Host:
+        """The store of one invocation."""
+        from .d1 import D1Host
+
+        return D1Host(getattr(self.env, self.database), max_queries=1_000)
+
+    async def fetch(self, request: Any) -> Any:
+        """The verbs over HTTP."""
+        runtime = self._new_runtime()
+        api = RunsApi(runtime)
+        response = await _respond(api, request)
+        self.ctx.waitUntil(_finish(runtime, api.touched))
+        return response
+
+    async def scheduled(self, *_: Any) -> None:
+        """Wake what is due and take up what was left, until it rests."""
+        async with self._new_runtime() as runtime:
+            for run in await runtime.recover():
+                await run.settle()
+            await runtime.run_due()
+
+    def _new_runtime(self) -> Runtime:
+        return Runtime(self.make_host(), workflows=self.workflows, **self.runtime_options)
+
+
+async def _finish(runtime: Runtime, ids: set[str]) -> None:
+    """Let the runs of an invocation come to rest, then hand back what it holds."""
+    for id in ids:
+        await runtime.settle(id)
+    await runtime.close()
+
+
+async def _respond(api: RunsApi, request: Any) -> Any:
+    """A workers.Response for a workers.Request."""
+    from workers import Response
+
+    url = urlsplit(str(request.url))
+    body = await request.text() if request.method == "POST" else ""
+    answer = await api.handle(str(request.method), url.path, dict(parse_qsl(url.query, True)), body)
+    return Response(answer.body, status=answer.status, headers={"content-type": "application/json"})
