@@ -1,0 +1,43 @@
+# make demo   the research agent, killed and resumed
+# make test   lint, types and every test; installs what it needs
+# make bench  ratios against a floor, in one run
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint types unit versions bench clean
+
+demo: $(READY)
+	$(BIN)/python examples/demo.py
+
+test: lint types unit versions
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "the venv module is needed: apt-get install python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev,demo]'
+	@touch $(READY)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY)
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+unit: $(READY)
+	$(BIN)/python -m pytest tests
+
+# The kernel's tests on every other CPython that is found; .venv is the one that runs everything.
+versions: $(READY)
+	sh tests/versions.sh
+
+bench: $(READY)
+	$(BIN)/python tests/benchmarks/bench.py
+
+clean:
+	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

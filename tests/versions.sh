@@ -1,0 +1,23 @@
+#!/bin/sh
+# Runs the kernel's tests on each CPython from 3.11 up that this machine has, beside the one of .venv.
+set -eu
+cd "$(dirname "$0")/.."
+own=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+for version in 3.11 3.12 3.13 3.14; do
+    [ "$version" = "$own" ] && continue
+    python=""
+    for candidate in "python$version" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python; do
+        # A pyenv shim answers only for the versions that are switched on: ask it, do not just look for it.
+        if "$candidate" -c "import sys; sys.exit('%d.%d' % sys.version_info[:2] != '$version')" 2>/dev/null; then
+            python=$candidate
+        fi
+    done
+    if [ -z "$python" ]; then
+        echo "CPython $version is not on this machine: not tested on it"
+        continue
+    fi
+    venv=build/venv-$version
+    [ -x "$venv/bin/pytest" ] || { "$python" -m venv "$venv" && "$venv/bin/python" -m pip install --quiet msgpack 'pytest>=9.1,<9.2' hypothesis; }
+    echo "CPython $version:"
+    "$venv/bin/python" -m pytest -p no:cacheprovider tests/primitives tests/conformance tests/test_peers_bugs.py tests/test_moving.py
+done
