@@ -1,4 +1,4 @@
-"""The test Worker for the current runtime: every binding, and a Durable Object, behind plain paths."""
+"""The test Worker for the current runtime: every binding, two Durable Objects and the ready-made classes, by path."""
 
 import json
 from urllib.parse import parse_qs, urlsplit
@@ -7,9 +7,15 @@ import suite
 from flows import WORKFLOWS
 from workers import DurableObject, Response, WorkerEntrypoint, import_from_javascript
 
+from alkaline_edge import Runtime
+from alkaline_hosts.cloudflare_kv import KVHost
 from alkaline_hosts.d1 import D1Host
 from alkaline_hosts.durable_object import DurableObjectHost
-from alkaline_hosts.worker import DurableRuns, runs_object
+from alkaline_hosts.worker import DurableRuns, WorkerRuns, runs_object
+
+
+def env():
+    return import_from_javascript("cloudflare:workers").env
 
 
 def parts_of(request):
@@ -18,7 +24,22 @@ def parts_of(request):
 
 
 class Runs(DurableRuns, DurableObject):
+    """The ready-made class, with ways to break its alarm."""
+
     workflows = WORKFLOWS
+    failures = 0
+
+    async def fail_alarms(self, times):
+        self.failures = times
+
+    async def lose_alarm(self):
+        await self._host.set_alarm(None)
+
+    async def alarm(self, *info):
+        await super().alarm(*info)
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("this alarm was told to fail")
 
 
 class ObjectMaker:
@@ -28,13 +49,15 @@ class ObjectMaker:
         self.ctx = ctx
 
     async def open(self):
-        return DurableObjectHost(self.ctx)
+        return DurableObjectHost(self.ctx, alarm=False)
 
     async def destroy(self):
         self.ctx._ctx.storage.sql.exec("DROP TABLE IF EXISTS alkaline_entries")
 
 
 class Store(DurableObject):
+    """A bare host in an object."""
+
     def __init__(self, ctx, env):
         super().__init__(ctx, env)
         self.host = DurableObjectHost(ctx)
@@ -43,41 +66,75 @@ class Store(DurableObject):
         (_, _, op), query = parts_of(request)
         if op == "conformance":
             return Response(await suite.conformance(lambda: fresh(ObjectMaker(self.ctx)), query.get("only")))
-        return Response(json.dumps(await getattr(self, op)(query)))
+        return Response(json.dumps(await getattr(suite, op)(self.host, **query)))
 
-    async def append(self, query):
-        return await suite.append(self.host, query["log"], int(query["times"]))
-
-    async def audit(self, query):
-        return await suite.audit(self.host, query["log"])
+    async def alarm(self):
+        self.host.alarm_fired()
 
 
-class Default(WorkerEntrypoint):
+class Default(WorkerRuns, WorkerEntrypoint):
+    """Every other path; /runs is the ready-made Worker on D1."""
+
+    workflows = WORKFLOWS
+    runtime_options = {"lease": 2.0}  # noqa: RUF012
+
     async def fetch(self, request):
         (kind, *rest), query = parts_of(request)
-        env = import_from_javascript("cloudflare:workers").env
+        if kind == "runs":
+            return await super().fetch(request)
         if kind == "runs-of":
             return await runs_object(self.env.RUNS, rest[0]).fetch(request)
         if kind == "object":
-            stub = env.STORE.get(env.STORE.idFromName(rest[0]))
-            response = await stub.fetch(request.js_object)
-            return Response(await response.text(), status=response.status)
-        return Response(await getattr(self, f"on_{kind}")(env, rest[0], query))
+            return await self.env.STORE.get(self.env.STORE.idFromName(rest[0])).fetch(request)
+        return Response(await getattr(self, f"on_{kind}")(*rest, **query))
 
-    async def on_d1(self, env, op, query):
+    async def on_d1(self, op, only=None, **query):
         if op == "conformance":
-            return await suite.conformance(lambda: fresh(suite.D1Maker(env.DB)), query.get("only"))
-        host = D1Host(env.DB)
-        times = [int(query["times"])] if "times" in query else []
-        return json.dumps(await getattr(suite, op)(host, query["log"], *times))
+            return await suite.conformance(lambda: fresh(suite.D1Maker(env().DB)), only)
+        return json.dumps(await getattr(suite, op)(D1Host(env().DB), **query))
 
-    async def on_kv(self, env, op, query):
+    async def on_d1_faults(self, op, **query):
+        return json.dumps(await getattr(suite, op)(env().DB, **query))
+
+    async def on_kv(self, op, only=None, **query):
         makers = {
-            "plain": lambda: suite.KVMaker(env.KV),
-            "single": lambda: suite.KVMaker(env.KV, single_writer=True),
-            "coordinated": lambda: suite.CoordinatedMaker(env.KV, env.DB),
+            "plain": lambda: suite.KVMaker(env().KV),
+            "single": lambda: suite.KVMaker(env().KV, single_writer=True),
+            "coordinated": lambda: suite.CoordinatedMaker(env().KV, env().DB),
         }
-        return await suite.conformance(lambda: fresh(makers[op]()), query.get("only"))
+        if op in makers:
+            return await suite.conformance(lambda: fresh(makers[op]()), only)
+        return json.dumps(await getattr(suite, op)(KVHost(env().KV, single_writer=True), **query))
+
+    async def on_rpc(self, name, method, args="[]"):
+        stub = runs_object(env().RUNS, name)
+        found = await getattr(stub, method)(*[suite.to_rpc(arg) for arg in json.loads(args)])
+        return json.dumps(suite.from_rpc(found))
+
+    async def on_marks(self, run):
+        """How often each step of the run was executed."""
+        names = [key.name for key in (await env().KV.list(suite.to_rpc({"prefix": f"mark/{run}/"}))).keys]
+        steps = [name.split("/")[2] for name in names]
+        return json.dumps({step: steps.count(step) for step in sorted(set(steps))})
+
+    async def on_count(self, steps):
+        """The queries and round trips of a run of so many steps on D1."""
+        host = D1Host(env().DB)
+        async with Runtime(host, workflows=WORKFLOWS) as runtime:
+            run = await runtime.start("many", int(steps))
+            await run.result()
+            return json.dumps({"queries": host.queries, "round_trips": host.round_trips})
+
+    async def on_random(self):
+        host = D1Host(env().DB)
+        return json.dumps([host.entropy(16).hex(), runtime_id()])
+
+
+def runtime_id():
+    import random
+    import uuid
+
+    return f"{uuid.uuid4()} {random.random()}"
 
 
 async def fresh(maker):

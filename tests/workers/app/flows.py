@@ -1,25 +1,33 @@
-"""The workflows of the test Workers."""
+"""The workflows of the test Workers. Each step that runs leaves a mark of its own in KV, so that tests can count."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 from typing import Any
+
+from workers import import_from_javascript
 
 from alkaline_edge import Context, workflow
 
 
-def note(ledger: list[str], what: str) -> str:
-    return what
+async def mark(run: str, step: str) -> str:
+    """Leave a mark and return the step's name."""
+    kv = import_from_javascript("cloudflare:workers").env.KV
+    await kv.put(f"mark/{run}/{step}/{os.urandom(6).hex()}", "1")
+    return step
 
 
 @workflow(name="approval", version=1)
 async def approval(ctx: Context, topic: str) -> dict[str, Any]:
     """Two steps, a wait for a signal, a sleep, and a last step."""
-    drafted = await ctx.step("draft", lambda: f"draft of {topic}")
-    stamp = await ctx.step("stamp", lambda: ctx.execution.id)
+    id = ctx.execution.id
+    await ctx.step("draft", mark, id, "draft")
+    await ctx.step("stamp", mark, id, "stamp")
     answer = await ctx.wait_for_signal("approve")
     await ctx.sleep(0.2)
-    sent = await ctx.step("send", lambda: f"{drafted}, approved by {answer}")
-    return {"sent": sent, "stamp": stamp}
+    await ctx.step("send", mark, id, "send")
+    return {"topic": topic, "answer": answer}
 
 
 @workflow(name="many", version=1)
@@ -31,11 +39,44 @@ async def many(ctx: Context, steps: int) -> int:
     return total
 
 
+async def slow_mark(run: str, step: str, seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return await mark(run, step)
+
+
+@workflow(name="marching", version=1)
+async def marching(ctx: Context, plan: list[Any]) -> int:
+    """Steps that take a while each: [how many, seconds]."""
+    count, seconds = plan
+    for n in range(count):
+        await ctx.step(f"step{n:03d}", slow_mark, ctx.execution.id, f"step{n:03d}", seconds)
+    return int(count)
+
+
 @workflow(name="nap", version=1)
 async def nap(ctx: Context, seconds: float) -> str:
-    """A durable sleep."""
+    """A durable sleep, and a mark behind it."""
     await ctx.sleep(seconds)
-    return "woken"
+    return await ctx.step("woken", mark, ctx.execution.id, "woken")
 
 
-WORKFLOWS = [approval, many, nap]
+@workflow(name="asked", version=1)
+async def asked(ctx: Context, start: int) -> list[Any]:
+    """Answers a query and an update until it is told to stop."""
+    numbers = [start]
+    ctx.on_query("numbers", lambda: numbers)
+
+    def add(number: int) -> int:
+        numbers.append(number)
+        return sum(numbers)
+
+    def check(number: Any) -> None:
+        if not isinstance(number, int):
+            raise ValueError("a number is wanted")
+
+    ctx.on_update("add", add, validator=check)
+    await ctx.wait_for_signal("stop")
+    return numbers
+
+
+WORKFLOWS = [approval, many, marching, nap, asked]

@@ -1,4 +1,4 @@
-"""What the test Workers do, in every runtime: run the conformance suite against a binding, and commit on request."""
+"""What the test Workers do, in every runtime: the conformance suite against a binding, and what tests ask for."""
 
 from __future__ import annotations
 
@@ -69,12 +69,25 @@ class CoordinatedMaker:
         await self.front.destroy()
 
 
-async def append(host: Any, log: str, times: int) -> int:
+def to_rpc(value: Any) -> Any:
+    """A plain value as JavaScript has it."""
+    from js import Object
+    from pyodide.ffi import to_js
+
+    return to_js(value, dict_converter=Object.fromEntries)
+
+
+def from_rpc(value: Any) -> Any:
+    """A plain value from JavaScript."""
+    return value.to_py() if hasattr(value, "to_py") else None if type(value).__name__ == "JsNull" else value
+
+
+async def append(host: Any, log: str, times: str) -> int:
     """Commit ``times`` entries, each on condition of the one before; return how many are there."""
     head = f"head/{log}"
     entry = (await host.get([head]))[0]
     count, version = (0, None) if entry is None else (int(entry.value), entry.version)
-    for _ in range(times):
+    for _ in range(int(times)):
         batch = Batch(
             host.entropy(8).hex(),
             (Check(head, version),),
@@ -100,10 +113,10 @@ async def audit(host: Any, log: str) -> dict[str, int]:
     return {"head": int(entry.value) if entry else 0, "entries": len(names), "last": last}
 
 
-async def contend(host: Any, name: str, times: int) -> int:
+async def contend(host: Any, name: str, times: str) -> int:
     """Add one to a counter ``times`` times against others who do the same; return how often it had to try again."""
     retries = 0
-    for _ in range(times):
+    for _ in range(int(times)):
         while True:
             entry = (await host.get([name]))[0]
             value, version = (0, None) if entry is None else (int(entry.value), entry.version)
@@ -112,3 +125,145 @@ async def contend(host: Any, name: str, times: int) -> int:
                 break
             retries += 1
     return retries
+
+
+async def counter(host: Any, name: str) -> int:
+    """What ``contend`` has counted."""
+    entry = (await host.get([name]))[0]
+    return int(entry.value) if entry else 0
+
+
+async def alarms(host: Any) -> dict[str, Any]:
+    """Where the alarm is, relative to now in ms, after commits that touch timers, an inbox and running runs."""
+    now = host.now_ms()
+    seen: dict[str, Any] = {}
+
+    async def after(what: str, puts: tuple[str, ...] = (), deletes: tuple[str, ...] = ()) -> None:
+        batch = Batch(host.entropy(8).hex(), (), tuple(Put(key, b"") for key in puts), deletes)
+        await host.commit(batch)
+        at = from_rpc(await host._storage.getAlarm())
+        seen[what] = None if at is None else at - now
+
+    late, early = f"t/{now + 900_000:013d}/late", f"t/{now + 500_000:013d}/early"
+    await after("nothing", ("k/other",))
+    await after("late timer", (late,))
+    await after("early timer", (early,))
+    await after("early timer gone", (), (early,))
+    await after("request", ("i/run/1",))
+    await after("request consumed", (), ("i/run/1",))
+    await after("running", ("x/s/running/w/run",))
+    await after("running and early timer", (early,))
+    await after("nothing left", (), (early, late, "x/s/running/w/run"))
+    conflict = Batch(host.entropy(8).hex(), (Check("k/other", None),), (Put(early, b""),))
+    seen["conflict"] = type(await host.commit(conflict)).__name__
+    await after("after the conflict", ("k/other",))
+    await host.commit(Batch(host.entropy(8).hex(), (), (Put(late, b""),)))
+    await host._storage.deleteAlarm()
+    seen["repaired"] = await host.repair_alarm() - now
+    await host.commit(Batch(host.entropy(8).hex(), (), (), (late,)))
+    return seen
+
+
+class FaultyD1:
+    """The real binding behind a network that loses an answer: ``fault`` is "before" or "after" the database acted."""
+
+    def __init__(self, db: Any) -> None:
+        self.db, self.fault = db, ""
+
+    def prepare(self, sql: str) -> Any:
+        return FaultyStatement(self, self.db.prepare(sql))
+
+    async def batch(self, statements: Any) -> Any:
+        from pyodide.ffi import to_js
+
+        inner = to_js([statement.inner for statement in statements])
+        return await self.send(lambda: self.db.batch(inner))
+
+    async def send(self, call: Any) -> Any:
+        fault, self.fault = self.fault, ""
+        if fault == "before":
+            raise RuntimeError("D1_ERROR: Network connection lost.")
+        found = await call()
+        if fault == "after":
+            raise RuntimeError("D1_ERROR: Network connection lost.")
+        return found
+
+
+class FaultyStatement:
+    """A statement of FaultyD1."""
+
+    def __init__(self, owner: FaultyD1, inner: Any) -> None:
+        self.owner, self.inner = owner, inner
+
+    def bind(self, *values: Any) -> FaultyStatement:
+        return FaultyStatement(self.owner, self.inner.bind(*values))
+
+    async def run(self) -> Any:
+        return await self.owner.send(self.inner.run)
+
+    async def raw(self) -> Any:
+        return await self.owner.send(self.inner.raw)
+
+
+async def lost_answers(db: Any) -> list[Any]:
+    """What a commit raises when its answer is lost, and whether it was applied: before and after, small and large."""
+    from alkaline_hosts.d1 import D1Host
+
+    faulty = FaultyD1(db)
+    host = D1Host(faulty)
+    await host.get(["lost"])
+    found = []
+    for fault in ("before", "after"):
+        for size in (1, 120):
+            id = host.entropy(8).hex()
+            puts = tuple(Put(f"lost/{id}/{n}", b"x") for n in range(size))
+            faulty.fault = fault
+            try:
+                outcome = type(await host.commit(Batch(id, (Check(f"lost/{id}/0", None),), puts))).__name__
+            except Exception as error:
+                outcome = type(error).__name__
+            found.append([fault, size, outcome, len(await host.list(f"lost/{id}/"))])
+    return found
+
+
+async def schema(db: Any) -> dict[str, Any]:
+    """How the host takes an empty database, two hosts at once, a newer schema, and a deleted table."""
+    from alkaline_hosts.d1 import D1Host
+
+    seen: dict[str, Any] = {}
+    maker = D1Maker(db)
+
+    async def put(name: str) -> str:
+        host = D1Host(db)
+        try:
+            return type(await host.commit(Batch(host.entropy(8).hex(), (), (Put(name, b"x"),)))).__name__
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+
+    await maker.destroy()
+    seen["at once"] = await asyncio.gather(*[put(f"k/{n}") for n in range(4)])
+    seen["kept"] = len(await D1Host(db).list("k/"))
+    await db.prepare("DROP TABLE alkaline_entries").run()
+    seen["deleted"] = await put("k/1")
+    await db.prepare("INSERT INTO alkaline_schema (version) VALUES (99)").run()
+    seen["newer"] = await put("k/1")
+    await maker.destroy()
+    return seen
+
+
+async def refused_queries(db: Any) -> list[Any]:
+    """What a host with few queries left does: the error, and that nothing of the batch was sent."""
+    from alkaline_hosts.d1 import D1Host
+
+    free = D1Host(db)
+    await free.get(["warm/up"])
+    host = D1Host(db, max_queries=2)
+    batch = Batch(host.entropy(8).hex(), (), tuple(Put(f"few/{n}", b"") for n in range(120)))
+    try:
+        outcome = type(await host.commit(batch)).__name__
+    except Exception as error:
+        outcome = f"{type(error).__name__}: {error}"
+    refused = [outcome, len(await free.list("few/")), host.queries]
+    host.new_invocation()
+    await host.get(["few/1"])
+    return [*refused, host.queries]
