@@ -13,6 +13,18 @@ _ADVICE = (
 )
 
 
+_RUN: dict[type, str] = {
+    ev.Started: "run started",
+    ev.CancelRequested: "cancel requested",
+    ev.Paused: "run paused",
+    ev.Resumed: "run resumed",
+    ev.Completed: "run completed",
+    ev.Failed: "run failed",
+    ev.Cancelled: "run cancelled",
+    ev.ContinuedAsNew: "run continued as new",
+}
+
+
 def describe(event: Any) -> str:
     """``step 'search' completed (command 3)``: how messages name an event."""
     match event:
@@ -36,8 +48,16 @@ def describe(event: Any) -> str:
             return f"ctx.patched({event.value!r})" if event.what == "patched" else f"ctx.{event.what}()"
         case ev.Spent():
             return f"ctx.spend({event.tokens}, {event.label!r})"
+        case ev.StepIntended():
+            return f"step {event.name!r} intended, at most once (command {event.id})"
+        case ev.StepCharged():
+            return f"{event.tokens} tokens charged (command {event.id})"
+        case ev.Emitted():
+            return f"emitted on {event.topic!r}"
+        case ev.UpdateReplied():
+            return "update answered" if event.ok else "update refused by its handler"
         case _:
-            return f"the run's {type(event).__name__}"
+            return _RUN[type(event)]
 
 
 def _error(history: str, code: str, position: int, line: str) -> DeterminismError:

@@ -587,6 +587,8 @@ class Execution:
         self.loop.set_aside()
 
     def _where(self) -> str:
+        if self.loop.is_running():
+            return where(None, sys._getframe(1))
         return where(self._main.get_coro()) if self._main is not None else "the handler"
 
     def _where_running(self) -> str:
