@@ -1,0 +1,129 @@
+"""workerd killed with SIGKILL between commits and in the middle of runs: what was acknowledged is there."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from wasm.workers.harness import WorkerError, WorkerServer, until
+
+Servers = Callable[..., WorkerServer]
+
+
+class Appender(threading.Thread):
+    """Appends to a log without a pause and counts what was acknowledged, until the server is gone."""
+
+    def __init__(self, server: WorkerServer, path: str) -> None:
+        super().__init__(daemon=True)
+        self.server, self.path, self.acknowledged, self.error = server, path, 0, ""
+
+    def run(self) -> None:
+        try:
+            while True:
+                self.acknowledged = self.server.fetch(self.path).json()
+        except WorkerError as error:
+            self.error = str(error)
+
+
+def wait(condition: Callable[[], Any]) -> Any:
+    return until(condition, 60)
+
+
+@pytest.mark.parametrize("host", ["object/killed", "d1", "kv"])
+def test_kill_loses_no_acknowledged_commit(servers: Servers, host: str) -> None:
+    """After each kill every commit that was answered is there, each batch is whole, and the log goes on."""
+    server = servers()
+    kills, acknowledged = 4, 0
+    for kill in range(kills):
+        appender = Appender(server, f"/{host}/append?log=a&times=1")
+        appender.start()
+        wait(lambda a=appender, least=acknowledged + 5 + 3 * kill: a.acknowledged >= least or a.error)
+        server.kill()
+        appender.join(60)
+        assert "lost" in appender.error or "gone" in appender.error or "not running" in appender.error
+        assert appender.acknowledged > acknowledged
+        acknowledged = appender.acknowledged
+        server.start()
+        found = server.fetch(f"/{host}/audit?log=a").json()
+        assert found["head"] == found["entries"] == found["last"]
+        assert acknowledged <= found["head"] <= acknowledged + 1
+        acknowledged = found["head"]
+
+
+def start(server: WorkerServer, object: str, workflow: str, input: Any, id: str) -> None:
+    body = json.dumps({"workflow": workflow, "input": input, "id": id})
+    server.fetch(f"/runs-of/{object}/runs", body)
+
+
+def status(server: WorkerServer, object: str, id: str) -> dict[str, Any]:
+    found: dict[str, Any] = server.fetch(f"/runs-of/{object}/runs/{id}").json()
+    return found
+
+
+def test_approval_survives_kills_and_each_step_runs_once(servers: Servers) -> None:
+    """A request, a suspension, a kill, a restart, a signal, a kill, a completion: every step was executed once."""
+    server = servers()
+    start(server, "one", "approval", "launch", "exe_1")
+    wait(lambda: status(server, "one", "exe_1")["status"] == "suspended")
+    server.kill()
+    server.start()
+    assert status(server, "one", "exe_1")["waiting"] == ["signal approve"]
+    answer = server.fetch("/runs-of/one/runs/exe_1/signals/approve?dedupe=click", json.dumps("ann"))
+    assert answer.status == 202
+    server.fetch("/runs-of/one/runs/exe_1/signals/approve?dedupe=click", json.dumps("ann"))
+    server.kill()
+    server.start()
+    done = wait(lambda: (found := status(server, "one", "exe_1"))["status"] == "completed" and found)
+    assert done["result"] == {"topic": "launch", "answer": "ann"}
+    assert server.fetch("/marks?run=exe_1").json() == {"draft": 1, "send": 1, "stamp": 1}
+
+
+def test_a_run_killed_in_its_steps_goes_on_by_itself(servers: Servers) -> None:
+    """Nobody asks for the run after the kill: the alarm does. Only the step that was under way may run twice."""
+    server = servers()
+    start(server, "march", "marching", [8, 0.3], "exe_2")
+    wait(lambda: len(server.fetch("/marks?run=exe_2").json()) >= 3)
+    server.kill()
+    server.start()
+    marks = wait(lambda: len(found := server.fetch("/marks?run=exe_2").json()) == 8 and found)
+    assert sorted(marks) == [f"step{n:03d}" for n in range(8)]
+    assert sum(marks.values()) <= 9
+    wait(lambda: status(server, "march", "exe_2")["status"] == "completed")
+
+
+def test_overdue_alarm_fires_after_the_restart(servers: Servers) -> None:
+    """A timer that came due while nothing ran wakes its run after the start, without any request to its object."""
+    server = servers()
+    start(server, "sleeper", "nap", 2.0, "exe_3")
+    due = wait(lambda: status(server, "sleeper", "exe_3")["wake_at"])
+    server.kill()
+    wait(lambda: time.time() * 1000 > due)
+    server.start()
+    assert wait(lambda: server.fetch("/marks?run=exe_3").json()) == {"woken": 1}
+
+
+def test_a_lost_alarm_is_repaired_on_wake(servers: Servers) -> None:
+    """A timer whose alarm is gone is waited for again as soon as anything reaches the object."""
+    server = servers()
+    start(server, "lost", "nap", 1.0, "exe_4")
+    wait(lambda: status(server, "lost", "exe_4")["wake_at"])
+    server.fetch("/rpc?name=lost&method=lose_alarm")
+    server.kill()
+    server.start()
+    assert status(server, "lost", "exe_4")["status"] == "suspended"
+    assert wait(lambda: server.fetch("/marks?run=exe_4").json()) == {"woken": 1}
+
+
+def test_an_alarm_that_raises_is_repeated(servers: Servers) -> None:
+    """Alarms that fail are called again by the platform, and the run is woken once."""
+    server = servers()
+    server.fetch("/rpc?name=failing&method=fail_alarms&args=[2]")
+    start(server, "failing", "nap", 0.5, "exe_5")
+    assert wait(lambda: server.fetch("/marks?run=exe_5").json()) == {"woken": 1}
+    wait(lambda: status(server, "failing", "exe_5")["status"] == "completed")
+    assert server.fetch("/marks?run=exe_5").json() == {"woken": 1}

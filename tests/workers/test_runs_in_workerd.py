@@ -1,0 +1,142 @@
+"""The ready-made classes: over RPC, over HTTP, on D1 with several Workers, and under requests that are cancelled."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+
+from tests.workers.conftest import the_worker
+from wasm.workers.harness import WorkerServer, until
+
+Servers = Callable[..., WorkerServer]
+
+
+def rpc(server: WorkerServer, name: str, method: str, *args: Any) -> Any:
+    return server.fetch(f"/rpc?name={name}&method={method}&args={quote(json.dumps(args))}").json()
+
+
+def start(server: WorkerServer, workflow: str, input: Any, id: str, query: str = "", **where: Any) -> Any:
+    body = json.dumps({"workflow": workflow, "input": input, "id": id})
+    return json.loads(server.fetch(f"/runs{query}", body, **where).body)
+
+
+def status(server: WorkerServer, id: str) -> dict[str, Any]:
+    found: dict[str, Any] = server.fetch(f"/runs/{id}").json()
+    return found
+
+
+def test_verbs_over_rpc(current: WorkerServer) -> None:
+    """Every verb of the class is a method that another Worker calls with plain values."""
+    record = rpc(current, "rpc", "start", "asked", 1, "run")
+    assert (record["id"], record["workflow"]) == ("run", "asked")
+    until(lambda: rpc(current, "rpc", "status", "run")["status"] == "suspended")
+    assert rpc(current, "rpc", "query", "run", "numbers") == [1]
+    assert rpc(current, "rpc", "update", "run", "add", 5) == 6
+    rpc(current, "rpc", "signal", "run", "stop")
+    done = until(lambda: (found := rpc(current, "rpc", "status", "run"))["status"] == "completed" and found)
+    assert done["result"] == [1, 5]
+    kinds = [event["kind"] for event in rpc(current, "rpc", "events", "run")]
+    assert kinds[0] == "Started"
+    assert kinds[-1] == "Completed"
+    assert len(rpc(current, "rpc", "events", "run", 2)) == len(kinds) - 2
+    assert [run["id"] for run in rpc(current, "rpc", "runs", "completed")["runs"]] == ["run"]
+
+
+def test_verbs_over_http(current: WorkerServer) -> None:
+    """The same over HTTP, with statuses that fit the errors."""
+    base = "/runs-of/http/runs"
+    assert current.fetch(base, json.dumps({"workflow": "asked", "input": 1, "id": "r1"})).status == 201
+    assert current.fetch(base, json.dumps({"workflow": "asked", "input": 1, "id": "r1"})).status == 409
+    assert current.fetch(base, json.dumps({"workflow": "unheard of"})).status == 404
+    assert current.fetch(base, "{").status == 400
+    assert current.fetch(f"{base}/none").status == 404
+    assert current.fetch(f"{base}/r1/updates/add", "3").json() == 4
+    refused = current.fetch(f"{base}/r1/updates/add", '"three"')
+    assert (refused.status, "a number is wanted" in str(refused.body)) == (422, True)
+    assert current.fetch(f"{base}/r1/queries/numbers").json() == [1, 3]
+    assert current.fetch(f"{base}/r1/cancel", "").status == 202
+    until(lambda: current.fetch(f"{base}/r1").json()["status"] == "cancelled")
+    assert [run["id"] for run in current.fetch(f"{base}?status=cancelled").json()["runs"]] == ["r1"]
+
+
+def test_settle_answers_when_the_run_rests(current: WorkerServer) -> None:
+    """With ?settle=1 the answer to the start is the finished run."""
+    body = json.dumps({"workflow": "many", "input": 10})
+    assert current.fetch("/runs-of/settled/runs?settle=1", body).body.count('"completed"') == 1
+
+
+def test_two_workers_race_on_one_d1(servers: Servers) -> None:
+    """Two Workers add to one counter in one database: no addition is lost, and some had to try again."""
+    server = servers(the_worker("a"), the_worker("b"))
+    server.fetch("/d1/counter?name=n", worker="a")
+    answers = [server.begin("/d1/contend?name=n&times=40", worker=worker) for worker in "abab"]
+    assert sum(answer().json() for answer in answers) > 0
+    assert server.fetch("/d1/counter?name=n", worker="b").json() == 160
+
+
+def test_two_workers_never_advance_one_run_twice(servers: Servers) -> None:
+    """Runs on one D1, started by one Worker while both are woken by cron again and again: each step runs once."""
+    server = servers(the_worker("a"), the_worker("b"))
+    ids = [f"exe_{n}" for n in range(4)]
+    for id in ids:
+        start(server, "nap", 0.3, id, worker="a")
+    until(lambda: all(status(server, id)["status"] == "suspended" for id in ids))
+
+    def woken() -> bool:
+        for worker in "ab":
+            assert server.scheduled(worker=worker) == "ok"
+        return all(status(server, id)["status"] == "completed" for id in ids)
+
+    until(woken, 60)
+    for id in ids:
+        assert server.fetch(f"/marks?run={id}").json() == {"woken": 1}
+
+
+def test_cron_wakes_a_run_on_d1_after_a_kill(servers: Servers) -> None:
+    """A run on D1 whose Worker was killed in its steps is taken up by the cron trigger once its lease has ended."""
+    server = servers()
+    start(server, "marching", [6, 0.3], "exe_1")
+    until(lambda: len(server.fetch("/marks?run=exe_1").json()) >= 2)
+    server.kill()
+    server.start()
+
+    def done() -> bool:
+        server.scheduled()
+        return status(server, "exe_1")["status"] == "completed"
+
+    until(done, 60)
+    marks = server.fetch("/marks?run=exe_1").json()
+    assert sorted(marks) == [f"step{n:03d}" for n in range(6)]
+    assert sum(marks.values()) <= 7
+
+
+def test_a_request_cancelled_mid_run(servers: Servers) -> None:
+    """A client that hangs up in the middle of a run loses the answer, and the run completes all the same."""
+    server = servers()
+    body = json.dumps({"workflow": "marching", "input": [6, 0.2], "id": "exe_1"}).encode()
+    url = urlsplit(server.url)
+    with socket.create_connection((url.hostname, url.port)) as client:
+        head = f"POST /runs?settle=1 HTTP/1.1\r\nHost: worker\r\nContent-Length: {len(body)}\r\n\r\n"
+        client.sendall(head.encode() + body)
+        until(lambda: server.fetch("/marks?run=exe_1").json(), what="the first step")
+
+    def done() -> bool:
+        server.scheduled()
+        return status(server, "exe_1")["status"] == "completed"
+
+    until(done, 60)
+    marks = server.fetch("/marks?run=exe_1").json()
+    assert sorted(marks) == [f"step{n:03d}" for n in range(6)]
+    assert sum(marks.values()) <= 7
+
+
+@pytest.mark.parametrize("host", ["d1", "kv"])
+def test_a_run_in_the_oldest_runtime(oldest: WorkerServer, host: str) -> None:
+    """A run suspends in one runtime and is finished by another in the runtime of 2024, each step executed once."""
+    found = oldest.fetch(f"/approval/{host}").json()
+    assert found == [["signal approve"], "launch: ann", ["draft", "send"]]
