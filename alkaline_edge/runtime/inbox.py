@@ -63,7 +63,10 @@ class Inbox:
             await driver.commit(write)
             driver.runtime.changed()
             return
-        recorded = await driver.append(events, write)
+        turned = driver.paused != (driver.record.status == "paused")
+        if turned:  # the next owner knows it from the record, so it goes with the event
+            driver.record.status = "paused" if driver.paused else "running"
+        recorded = await driver.append(events, write, record=turned)
         self._tell(recorded)
         await driver.feed(recorded)
 

@@ -263,9 +263,8 @@ async def delete(runtime: Runtime, id: str) -> None:
     if asleep is not None:
         asleep.machine.set_aside()
     prefixes = [f"i/{id}/"]
-    for generation in range(max(0, record.generation - 2), record.generation + 1):
-        name = keys.history(record.run, generation)
-        prefixes += [f"s/{name}/", f"h/{name}/"]
+    for kind in "sh":  # every generation, also one that a crash kept from being forgotten
+        prefixes += [f"{kind}/{record.run}/", f"{kind}/{record.run}-"]
     await runtime.store.purge([*prefixes, f"b/{record.run}/", f"d/{record.run}/", f"u/{record.run}/"])
     write = Write(
         {keys.record(id): record.version_tag}, {}, {keys.record(id), keys.shared(record.run), *indexes_of(record)}

@@ -75,13 +75,25 @@ async def _stuck(runtime: Runtime, id: str, driver: Driver | None, error: Alkali
 
 
 async def release(driver: Driver) -> None:
-    """Hand the lease back; if that fails, it ends by itself."""
-    driver.record.owner, driver.record.lease_until = None, 0
-    write = driver.write()
+    """Hand the lease back; if that fails, it ends by itself.
+
+    The record is read again: the driver's own may say already what a commit that failed was to make true.
+    """
+    runtime, store = driver.runtime, driver.store
     try:
-        driver.put_record(write)
-        await driver.commit(write)
-    except (AlkalineError, Lost):
+        record = await store.find(driver.record.id)
+        if record is None or record.finished or record.owner != runtime.token:
+            return
+        before = indexes_of(record)
+        record.owner, record.lease_until = None, 0
+        same = record.generation == driver.machine.header.generation and record.version_tag == driver.record.version_tag
+        if same and not driver.machine.drawn:
+            record.spent = driver.machine.purse.spent()
+            record.cursor_length, record.head = driver.cursor.length, driver.cursor.head
+        write = Write({keys.record(record.id): record.version_tag})
+        store.put_record(write, record, before)
+        await store.commit(write)
+    except AlkalineError:
         pass  # the lease runs out, and whoever takes the run up replays what was recorded
 
 
@@ -190,6 +202,7 @@ class _Loading:
         if self.machine is None:
             time_ms, started = timed.pop(0)
             self.machine = new_machine(self._runtime, started, time_ms, self._attempt)
+            self.machine.attributes = dict(self._record.attributes)  # those given at the start stand nowhere else
         machine = self.machine
         self._runtime.step_machine(lambda: machine.feed(timed, more=True))
 

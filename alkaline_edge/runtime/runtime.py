@@ -335,8 +335,7 @@ class Runtime:
             await asyncio.gather(*tasks, return_exceptions=True)
         for driver in drivers:
             driver.machine.set_aside()
-            if not driver.record.finished and driver.record.owner == self._token:
-                await owning.release(driver)
+            await owning.release(driver)
         for driver in self.asleep.values():
             driver.machine.set_aside()
         self.asleep.clear()
