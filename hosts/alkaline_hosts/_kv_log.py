@@ -15,26 +15,23 @@ both and refuses to go on. A reader can't know what it does not see; a resume to
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, NamedTuple, TypeVar
+from typing import TypeVar
 
-import msgpack
-
-from alkaline_edge.errors import InvalidInput, StoreError, UnknownOutcome
+from alkaline_edge.errors import StoreError, UnknownOutcome
 from alkaline_edge.host import Batch, Committed, Conflict, Entry
 
+from ._kv_format import Commit, Held, State, decode_commit, decode_state, parse_token, position_in, slim
 from ._kv_namespace import MAX_VALUE, Counted
 
 T = TypeVar("T")
 Entries = list[Entry]
 Found = list[Entry | None]
 Names = list[str]
-Wanted = list[tuple[str, "Held | None"]]
+Wanted = list[tuple[str, Held | None]]
 
-FORMAT = 1
 SPILL_BYTES = 4096
 """Values above this many bytes are keys of their own, read when they are asked for."""
 CHECKPOINT_COMMITS = 100
@@ -45,123 +42,8 @@ RETRY_SECONDS = 1.1
 """How long to wait before a key is written again: KV takes one write per second and key."""
 
 
-class Held(NamedTuple):
-    """An entry in memory. ``place`` names the key of a large value, which ``value`` then lacks."""
-
-    version: str
-    value: bytes
-    place: str
-
-
-@dataclass(slots=True)
-class Commit:
-    """One key of the log."""
-
-    position: int
-    id: str
-    before: bytes
-    puts: list[list[Any]]
-    deletes: list[str]
-    raw: bytes = b""
-    digest: bytes = b""
-
-    def encode(self) -> Commit:
-        """With its bytes and its digest."""
-        self.raw = msgpack.packb([FORMAT, self.before, self.id, self.puts, self.deletes])
-        self.digest = sha256(self.raw).digest()[:16]
-        return self
-
-
-def decode_commit(position: int, raw: bytes) -> Commit:
-    """The commit in ``raw``; StoreError for what is not one."""
-    version, before, id, puts, deletes = _unpack(raw, 5)
-    if version != FORMAT:
-        raise StoreError(f"a commit in KV has format {version}, and this version reads {FORMAT}; deploy the newer one")
-    return Commit(position, id, before, puts, deletes, raw, sha256(raw).digest()[:16])
-
-
-def _unpack(raw: bytes, items: int) -> list[Any]:
-    try:
-        found = msgpack.unpackb(raw)
-    except Exception:
-        found = None
-    if not isinstance(found, list) or len(found) != items:
-        raise StoreError("a key of the log in KV is damaged: it was not written by this library; restore it")
-    return found
-
-
-@dataclass(slots=True)
-class State:
-    """All entries after a position.
-
-    ``base`` is the name of the checkpoint that it began with, ``log`` those of the commits since then. ``covered``
-    names what that checkpoint made superfluous, the commits behind position ``since`` among it: it is deleted at the
-    next checkpoint and not at once, since a reader elsewhere may see the deletes before it sees the checkpoint.
-    """
-
-    position: int = 0
-    digest: bytes = bytes(16)
-    base: str = ""
-    since: int = 0
-    entries: dict[str, Held] = field(default_factory=dict)
-    keys: list[str] = field(default_factory=list)
-    log: list[str] = field(default_factory=list)
-    unused: list[str] = field(default_factory=list)
-    covered: list[str] = field(default_factory=list)
-
-    def encode(self) -> bytes:
-        """As a checkpoint."""
-        covered = [*self.log, *self.unused, *([self.base] if self.base else [])]
-        entries = [[key, *self.entries[key]] for key in self.keys]
-        since = self.position - len(self.log)
-        packed: bytes = msgpack.packb([FORMAT, self.position, self.digest, since, covered, entries])
-        return packed
-
-    def apply(self, commit: Commit, name: str) -> None:
-        """One more commit, which must follow."""
-        for key, value, place in commit.puts:
-            if key in self.entries:
-                self._drop(key)
-            elif not self.keys or key > self.keys[-1]:
-                self.keys.append(key)
-            else:
-                insort(self.keys, key)
-            self.entries[key] = Held(commit.id, value, place)
-        for key in commit.deletes:
-            if key in self.entries:
-                self._drop(key)
-                del self.entries[key]
-                del self.keys[bisect_left(self.keys, key)]
-        self.position, self.digest = commit.position, commit.digest
-        self.log.append(name)
-
-    def _drop(self, key: str) -> None:
-        if self.entries[key].place:
-            self.unused.append(self.entries[key].place)
-
-
-def decode_state(name: str, raw: bytes) -> State:
-    """The checkpoint in ``raw``; StoreError for what is not one."""
-    version, position, digest, since, covered, entries = _unpack(raw, 6)
-    if version != FORMAT:
-        raise StoreError(f"a checkpoint in KV has format {version}, and this version reads {FORMAT}; deploy the newer")
-    if not name.endswith(sha256(raw).hexdigest()[:16]):
-        raise StoreError("a checkpoint in KV is damaged: its bytes are not those of its name; restore it")
-    held = {key: Held(version, value, place) for key, version, value, place in entries}
-    return State(position, digest, name, since, held, [entry[0] for entry in entries], covered=covered)
-
-
-def parse_token(token: str) -> tuple[int, str]:
-    """Position and digest of a resume token; InvalidInput for another text."""
-    mark, _, rest = token.partition(".")
-    position, _, digest = rest.partition(".")
-    if mark != "kv1" or not position.isdigit() or len(digest) != 32:
-        raise InvalidInput("this is not a resume token; pass on KVHost.resume_token as it is")
-    return int(position), digest
-
-
 class KVLog:
-    """The store. Call ``load`` before anything else; it reads at most once unless told to forget."""
+    """The store. It is read at the first call, and again after ``forget``."""
 
     def __init__(self, kv: Counted, prefix: str, resume: str | None, sleep: Callable[[float], Awaitable[None]]) -> None:
         self._kv, self._prefix, self._sleep = kv, prefix, sleep
@@ -206,11 +88,7 @@ class KVLog:
             if not batch.puts and not batch.deletes:
                 return Committed(batch.id)
             places = await self._spill(batch)
-            puts = [
-                [key, b"" if place else bytes(value), place]
-                for (key, value), place in zip(batch.puts, places, strict=True)
-            ]
-            commit = Commit(state.position + 1, batch.id, state.digest, puts, list(batch.deletes))
+            commit = Commit(state.position + 1, batch.id, state.digest, slim(batch, places), [*batch.deletes])
             await self._write(state, commit.encode())
             if len(state.log) >= CHECKPOINT_COMMITS:
                 await self._checkpoint(state)
@@ -239,15 +117,15 @@ class KVLog:
         logs = await self._kv.keys(f"{self._prefix}log/")
         state = State()
         if bases:
-            newest = max(bases, key=_position_in)
-            if sum(_position_in(name) == _position_in(newest) for name in bases) > 1:
-                raise _forked(_position_in(newest))
+            newest = max(bases, key=position_in)
+            if sum(position_in(name) == position_in(newest) for name in bases) > 1:
+                raise _forked(position_in(newest))
             state = decode_state(newest, await self._listed(newest))
         fresh = self._order(state, logs)
-        raws = await _some_at_once([self._listed(name) for name in fresh])
+        raws = await _some_at_once(self._listed, fresh)
         digests = {state.position: state.digest}
         for name, raw in zip(fresh, raws, strict=True):
-            commit = decode_commit(_position_in(name), raw)
+            commit = decode_commit(position_in(name), raw)
             if commit.before != state.digest:
                 raise _forked(commit.position)
             state.apply(commit, name)
@@ -258,12 +136,12 @@ class KVLog:
     def _order(self, state: State, logs: Names) -> Names:
         """The commits behind ``state`` in order; an error where KV shows a gap or a fork."""
         covered = set(state.covered)
-        fresh = sorted(name for name in logs if _position_in(name) > state.position)
+        fresh = sorted(name for name in logs if position_in(name) > state.position)
         for name in logs:
-            if state.since < _position_in(name) <= state.position and name not in covered:
-                raise _forked(_position_in(name))
+            if state.since < position_in(name) <= state.position and name not in covered:
+                raise _forked(position_in(name))
         for place, name in enumerate(fresh, state.position + 1):
-            found = _position_in(name)
+            found = position_in(name)
             if found < place:
                 raise _forked(found)
             if found > place:
@@ -289,7 +167,7 @@ class KVLog:
 
     async def _entries(self, wanted: Wanted) -> Found:
         large = [held.place for _, held in wanted if held is not None and held.place]
-        values = dict(zip(large, await _some_at_once([self._listed(place) for place in large]), strict=True))
+        values = dict(zip(large, await _some_at_once(self._listed, large), strict=True))
         return [
             None if held is None else Entry(key, values[held.place] if held.place else held.value, held.version)
             for key, held in wanted
@@ -302,9 +180,9 @@ class KVLog:
             f"{self._prefix}val/{batch.id}-{n}" if len(put.value) > SPILL_BYTES else ""
             for n, put in enumerate(batch.puts)
         ]
-        writes = [self._kv.put(place, bytes(put.value)) for place, put in zip(places, batch.puts, strict=True) if place]
+        large = {place: bytes(put.value) for place, put in zip(places, batch.puts, strict=True) if place}
         try:
-            await _some_at_once(writes)
+            await _some_at_once(lambda place: self._kv.put(place, large[place]), list(large))
         except StoreError:
             raise
         except Exception as error:
@@ -324,25 +202,37 @@ class KVLog:
         state.apply(commit, name)
 
     async def _checkpoint(self, state: State) -> None:
-        """Write all entries in one key and delete what the checkpoint before made superfluous.
-
-        A failure changes nothing: the log goes on, and the next commit tries again.
-        """
+        """Write all entries in one key. A failure changes nothing: the log goes on, and the next commit tries again."""
         raw = state.encode()
         name = f"{self._prefix}base/{state.position:010d}-{sha256(raw).hexdigest()[:16]}"
-        if len(raw) > MAX_VALUE or not self._kv.room_for(len(state.covered) + 2):
+        if len(raw) > MAX_VALUE or not self._kv.room_for(1):
             return
         try:
             await self._kv.put(name, raw)
         except Exception:
             return
-        superfluous, fresh = state.covered, decode_state(name, raw)
-        state.base, state.since, state.covered, state.log = name, fresh.since, fresh.covered, []
-        deleted = await _some_at_once([self._delete(old) for old in superfluous])
-        state.unused = [old for old, gone in zip(superfluous, deleted, strict=True) if not gone]
+        fresh = decode_state(name, raw)
+        state.base, state.since, state.covered = name, fresh.since, fresh.covered
+        state.log, state.unused = [], []
+
+    async def sweep(self) -> int:
+        """Delete what the checkpoint before the last has made superfluous; return how many keys KV took.
+
+        What the last one has made superfluous stays: a reader elsewhere may see a delete before it sees the checkpoint.
+        """
+        async with self._turn:
+            state = await self._current()
+            kept = {state.base, *state.covered, *state.unused, *(held.place for held in state.entries.values())}
+            superfluous = [
+                name
+                for kind in ("log", "base", "val")
+                for name in await self._kv.keys(f"{self._prefix}{kind}/")
+                if name not in kept and (kind == "val" or position_in(name) <= state.since)
+            ]
+            return sum(await _some_at_once(self._delete, superfluous))
 
     async def _delete(self, name: str) -> bool:
-        """Whether KV took the delete. What it did not take is superfluous; the next checkpoint tries again."""
+        """Whether KV took the delete; what it did not take is found by the next sweep."""
         try:
             await self._kv.delete(name)
         except Exception:
@@ -350,27 +240,20 @@ class KVLog:
         return True
 
 
-def _position_in(name: str) -> int:
-    """The position in the name of a commit or a checkpoint."""
-    return int(name.rsplit("/", 1)[1].split("-", 1)[0])
-
-
-def _slim(batch: Batch, places: list[str]) -> list[list[Any]]:
-    """The puts as the log holds them: key, value, and where a large value is instead."""
-    pairs = zip(batch.puts, places, strict=True)
-    return [[put.key, b"" if place else bytes(put.value), place] for put, place in pairs]
-
-
 def _version(state: State, key: str) -> str | None:
     held = state.entries.get(key)
     return None if held is None else held.version
 
 
-async def _some_at_once(work: Sequence[Awaitable[T]]) -> list[T]:
-    """The results in order, a few in flight at a time."""
+async def _some_at_once(work: Callable[[str], Awaitable[T]], names: Sequence[str]) -> list[T]:
+    """The results in order, a few in flight at a time; one that fails ends it when its neighbours are done."""
     done: list[T] = []
-    for start in range(0, len(work), AT_ONCE):
-        done += await asyncio.gather(*work[start : start + AT_ONCE])
+    for start in range(0, len(names), AT_ONCE):
+        part = await asyncio.gather(*map(work, names[start : start + AT_ONCE]), return_exceptions=True)
+        for outcome in part:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            done.append(outcome)
     return done
 
 

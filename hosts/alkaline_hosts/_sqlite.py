@@ -8,7 +8,8 @@ a failed check is a constraint error, which rolls back whatever the statement, o
 # ruff: noqa: S608 - what is put into SQL here is this file's own constants; keys and values are always parameters
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from alkaline_edge.host import Batch, Check, Put
@@ -60,7 +61,7 @@ def list_statement(prefix: str, after: str, limit: int) -> Statement:
 def get_statements(keys: Sequence[str], columns: str = "key, value, version") -> list[Statement]:
     """Rows of ``keys``, as many statements as their parameters need."""
     parts = [keys[start : start + MAX_PARAMETERS] for start in range(0, len(keys), MAX_PARAMETERS)]
-    return [Statement(f"SELECT {columns} FROM {TABLE} WHERE {_among(part)}", tuple(part)) for part in parts]
+    return [Statement(f"SELECT {columns} FROM {TABLE} WHERE {_among(len(part))}", tuple(part)) for part in parts]
 
 
 def first_and_any(first: str, others: Sequence[str]) -> str:
@@ -69,26 +70,25 @@ def first_and_any(first: str, others: Sequence[str]) -> str:
     return f"SELECT (SELECT min(key) FROM {TABLE} WHERE {_under(first)}), {found}"
 
 
-def commit_statements(batch: Batch, encode: Any) -> list[Statement]:
+def commit_statements(batch: Batch, encode: Callable[[bytes], Any]) -> list[Statement]:
     """``batch`` as statements for one transaction. ``encode(bytes)`` is what a value is bound as.
 
     No statement at all for an empty batch. The checks come before the first write, since a batch may put a key that
     it checks.
     """
-    checks, puts = batch.checks, batch.puts
-    joined = bool(checks) and bool(puts) and 2 * (len(checks) + len(puts)) + 2 <= MAX_PARAMETERS
+    id, checks, puts, deletes = batch
     statements: list[Statement] = []
-    if joined:
-        statements.append(_put(checks, puts, batch.id, encode))
+    if checks and puts and 2 * (len(checks) + len(puts)) + 2 <= MAX_PARAMETERS:
+        statements.append(_put(checks, puts, id, encode))
     else:
         # _PAIRS - 1: a check statement counts how many of its checks hold, and that number is a parameter too.
         for start in range(0, len(checks), _PAIRS - 1):
             statements.append(_check(checks[start : start + _PAIRS - 1]))
         for start in range(0, len(puts), _PAIRS - 1):
-            statements.append(_put((), puts[start : start + _PAIRS - 1], batch.id, encode))
-    for start in range(0, len(batch.deletes), MAX_PARAMETERS):
-        part = batch.deletes[start : start + MAX_PARAMETERS]
-        statements.append(Statement(f"DELETE FROM {TABLE} WHERE {_among(part)}", part))
+            statements.append(_put((), puts[start : start + _PAIRS - 1], id, encode))
+    for start in range(0, len(deletes), MAX_PARAMETERS):
+        part = deletes[start : start + MAX_PARAMETERS]
+        statements.append(Statement(f"DELETE FROM {TABLE} WHERE {_among(len(part))}", part))
     return statements
 
 
@@ -98,46 +98,66 @@ def failed_checks(batch: Batch, versions: dict[str, str]) -> tuple[str, ...]:
     return failed or tuple(check.key for check in batch.checks)
 
 
-def _among(keys: Sequence[str]) -> str:
-    return "key = ?" if len(keys) == 1 else f"key IN ({', '.join('?' * len(keys))})"
-
-
-def _under(prefix: str) -> str:
-    return f"key >= '{prefix}' AND key < '{end_of(prefix)}'"
-
-
-def _holds(checks: Sequence[Check]) -> Statement:
-    """An expression that is 1 where all of ``checks`` hold; its depth does not grow with their number."""
-    there = [check for check in checks if check.version is not None]
-    absent = [check.key for check in checks if check.version is None]
-    parts: list[str] = []
-    parameters: list[Any] = []
-    if len(there) == 1:
-        parts.append(f"(SELECT version FROM {TABLE} WHERE key = ?) = ?")
-        parameters += [there[0].key, there[0].version]
-    elif there:
-        parts.append(
-            f"(SELECT count(*) FROM (VALUES {', '.join(['(?, ?)'] * len(there))}) AS c "
-            f"CROSS JOIN {TABLE} AS e ON e.key = c.column1 AND e.version = c.column2) = ?"
-        )
-        parameters += [item for check in there for item in check] + [len(there)]
-    if absent:
-        parts.append(f"NOT EXISTS (SELECT 1 FROM {TABLE} WHERE {_among(absent)})")
-        parameters += absent
-    return Statement(" AND ".join(parts), tuple(parameters))
-
-
-def _put(checks: Sequence[Check], puts: Sequence[Put], id: str, encode: Any) -> Statement:
-    values = tuple(item for put in puts for item in (put.key, encode(put.value)))
-    rows = f"(VALUES {', '.join(['(?, ?)'] * len(puts))})"
-    if not checks:
-        return Statement(f"{_HEAD}SELECT column1, column2, ? FROM {rows}", (id, *values))
-    condition = _holds(checks)
-    sql = f"{_HEAD}SELECT column1, column2, CASE WHEN {condition.sql} THEN ? END FROM {rows}"
-    return Statement(sql, (*condition.parameters, id, *values))
+def _put(checks: Sequence[Check], puts: Sequence[Put], id: str, encode: Callable[[bytes], Any]) -> Statement:
+    """A statement that puts, and fails where ``checks`` don't hold."""
+    there, absent, parameters = _split(checks)
+    parameters.append(id)
+    for key, value in puts:
+        parameters += (key, encode(value))
+    return Statement(_put_sql(there, absent, len(puts)), tuple(parameters))
 
 
 def _check(checks: Sequence[Check]) -> Statement:
     """A statement that fails where ``checks`` don't hold, and writes nothing where they do."""
-    condition = _holds(checks)
-    return Statement(f"{_HEAD}SELECT '', '', NULL WHERE NOT coalesce({condition.sql}, 0)", condition.parameters)
+    there, absent, parameters = _split(checks)
+    return Statement(_check_sql(there, absent), tuple(parameters))
+
+
+def _split(checks: Sequence[Check]) -> tuple[int, int, list[Any]]:
+    """How many checks want a version, how many an absence, and the parameters of ``_holds``."""
+    parameters: list[Any] = []
+    absent: list[Any] = []
+    for key, version in checks:
+        if version is None:
+            absent.append(key)
+        else:
+            parameters += (key, version)
+    there = len(parameters) // 2
+    if there > 1:
+        parameters.append(there)
+    return there, len(absent), parameters + absent
+
+
+# The texts depend on nothing but the numbers of checks and puts, and Python in WebAssembly is slow at making them.
+@lru_cache(maxsize=256)
+def _put_sql(there: int, absent: int, puts: int) -> str:
+    version = f"CASE WHEN {_holds(there, absent)} THEN ? END" if there or absent else "?"
+    return f"{_HEAD}SELECT column1, column2, {version} FROM (VALUES {', '.join(['(?, ?)'] * puts)})"
+
+
+@lru_cache(maxsize=64)
+def _check_sql(there: int, absent: int) -> str:
+    return f"{_HEAD}SELECT '', '', NULL WHERE NOT coalesce({_holds(there, absent)}, 0)"
+
+
+def _holds(there: int, absent: int) -> str:
+    """An expression that is 1 where all checks hold; its depth does not grow with their number."""
+    parts: list[str] = []
+    if there == 1:
+        parts.append(f"(SELECT version FROM {TABLE} WHERE key = ?) = ?")
+    elif there:
+        parts.append(
+            f"(SELECT count(*) FROM (VALUES {', '.join(['(?, ?)'] * there)}) AS c "
+            f"CROSS JOIN {TABLE} AS e ON e.key = c.column1 AND e.version = c.column2) = ?"
+        )
+    if absent:
+        parts.append(f"NOT EXISTS (SELECT 1 FROM {TABLE} WHERE {_among(absent)})")
+    return " AND ".join(parts)
+
+
+def _among(count: int) -> str:
+    return "key = ?" if count == 1 else f"key IN ({', '.join('?' * count)})"
+
+
+def _under(prefix: str) -> str:
+    return f"key >= '{prefix}' AND key < '{end_of(prefix)}'"

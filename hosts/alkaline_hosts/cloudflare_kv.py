@@ -133,12 +133,14 @@ class KVHost(WorkerPlatform):
             await self._store.forget()
 
     async def sweep(self, older_than: float = 24 * 3600.0) -> int:
-        """With a coordinator: delete large values that nothing refers to; return how many.
+        """Delete keys that nothing refers to any more; return how many. Call it now and then, from a cron trigger say.
 
-        They are left by commits that conflicted, and by entries that were replaced or deleted. ``older_than``, in
-        seconds, must exceed the longest time that a commit can be under way.
+        A store in KV leaves a key behind with every commit, and each delete is an operation of its own: not one that a
+        step should wait for. With a coordinator, large values are left by commits that conflicted and by entries that
+        were replaced or deleted; ``older_than``, in seconds, must then exceed the longest time a commit can be under
+        way. What does not fit under ``max_operations`` is left for the next sweep.
         """
         self._open()
         if isinstance(self._store, KVLog):
-            return 0  # its checkpoints delete what they make superfluous
+            return await self._store.sweep()
         return await self._store.sweep(older_than)

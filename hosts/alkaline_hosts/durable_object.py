@@ -74,6 +74,7 @@ class DurableObjectHost(WorkerPlatform):
                 "this Durable Object has no SQLite storage; list its class under new_sqlite_classes in a migration"
             )
         self._exec = self._storage.sql.exec
+        self._blob = _to_js()
         self._sets_alarm = alarm
         self._alarm: int | None = _NOT_KNOWN  # where the alarm is, ms; None: there is none
         self._exec(sqlite.create_table("BLOB"))
@@ -101,7 +102,7 @@ class DurableObjectHost(WorkerPlatform):
         """As Host.commit: applied when it returns, durable before anything leaves the object."""
         self._open()
         check_batch(batch, CAPABILITIES)
-        statements = sqlite.commit_statements(batch, _blob)
+        statements = sqlite.commit_statements(batch, self._blob)
         alarm = self._sets_alarm and _wants_alarm(batch)
         try:
             if len(statements) == 1 and not alarm:
@@ -193,19 +194,20 @@ class DurableObjectHost(WorkerPlatform):
         return versions
 
 
-def _blob(value: bytes) -> Any:
-    """``value`` as SQLite takes it for a BLOB."""
-    from pyodide.ffi import to_js
-
-    return to_js(value)
-
-
 def _wants_alarm(batch: Batch) -> bool:
     """Whether ``batch`` may move the alarm."""
     prefixes = (TIMERS, INBOX, RUNNING)
-    return any(put.key.startswith(prefixes) for put in batch.puts) or any(
-        key.startswith(prefixes) for key in batch.deletes
-    )
+    for key, _ in batch.puts:
+        if key.startswith(prefixes):
+            return True
+    return any(key.startswith(prefixes) for key in batch.deletes)
+
+
+def _to_js() -> Callable[[bytes], Any]:
+    """What makes of bytes what SQLite takes for a BLOB."""
+    from pyodide.ffi import to_js
+
+    return to_js  # type: ignore[no-any-return]  # pyodide has no types here
 
 
 def _is_number(value: Any) -> bool:

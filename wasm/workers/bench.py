@@ -1,0 +1,107 @@
+"""Measures the hosts and the runtime in real workerd, each against the bare binding in the same Worker.
+
+    python bench.py [--kills 50]
+
+Prints a table. Times are wall-clock on this machine, in local storage: production adds the network to every round trip.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent.parent))
+
+from wasm.workers.harness import Worker, WorkerError, WorkerServer, until  # noqa: E402 - needs the path
+
+APP = HERE.parent.parent / "tests" / "workers" / "app"
+COUNTS = {"object": 1_000, "d1": 300, "kv": 300}
+
+
+def throughput() -> None:
+    """Steps per second and the ratios to bare writes, on each binding; the median of three."""
+    worker = Worker("bench", HERE / "bench" / "entry.py", d1=["DB"], kv=["KV"], objects={"BENCH": "Bench"})
+    print(
+        f"{'':8} {'bare':>9} {'commit':>9} {'step':>9} {'commit/bare':>12} {'step/bare':>10} {'steps/s':>8} resume 1,000"
+    )
+    with tempfile.TemporaryDirectory() as storage, WorkerServer(worker, storage=Path(storage), snapshot=True) as server:
+        for binding, count in COUNTS.items():
+            tries = [server.fetch(f"/{binding}?count={count}", seconds=300).json() for _ in range(3)]
+            found: dict[str, Any] = {key: statistics.median(one[key] for one in tries) for key in tries[0]}
+            bare, commit, step = (found[key] / count * 1e6 for key in ("bare", "commits", "steps"))
+            print(
+                f"{binding:8} {bare:6.0f} us {commit:6.0f} us {step:6.0f} us {commit / bare:12.2f} {step / bare:10.2f} "
+                f"{1e6 / step:8.0f} {found['resume_1000'] * 1000:.0f} ms"
+            )
+            for what in ("queries", "round_trips", "operations"):
+                if what in found:
+                    print(f"{'':8} {what} per step: {found[what] / count:.3f}")
+
+
+def start_up() -> None:
+    """Seconds from the start of the process to the first answer, with us and without, from sources and snapshot."""
+    for what, entry in (("empty", "empty.py"), ("alkaline_edge", "entry.py")):
+        for snapshot in (False, True):
+            times = []
+            for _ in range(3):
+                objects = {"BENCH": "Bench"} if what != "empty" else {}
+                worker = Worker("bench", HERE / "bench" / entry, d1=["DB"], kv=["KV"], objects=objects)
+                with (
+                    tempfile.TemporaryDirectory() as storage,
+                    WorkerServer(worker, storage=Path(storage), snapshot=snapshot) as server,
+                ):
+                    server.fetch("/ready").json()
+                    times.append(server.start_seconds)
+            how = "from a snapshot" if snapshot else "from sources"
+            print(f"start {what:14} {how:16} {statistics.median(times):5.2f} s")
+
+
+def kills(count: int) -> None:
+    """Acknowledged commits that are missing after SIGKILL, over ``count`` kills."""
+    worker = Worker("app", APP / "entry.py", [APP], d1=["DB"], kv=["KV"], objects={"STORE": "Store", "RUNS": "Runs"})
+    with tempfile.TemporaryDirectory() as storage, WorkerServer(worker, storage=Path(storage), snapshot=True) as server:
+        acknowledged, lost, total = 0, 0, 0
+
+        def append() -> None:
+            nonlocal acknowledged
+            try:
+                while True:
+                    acknowledged = server.fetch("/object/kills/append?log=a&times=1").json()
+            except WorkerError:
+                return
+
+        for kill in range(count):
+            before = acknowledged
+            thread = threading.Thread(target=append, daemon=True)
+            thread.start()
+            until(lambda least=before + 1 + kill * 7 % 40: acknowledged >= least, 60)
+            server.kill()
+            thread.join(30)
+            server.start()
+            found = server.fetch("/object/kills/audit?log=a").json()
+            if not found["head"] == found["entries"] == found["last"]:
+                raise SystemExit(f"a batch was torn: {found}")
+            lost += max(0, acknowledged - found["head"])
+            total += acknowledged - before
+            acknowledged = found["head"]
+        print(f"kills: {count}, acknowledged commits: {total}, lost: {lost}")
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description="Measure the Cloudflare hosts in real workerd.")
+    parser.add_argument("--kills", type=int, default=50, help="how often to kill workerd (50)")
+    options = parser.parse_args()
+    throughput()
+    start_up()
+    kills(options.kills)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,8 @@
+"""A Worker with nothing in it: what starting costs without us."""
+
+from workers import Response, WorkerEntrypoint
+
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        return Response('"ok"')

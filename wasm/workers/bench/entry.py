@@ -1,0 +1,143 @@
+"""The Worker that is measured: bare writes, commits of a host, and durable steps of a run, on each binding.
+
+Answers hold seconds. Before production's clock this would have to be measured from outside; here it moves.
+"""
+
+import json
+import time
+from urllib.parse import parse_qsl, urlsplit
+
+from pyodide.ffi import to_js
+from workers import DurableObject, Response, WorkerEntrypoint
+
+from alkaline_edge import Runtime, workflow
+from alkaline_edge.host import Batch, Check, Put
+from alkaline_hosts._workers import raw_binding
+from alkaline_hosts.cloudflare_kv import KVHost
+from alkaline_hosts.d1 import D1Host
+from alkaline_hosts.durable_object import DurableObjectHost
+
+VALUE = b"\x93" * 140
+
+
+@workflow(name="many", version=1)
+async def many(ctx, steps):
+    """So many steps, one after the other."""
+    total = 0
+    for n in range(steps):
+        total += await ctx.step("add", int, n)
+    return total
+
+
+async def timed(work):
+    began = time.perf_counter()
+    found = await work
+    return time.perf_counter() - began, found
+
+
+async def commits(host, count):
+    """One conditional put each, as a step's commit is."""
+    version = (await host.commit(Batch(host.entropy(8).hex(), (), (Put("fence", b""),)))).version
+    name = host.entropy(6).hex()
+    for n in range(count):
+        await host.commit(Batch(f"{n:016x}", (Check("fence", version),), (Put(f"h/{name}/{n:06d}", VALUE),)))
+
+
+async def steps(host, count):
+    """A run of ``count`` steps; its id."""
+    async with Runtime(host, workflows=[many]) as runtime:
+        run = await runtime.start("many", count)
+        await run.result()
+        return run.id
+
+
+async def resume(host, id):
+    """Read the history of a finished run from the store and decode it, as a replay does first."""
+    async with Runtime(host, workflows=[many]) as runtime:
+        return len(await runtime.history(id))
+
+
+async def replay(host, count):
+    """Seconds to take up a suspended run of ``count`` steps again, in a runtime that has never seen it."""
+
+    @workflow(name="waiting", version=1)
+    async def waiting(ctx, steps):
+        for n in range(steps):
+            await ctx.step("add", int, n)
+        return await ctx.wait_for_signal("go")
+
+    async with Runtime(host, workflows=[waiting]) as runtime:
+        run = await runtime.start("waiting", count)
+        await run.settle()
+    began = time.perf_counter()
+    async with Runtime(host, workflows=[waiting]) as runtime:
+        await runtime.signal(run.id, "go", 1)
+        await (await runtime.resume(run.id)).result()
+        return time.perf_counter() - began
+
+
+async def measure(host, bare, count):
+    """Seconds for ``count`` bare writes, commits and steps, and to take up a run of 1,000 steps."""
+    found = {"count": count}
+    found["bare"], _ = await timed(bare(count))
+    found["commits"], _ = await timed(commits(host, count))
+    found["steps"], _ = await timed(steps(host, count))
+    found["resume_1000"] = await replay(host, 1_000)
+    return found
+
+
+class Bench(DurableObject):
+    def __init__(self, ctx, env):
+        super().__init__(ctx, env)
+        self.host = DurableObjectHost(ctx)
+        self.sql = raw_binding(ctx, "blockConcurrencyWhile", "ctx").storage.sql
+        self.sql.exec("CREATE TABLE IF NOT EXISTS bare (key TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID")
+
+    async def fetch(self, request):
+        query = dict(parse_qsl(urlsplit(request.url).query))
+
+        async def bare(count):
+            for n in range(count):
+                self.sql.exec("INSERT OR REPLACE INTO bare VALUES (?, ?)", f"h/{n:06d}", to_js(VALUE))
+
+        return Response(json.dumps(await measure(self.host, bare, int(query["count"]))))
+
+
+class Default(WorkerEntrypoint):
+    async def fetch(self, request):
+        url = urlsplit(request.url)
+        count = int(dict(parse_qsl(url.query)).get("count", "0"))
+        if url.path == "/object":
+            return await self.env.BENCH.get(self.env.BENCH.idFromName("bench")).fetch(request)
+        return Response(json.dumps(await getattr(self, url.path.strip("/"))(count)))
+
+    async def d1(self, count):
+        db = raw_binding(self.env.DB, "prepare", "D1")
+        await db.prepare("CREATE TABLE IF NOT EXISTS bare (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID").run()
+
+        async def bare(count):
+            put = db.prepare("INSERT OR REPLACE INTO bare VALUES (?, ?)")
+            for n in range(count):
+                await put.bind(f"h/{n:06d}", "x" * 188).run()
+
+        host = D1Host(db)
+        found = await measure(host, bare, count)
+        host.new_invocation()
+        await steps(host, count)
+        return found | {"queries": host.queries, "round_trips": host.round_trips}
+
+    async def kv(self, count):
+        kv = raw_binding(self.env.KV, "getWithMetadata", "KV")
+
+        async def bare(count):
+            for n in range(count):
+                await kv.put(f"bare/{n:06d}", to_js(VALUE))
+
+        host = KVHost(kv, single_writer=True)
+        found = await measure(host, bare, count)
+        before = host.operations
+        await steps(host, count)
+        return found | {"operations": host.operations - before}
+
+    async def ready(self, count):
+        return "ok"
