@@ -198,6 +198,16 @@ class Outside:
             return f"{type(error).__name__}: {error}"
 
 
+class Mortal(SimulatedHost):
+    """A host that tells when its process dies."""
+
+    on_death: Callable[[], None] = staticmethod(lambda: None)
+
+    def die(self) -> None:
+        self.on_death()
+        super().die()
+
+
 class Trial:
     """A scenario in a world of its own, with a hook that decides what befalls each callback of the first process."""
 
@@ -222,14 +232,14 @@ class Trial:
 
     def run(self) -> Trial:
         """Until it has finished, by as many processes as it takes."""
-        host = SimulatedHost(self.store, fault=self._faulty, capabilities=CAPABILITIES)
+        host = Mortal(self.store, fault=self._faulty, capabilities=CAPABILITIES)
         while self.processes < MOST_PROCESSES:
             self.processes += 1
             if asyncio.run(self._process(host)):
                 return self
             self.calls = self.calls or host.calls
             host.clock.advance(LEASE * 1000 + 1_000)
-            host = host.reopen(fault=self._limited)
+            host = Mortal(self.store, fault=self._limited, capabilities=CAPABILITIES)
         raise Violation(f"not finished after {MOST_PROCESSES} processes")
 
     def _faulty(self, call: int, verb: str) -> Any:
@@ -247,13 +257,15 @@ class Trial:
             raise Endless(f"{call} callbacks and no end")
         return None
 
-    async def _process(self, host: SimulatedHost) -> bool:
+    async def _process(self, host: Mortal) -> bool:
         """The life of one process; False when it was killed."""
-        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: None)
+        death: asyncio.Future[None] = loop.create_future()
+        host.on_death = lambda: death.done() or death.set_result(None)  # type: ignore[func-returns-value]
         work = asyncio.ensure_future(self._live(host))
         async with asyncio.timeout(MOST_SECONDS):
-            while not work.done() and not host.dead:
-                await asyncio.wait([work, asyncio.ensure_future(_death(host))], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([work, death], return_when=asyncio.FIRST_COMPLETED)
         if host.dead:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
@@ -323,11 +335,6 @@ class Trial:
 
 class Endless(BaseException):
     """The run does not end; nothing may handle it."""
-
-
-async def _death(host: SimulatedHost) -> None:
-    while not host.dead:
-        await asyncio.sleep(0)
 
 
 async def _again(runtime: Runtime, id: str) -> None:
