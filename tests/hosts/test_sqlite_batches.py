@@ -1,0 +1,137 @@
+"""The SQL of the D1 and Durable Object hosts, on SQLite itself, against a model of the contract."""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alkaline_edge.host import Batch, Check, Committed, Conflict, Put
+from alkaline_hosts import _sqlite as sqlite
+from alkaline_hosts.memory import MemoryStore
+
+KEYS = [f"k/{n}" for n in range(6)]
+MANY = [f"m/{n:03d}" for n in range(260)]
+
+
+class Table:
+    """A table as D1 has it: each batch in one transaction that an error rolls back."""
+
+    def __init__(self) -> None:
+        self.database = sqlite3.connect(":memory:", isolation_level=None)
+        self.database.execute(sqlite.create_table("BLOB"))
+        self.database.execute("PRAGMA case_sensitive_like=OFF")
+
+    def rows(self, statement: sqlite.Statement) -> list[Any]:
+        return self.database.execute(*statement).fetchall()
+
+    def apply(self, batch: Batch) -> Committed | Conflict:
+        statements = sqlite.commit_statements(batch, bytes)
+        assert all(len(parameters) <= sqlite.MAX_PARAMETERS and len(sql) < 100_000 for sql, parameters in statements)
+        self.database.execute("BEGIN")
+        try:
+            for statement in statements:
+                self.database.execute(*statement)
+        except sqlite3.IntegrityError as error:
+            self.database.execute("ROLLBACK")
+            if sqlite.CONFLICT_ERROR not in str(error):
+                raise
+            checked = [check.key for check in batch.checks]
+            versions = dict(row for part in sqlite.get_statements(checked, "key, version") for row in self.rows(part))
+            return Conflict(sqlite.failed_checks(batch, versions))
+        self.database.execute("COMMIT")
+        return Committed(batch.id)
+
+
+Plan = tuple[dict[str, str], list[str], list[str]]
+
+
+def plan(keys: list[str], seed: int) -> Plan:
+    """What one batch checks (see ``resolve``), puts and deletes: some of ``keys`` each, most often a few."""
+    draw = random.Random(seed)
+
+    def some() -> list[str]:
+        return draw.sample(keys, draw.choice([0, 1, 2, len(keys) // 3, draw.randint(0, len(keys))]))
+
+    kinds = draw.choice([["now"], ["now"], ["now", "absent"], ["now", "absent", "other"]])
+    return {key: draw.choice(kinds) for key in some()}, some(), some()
+
+
+seeds = st.lists(st.integers(0, 2**32), min_size=1, max_size=8)
+
+
+def resolve(model: MemoryStore, number: int, planned: Plan) -> Batch:
+    """The batch of a plan: "now" is the version that a key has, "absent" is none, "other" one that it never had."""
+    checks, puts, deletes = planned
+
+    def version(key: str, kind: str) -> str | None:
+        entry = model.entries.get(key)
+        return {"now": entry.version if entry else None, "absent": None, "other": "ffffffffffffffff"}[kind]
+
+    return Batch(
+        f"{number:016x}",
+        tuple(Check(key, version(key, kind)) for key, kind in checks.items()),
+        tuple(Put(key, f"{number}\0{key}".encode()) for key in puts),
+        tuple(key for key in deletes if key not in puts),
+    )
+
+
+def agree(keys: list[str], seeds: list[int]) -> set[str]:
+    """Apply the batches to both; the kinds of outcomes that there were."""
+    table, model = Table(), MemoryStore()
+    kinds = set()
+    for number, seed in enumerate(seeds):
+        batch = resolve(model, number, plan(keys, seed))
+        expected, found = model.apply(batch), table.apply(batch)
+        assert type(found) is type(expected)
+        if isinstance(expected, Conflict) and isinstance(found, Conflict):
+            assert set(found.keys) == set(expected.keys)
+        stored = [tuple(entry) for entry in model.under("", "", 10_000)]
+        assert table.rows(sqlite.list_statement("", "", 10_000)) == stored
+        kinds.add(type(found).__name__)
+    return kinds
+
+
+@given(seeds)
+@settings(max_examples=300, deadline=None)
+def test_small_batches_agree_with_the_model(seeds: list[int]) -> None:
+    """Any sequence of batches commits, conflicts and leaves behind exactly what the contract says."""
+    agree(KEYS, seeds)
+
+
+@given(seeds)
+@settings(max_examples=100, deadline=None)
+def test_batches_beyond_one_statement_agree_with_the_model(seeds: list[int]) -> None:
+    """So does any sequence of batches that need many statements of 100 parameters."""
+    agree(MANY, seeds)
+
+
+def test_the_plans_make_every_outcome() -> None:
+    """The sequences above hold commits and conflicts, small and large: the tests that use them can fail."""
+    for keys in (KEYS, MANY):
+        assert agree(keys, list(range(60))) == {"Committed", "Conflict"}
+
+
+@given(st.sampled_from(["", "k", "k/", "k/1", "l", "~", "k~"]), st.sampled_from(["", "j", "k/", "k/1", "k/1/x", "z"]))
+def test_list_is_a_range(prefix: str, after: str) -> None:
+    """list takes prefix and after as bytes, with no character that means anything else."""
+    keys = ["K/1", "j", "k", "k!", "k%", "k/", "k/1", "k/1/x", "k/10", "k/_", "k~", "k~~", "l", "~"]
+    table = Table()
+    table.apply(Batch("0" * 16, (), tuple(Put(key, b"") for key in keys)))
+    expected = sorted(key for key in keys if key.startswith(prefix) and key > after)
+    assert [row[0] for row in table.rows(sqlite.list_statement(prefix, after, 100))] == expected
+    assert [row[0] for row in table.rows(sqlite.list_statement(prefix, after, 2))] == expected[:2]
+
+
+def test_the_lowest_key_and_whether_any() -> None:
+    """The query behind the alarm sees the first timer, and whether anything is under the other prefixes."""
+    table = Table()
+    query = sqlite.Statement(sqlite.first_and_any("t/", ("i/", "x/s/")), ())
+    assert table.rows(query) == [(None, 0)]
+    table.apply(Batch("0" * 16, (), (Put("t/2", b""), Put("t/1", b""), Put("s/1", b""), Put("t0", b""))))
+    assert table.rows(query) == [("t/1", 0)]
+    table.apply(Batch("0" * 16, (), (Put("x/s/a", b""),)))
+    assert table.rows(query) == [("t/1", 1)]
