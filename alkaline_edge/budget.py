@@ -10,7 +10,7 @@ from .errors import BudgetExceeded, InvalidInput
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits of a run and all of its children together; None is unlimited. ``usd`` is counted in whole micro-dollars."""
+    """Limits of a run and its children together; None is unlimited. ``usd`` is counted in whole micro-dollars."""
 
     tokens: int | None = None
     usd: float | None = None

@@ -53,7 +53,7 @@ def encode(bundle: Bundle, codec: Codec) -> bytes:
 
 
 def decode(data: bytes, codec: Codec) -> tuple[Bundle, list[list[Timed]]]:
-    """The bundle of bytes from outside, and the events of its commits. InvalidInput or StoreError if it is not sound."""
+    """The bundle of bytes from outside, and its commits' events. InvalidInput or StoreError if it is not sound."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise InvalidInput(f"a bundle is bytes, not {type(data).__name__}; read the file in binary")
     raw = codec.decode_untrusted(bytes(data), MAX_BUNDLE_BYTES)
@@ -61,7 +61,7 @@ def decode(data: bytes, codec: Codec) -> tuple[Bundle, list[list[Timed]]]:
         raise InvalidInput("these bytes are not a bundle of alkaline_edge; a bundle is what `export` returns")
     if raw[1] != FORMAT_VERSION:
         raise InvalidInput(
-            f"the bundle is of format {raw[1]}, and this alkaline_edge reads format {FORMAT_VERSION}; upgrade to read it",
+            f"the bundle is of format {raw[1]}, and this alkaline_edge reads {FORMAT_VERSION}; upgrade to read it",
             format=raw[1],
         )
     if sha256(codec.encode(raw[:5])).digest() != raw[5]:

@@ -74,7 +74,7 @@ class Context:
             if fn is not None or args:
                 args = (fn, *args)
             fn = name
-            name = getattr(fn, "__name__", type(fn).__name__)
+            name = str(getattr(fn, "__name__", type(fn).__name__))
         scope = SCOPE.get()
         scope.count += 1
         id = f"{scope.prefix}{scope.count}"
@@ -174,7 +174,12 @@ class Context:
     async def _timer(self, name: str, deadline_ms: int) -> None:
         machine = self._machine
         id = machine.next_id()
-        future = machine.issue(StartTimer(id, name, deadline_ms, lambda: future.done() or future.set_result(None)))
+
+        def fire() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        future = machine.issue(StartTimer(id, name, deadline_ms, fire))
         try:
             await future
         except CancelledError:

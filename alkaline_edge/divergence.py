@@ -77,7 +77,7 @@ def mismatch(event: Any, code: str, position: int, line: str, digest: int | None
     """The event and the command at its place differ."""
     history = describe(event)
     args = getattr(event, "args", None)
-    if args != digest and getattr(event, "name", getattr(event, "workflow", None)) in code:
+    if args != digest and str(getattr(event, "name", getattr(event, "workflow", None))) in code:
         history += f" with arguments of digest {_hex(args)}"
         code += f" with arguments of digest {_hex(digest)}"
     return _error(history, code, position, line)

@@ -237,7 +237,8 @@ def event_of(raw: list[Any]) -> Event:
     try:
         kind = raw[0]
         if len(raw) == LENGTHS[kind] and kind >= 0:
-            return tuple.__new__(CLASSES[kind], raw)  # type: ignore[return-value]  # the shape was checked
+            found: Event = tuple.__new__(CLASSES[kind], raw)
+            return found
     except (IndexError, TypeError):
         pass
     raise _unreadable(raw)
@@ -251,6 +252,12 @@ def _unreadable(raw: Any) -> StoreError:
             kind=raw[0],
         )
     return StoreError("the history holds an event of a shape that its kind does not have: it is damaged")
+
+
+def with_items(event: Event, items: list[Any]) -> Event:
+    """``event`` with other items in the same places."""
+    changed: Event = tuple.__new__(type(event), items)
+    return changed
 
 
 def name_of(event: Event) -> str:

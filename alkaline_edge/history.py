@@ -110,7 +110,7 @@ def digest_of(raw: bytes) -> bytes:
 
 def _plain_event(event: Event, codec: Codec) -> list[Any]:
     if event[0] == STEP_COMPLETED and type(event[4]) is Plain:  # type: ignore[misc]  # StepCompleted has five items
-        return [*event[:4], event[4].value]  # type: ignore[misc, union-attr]  # the only part that needs a walk, walked
+        return [*event[:4], event[4].value]  # type: ignore[misc]  # the only part that needs a walk, walked
     return codec.plain(list(event), "event")  # type: ignore[no-any-return]  # a list stays a list
 
 

@@ -46,7 +46,7 @@ def check_batch(batch: Batch, limits: Capabilities) -> None:
         size = len(value)
         if size > limits.max_value:
             raise InvalidInput(
-                f"a value of {size} bytes is over {limits.name}'s limit max_value={limits.max_value}; nothing was written",
+                f"a value of {size} bytes is over {limits.name}'s max_value={limits.max_value}; nothing was written",
                 limit=limits.max_value,
             )
         total += size

@@ -15,7 +15,7 @@ from asyncio import CancelledError, Future, Task
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
 from .errors import DeterminismError
 from .setaside import discard
@@ -23,6 +23,7 @@ from .setaside import discard
 __all__ = ["SCOPE", "CancelledError", "DeterministicLoop", "Future", "Scope", "Task", "where"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _step_type: type | None = None
 """The type of the callback by which asyncio's C task makes its steps. It has no public name: learned from the first."""
@@ -127,7 +128,9 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
             self.create_task(_aclose(agen))
 
     # --- what tasks and futures call -----------------------------------------------------------------------------
-    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         """Run ``callback`` after those that are ready already."""
         handle = asyncio.Handle(callback, args, self, context)
         if callback.__class__ is _step_type and not self._discarded:
@@ -152,23 +155,23 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
             self._inside = False
 
     def call_soon_threadsafe(
-        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """As call_soon; from another thread it is a violation."""
         return self.call_soon(callback, *args, context=context)
 
     def call_later(
-        self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+        self, delay: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """A durable timer, ``delay`` seconds of recorded time from now."""
         return self.call_at(self.time() + delay, callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """A durable timer at recorded time ``when``, in seconds."""
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        handle._scheduled = True
+        handle._scheduled = True  # type: ignore[attr-defined]  # asyncio's own slot: cancel() asks for it
         self._on_timer(-int(-when * 1000 // 1), handle)
         return handle
 

@@ -9,7 +9,6 @@ import pytest
 from alkaline_edge import ConflictError, Context, InvalidInput, NotFound, Runtime, StoreError, migrate, workflow
 from alkaline_edge.codec import Codec
 from alkaline_edge.testing import SimulatedHost
-
 from tests.support import Process, drive, kinds
 
 ran: list[Any] = []
@@ -155,7 +154,7 @@ def test_a_damaged_history_is_found(damage: str) -> None:
         process.host.store.keys = sorted(entries)
         await process.crash()
         ran.clear()
-        with pytest.raises(StoreError, match="restore it|Restore it"):
+        with pytest.raises(StoreError, match=r"restore it|Restore it"):
             await (await process.runtime.resume("a")).result()
         assert ran == []
         await process.runtime.close()

@@ -23,7 +23,6 @@ from alkaline_edge import (
 )
 from alkaline_edge import events as ev
 from alkaline_edge.testing import SimulatedHost
-
 from tests.support import Process, drive, kinds
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from alkaline_edge import Context, InvalidInput, Workflow, replay, workflow
 from alkaline_edge.testing import SimulatedHost
-
 from tests.support import Process, drive
 
 
@@ -16,7 +15,7 @@ def version(steps: list[str], ending: str = "done", value: int = 1) -> Workflow:
     @workflow(name="flow")
     async def flow(ctx: Context, n: int) -> Any:
         for name in steps:
-            await ctx.step(name, lambda: {"name": name, "value": value})
+            await ctx.step(name, lambda step=name: {"name": step, "value": value})
             ctx.random()
         await ctx.wait_for_signal("go")
         big = await ctx.step("big", lambda: "x" * 300_000)

@@ -45,7 +45,7 @@ def info_for(machine: Execution, command: RunStep) -> StepInfo:
 
 def _info_parameter(fn: Callable[..., Any]) -> str | None:
     """The name of the parameter that is annotated StepInfo, if there is one."""
-    annotations = getattr(fn, "__annotations__", None) or getattr(getattr(fn, "__call__", None), "__annotations__", {})
+    annotations = getattr(fn, "__annotations__", None) or getattr(type(fn).__call__, "__annotations__", {})
     for name, annotation in annotations.items():
         if annotation is StepInfo:
             return str(name)

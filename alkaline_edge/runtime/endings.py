@@ -133,10 +133,5 @@ async def _continue(driver: Driver, outcome: ev.ContinuedAsNew) -> None:
     write.puts = {key: closing, **write.puts}
     await driver.commit(write)
     driver.runtime.tell(lifecycle.RunContinuedAsNew(record.id, now, header.generation))
-    for child in open_ids(driver):
-        driver.runtime.poke(child)
-
-
-def open_ids(driver: Driver) -> list[str]:
-    """Ids of the children that were asked to end."""
-    return [child.child for child in children.open_children(driver)]
+    for each in children.open_children(driver):
+        driver.runtime.poke(each.child)

@@ -178,14 +178,13 @@ async def _put_run(runtime: Runtime, record: ExecutionRecord, commits: Iterable[
     for blob in blobs:
         store._chunked(blob, record.run, puts)
     parts: list[bytes] = []
-    first = n = 0
+    first = 0
     sealed = store.limits.segment_commits
-    for raw in commits:
+    for n, raw in enumerate(commits):
         if parts and (len(parts) >= max(1, sealed) or sum(map(len, parts)) + len(raw) > store.limits.max_value // 2):
             puts[keys.segment(name, first) if sealed else keys.commit(name, first)] = b"".join(parts)
             parts, first = [], n
         parts.append(raw)
-        n += 1
     if parts:
         puts[keys.segment(name, first) if sealed else keys.commit(name, first)] = b"".join(parts)
     await put_in_batches(store, puts)

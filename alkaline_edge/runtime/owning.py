@@ -14,7 +14,7 @@ from .. import keys, lifecycle
 from ..context import Context
 from ..errors import AlkalineError, StoreError
 from ..execution import Execution, Sources
-from ..history import Cursor, Timed
+from ..history import Cursor
 from ..host import Conflict
 from ..runs import ExecutionRecord, Header
 from .driver import Driver, Lost
@@ -141,9 +141,9 @@ def held_by_other(runtime: Runtime, record: ExecutionRecord) -> bool:
     owner = record.owner
     if owner is None or owner == runtime.token or record.lease_until <= runtime.host.now_ms():
         return False
-    if runtime.host.capabilities.exclusive and owner.split(".")[0] != runtime.token.split(".")[0]:
-        return False  # its session is over: only one process can write to this store, and that is us
-    return True
+    # Where only one process can write to the store, that is us, and an owner of another session is dead.
+    same_session = owner.split(".")[0] == runtime.token.split(".")[0]
+    return same_session or not runtime.host.capabilities.exclusive
 
 
 async def _wake_or_load(runtime: Runtime, record: ExecutionRecord) -> tuple[Execution, Cursor, list[bytes], bool]:

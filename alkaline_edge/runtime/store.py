@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from .. import keys
 from ..codec import BlobRef, Codec, Plain
 from ..errors import AlkalineError, NotFound, StoreError, UnknownOutcome
-from ..events import Event
+from ..events import Event, with_items
 from ..history import Cursor, Timed, split
 from ..host import Batch, Check, Committed, Conflict, Entry, Host, Put
 from ..runs import ExecutionRecord
@@ -185,7 +185,7 @@ class Store:
         filled: list[Timed] = []
         for time_ms, event in events:
             items = [await self.blob(run, item) if type(item) is BlobRef else item for item in event]
-            filled.append((time_ms, type(event)(*items)))
+            filled.append((time_ms, with_items(event, items)))
         return filled
 
     # --- large values ----------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ class Store:
                     data = self.codec.encode(item)
                     if len(data) > self.limits.inline_limit:
                         items[n] = self._chunked(data, run, blobs)
-            slim.append(type(event)(*items))
+            slim.append(with_items(event, items))
         return slim, blobs
 
     def _chunked(self, data: bytes, run: str, blobs: dict[str, bytes]) -> BlobRef:

@@ -331,7 +331,7 @@ def _load_glue() -> Any:
         except ImportError:
             raise _error("unavailable", "this is not Pyodide") from None
         databases, glue = (
-            run_js(resources.files(__package__).joinpath(name).read_text("utf-8"))
+            run_js(resources.files("alkaline_hosts").joinpath(name).read_text("utf-8"))
             for name in ("indexeddb_databases.js", "indexeddb.js")
         )
         _glue = glue(databases)

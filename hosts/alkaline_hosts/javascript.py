@@ -98,7 +98,7 @@ def _load_flatten() -> Any:
     if _flatten is None:
         from pyodide.code import run_js
 
-        _flatten = run_js(resources.files(__package__).joinpath("javascript.js").read_text("utf-8"))
+        _flatten = run_js(resources.files("alkaline_hosts").joinpath("javascript.js").read_text("utf-8"))
     return _flatten
 
 

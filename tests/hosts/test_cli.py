@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alkaline_hosts._commands import alkaline
-from alkaline_hosts.file import FileHost
 from click.testing import CliRunner, Result
 
 from alkaline_edge import Context, Retry, Runtime, workflow
+from alkaline_hosts._commands import alkaline
+from alkaline_hosts.file import FileHost
 
 
 def fail() -> None:

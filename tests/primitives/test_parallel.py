@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from alkaline_edge import Context, DeterminismError, StepError, workflow
-
 from tests.support import Process, drive
 
 

@@ -22,7 +22,6 @@ from alkaline_edge import (
 )
 from alkaline_edge import events as ev
 from alkaline_edge.testing import SimulatedHost
-
 from tests.support import Process, drive, kinds
 
 
@@ -233,9 +232,8 @@ def test_a_sync_step_runs_in_a_thread_where_it_asks_and_the_host_can() -> None:
     """in_thread marks it; without the mark it runs inline."""
     import threading
 
-    from alkaline_hosts.memory import MemoryHost
-
     from alkaline_edge import Runtime
+    from alkaline_hosts.memory import MemoryHost
 
     @in_thread
     def elsewhere() -> int:
