@@ -54,9 +54,9 @@ def check(
     """
     registry = Registry([workflows] if isinstance(workflows, Workflow) else workflows)
     codec = codec or Codec()
-    named: Mapping[str, Source]
+    named: dict[str, Source]
     if isinstance(histories, Mapping):
-        named = histories
+        named = {str(name): each for name, each in histories.items()}
     else:
         several = [histories] if isinstance(histories, (bytes, History)) else histories
         named = {f"history {n}": each for n, each in enumerate(several)}

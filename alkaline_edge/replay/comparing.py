@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -77,7 +78,7 @@ def diff(a: Source, b: Source, codec: Codec | None = None) -> Diff:
             changes.append(((i, 0, j), Change("changed", i, j, _shown(one.event), _shown(other.event), where)))
         elif i not in kept:
             changes.append(((i, 0, j), Change("moved", i, j, _shown(one.event), _shown(other.event))))
-        renumbered += one.id != other.id
+        renumbered += one.id != other.id and one.content == other.content
     changes += [
         ((i, 0, 0), Change("removed", i, None, _shown(left[i].event), None))
         for i in range(common, len(left))
@@ -96,7 +97,7 @@ def diff(a: Source, b: Source, codec: Codec | None = None) -> Diff:
 # --- aligning -------------------------------------------------------------------------------------------------------
 @dataclass(slots=True)
 class _Item:
-    """One event, with what it is compared by. ``anchor`` is the command before it, where it answers none itself."""
+    """One event, with what it is compared by. ``anchor`` is the position of the last event that answers a command."""
 
     event: Event
     items: list[Any]
@@ -104,7 +105,7 @@ class _Item:
     id: str | None
     name: str | None
     args: Any
-    anchor: str | None
+    anchor: int
     content: bytes
     whole: tuple[str | None, bytes]
 
@@ -115,10 +116,10 @@ class _Item:
 
 def _side(source: Source, codec: Codec) -> list[_Item]:
     found: list[_Item] = []
-    anchor: str | None = None
-    for _, event in read(source, codec).events():
+    anchor = 0
+    for position, (_, event) in enumerate(read(source, codec).events()):
         id = id_of(event)
-        anchor = id if id is not None else anchor
+        anchor = position if id is not None else anchor
         items = _comparable(event)
         content = codec.encode([items, name_of(event)])
         found.append(
@@ -139,28 +140,50 @@ _KINDS = {
 
 
 def _pairs(left: list[_Item], right: list[_Item], common: int) -> dict[int, int]:
-    """Positions of the same event on both sides, found by less and less: each round takes what is left, in order."""
-    pairs: dict[int, int] = {}
-    rounds: list[Callable[[_Item], Hashable]] = [
-        lambda one: (one.id, one.anchor, one.content),
+    """Positions of the same event on both sides: answers to commands first, then what stands between them."""
+    pairs = {n: n for n in range(common)}
+    answers: list[Callable[[_Item], Hashable]] = [
+        lambda one: (one.id, one.content),
         lambda one: one.content,
-        lambda one: (one.kind, one.id, one.anchor, one.name),
+        lambda one: (one.kind, one.id, one.name),
         lambda one: (one.kind, one.name, one.args),
         lambda one: (one.kind, one.name),
     ]
-    free_left, free_right = list(range(common, len(left))), list(range(common, len(right)))
-    for key in rounds:
-        waiting: dict[Hashable, list[int]] = {}
-        for j in reversed(free_right):
-            waiting.setdefault(key(right[j]), []).append(j)
-        for i in free_left:
-            same = waiting.get(key(left[i]))
+    for key in answers:
+        _pair(pairs, left, right, lambda one: one.id is not None, key, key)
+    theirs = {j: i for i, j in pairs.items()}
+    between: list[Callable[[_Item], Hashable]] = [lambda one: one.content, lambda one: (one.kind, one.name)]
+    for what in between:  # first behind the same answer, then anywhere
+        here, there = _behind(what, lambda n: n), _behind(what, theirs.get)
+        _pair(pairs, left, right, lambda one: one.id is None, here, there)
+    for what in between:
+        _pair(pairs, left, right, lambda one: one.id is None, what, what)
+    return {i: pairs[i] for i in sorted(pairs) if i >= common}
+
+
+def _behind(what: Callable[[_Item], Hashable], place: Callable[[int], int | None]) -> Callable[[_Item], Hashable]:
+    return lambda one: (place(one.anchor), what(one))
+
+
+def _pair(
+    pairs: dict[int, int],
+    left: list[_Item],
+    right: list[_Item],
+    wanted: Callable[[_Item], bool],
+    key_left: Callable[[_Item], Hashable],
+    key_right: Callable[[_Item], Hashable],
+) -> None:
+    """Add pairs of events with the same key, in order, among those that have no partner yet."""
+    taken = set(pairs.values())
+    waiting: dict[Hashable, deque[int]] = {}
+    for j, one in enumerate(right):
+        if j not in taken and wanted(one):
+            waiting.setdefault(key_right(one), deque()).append(j)
+    for i, one in enumerate(left):
+        if i not in pairs and wanted(one):
+            same = waiting.get(key_left(one))
             if same:
-                pairs[i] = same.pop()
-        taken = set(pairs.values())
-        free_left = [i for i in free_left if i not in pairs]
-        free_right = [j for j in free_right if j not in taken]
-    return dict(sorted(pairs.items()))
+                pairs[i] = same.popleft()
 
 
 def _in_order(pairs: dict[int, int]) -> set[int]:
@@ -276,5 +299,5 @@ def diff_lines(found: Diff) -> Iterable[tuple[str, str]]:
         if change.where is not None:
             yield "=", f"         {change.where}"
     if found.renumbered:
-        many = "event is" if found.renumbered == 1 else "events are"
-        yield "=", f"{found.renumbered} {many} answers to the same commands under other numbers"
+        many = "event differs" if found.renumbered == 1 else "events differ"
+        yield "=", f"{found.renumbered} {many} only in the number of the command"
