@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from .. import keys
-from ..errors import InvalidInput
+from ..errors import ERR_STORE, InvalidInput
 from ..runs import ExecutionRecord
 from .owning import held_by_other
 from .store import Write
@@ -98,7 +98,12 @@ async def run_due(runtime: Runtime) -> int | None:
 
 
 async def recover(runtime: Runtime) -> list[str]:
-    """Take up every running run that no live owner has; return their ids."""
+    """Take up every running run that no live owner has; return their ids.
+
+    Suspended runs that an error of the store had stopped here are woken again from now on: it may have passed.
+    """
+    for id in [id for id, error in runtime.stuck.items() if error.code == ERR_STORE]:
+        del runtime.stuck[id]
     taken: list[str] = []
     after = ""
     while True:

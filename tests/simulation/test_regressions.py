@@ -307,3 +307,31 @@ def test_a_failed_clean_up_after_continuing_as_new_harms_nothing() -> None:
         await process.runtime.close()
 
     drive(test)
+
+
+def test_a_timer_that_an_error_of_the_store_stopped_is_woken_again() -> None:
+    """The store fails as a due run is taken up; once it answers again, recover and run_due bring the run to its end.
+
+    Until the process ended, nothing but ``resume`` woke it: ``serve`` never did.
+    """
+
+    @workflow
+    async def flow(ctx: Context) -> Any:
+        await ctx.sleep(3600)
+        return await ctx.step("echo", echo, 1)
+
+    async def test() -> None:
+        process = Process(flow)
+        run = await process.runtime.start("flow", id="a")
+        await run.settle()
+        process.host.advance(7200)
+        process.host.on_call = lambda number, verb, arguments: "rejected" if verb == "commit" else None
+        await process.runtime.run_due()
+        assert "a" in process.runtime.stuck
+        process.host.on_call = None
+        await process.runtime.recover()
+        await process.runtime.run_due()
+        assert (await process.runtime.get_execution("a")).result == 1
+        await process.runtime.close()
+
+    drive(test)
