@@ -2,88 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
+import contextlib
 import importlib
 import json
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
-from alkaline_edge import AlkalineError, Runtime, Workflow, replay
-from alkaline_edge.errors import ERR_INVALID_INPUT, ERR_NOT_FOUND, InvalidInput
+from alkaline_edge import Codec, Workflow, __version__, replay
+from alkaline_edge.errors import InvalidInput
+from alkaline_edge.runs import STATUSES
 
 from . import _output
-from .opening import open_host
+from ._shell import EXIT_NO, EXIT_USAGE, Group, on_store, reading, reported, showing, writing, writing_to_run
 
-STORE = click.argument("store")
-RUN = click.argument("run")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-EXIT_NO, EXIT_USAGE, EXIT_STORE, EXIT_NOT_FOUND = 1, 2, 3, 4
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-def fail(error: AlkalineError, as_json: bool) -> NoReturn:
-    """One line on stderr, and the exit code of the error's kind."""
-    if as_json:
-        print(json.dumps({"error": error.code, "message": str(error)}), file=sys.stderr)
-    else:
-        print(f"error: {error}", file=sys.stderr)
-    raise SystemExit({ERR_INVALID_INPUT: EXIT_USAGE, ERR_NOT_FOUND: EXIT_NOT_FOUND}.get(error.code, EXIT_STORE))
-
-
-def reported(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Turn errors of the kernel into their line and exit code."""
-
-    @functools.wraps(command)
-    def wrapper(*args: Any, as_json: bool = False, **kwargs: Any) -> None:
-        try:
-            command(*args, as_json=as_json, **kwargs)
-        except AlkalineError as error:
-            fail(error, as_json)
-        except BrokenPipeError:  # such as `alkaline list ... | head`: whoever reads has seen enough
-            sys.stderr.close()
-            raise SystemExit(0) from None
-        except OSError as error:
-            fail(InvalidInput(f"{error.filename or 'a file'}: {error.strerror or type(error).__name__}"), as_json)
-
-    return wrapper
-
-
-def on_store(store: str, read_only: bool, work: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Any:
-    """Open the store, do ``work`` with a runtime that runs nothing, and close both."""
-
-    async def go() -> Any:
-        host = open_host(store, read_only=read_only)
-        try:
-            async with Runtime(host) as runtime:
-                return await work(runtime)
-        finally:
-            await host.close()
-
-    return asyncio.run(go())
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="alkaline-edge")
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
 def alkaline() -> None:
     """Look at durable runs, move them, and check their histories.
 
-    STORE is a file's path, or a URL such as postgresql://... or redis://...
+    STORE is a file's path, or a URL such as postgresql://... or redis://...; leave it out where --store or the
+    variable ALKALINE_STORE names one.
+
+    Exit codes: 0 done, 1 the answer is no (diff, check), 2 usage or input, 3 the store, 4 not found.
     """
 
 
 @alkaline.command("list")
-@STORE
-@click.option("--status", type=click.Choice(["running", "suspended", "completed", "failed", "paused", "cancelled"]))
+@click.option("--status", type=click.Choice(STATUSES), help="Only runs in this state.")
 @click.option("--workflow", help="Only runs of this workflow.")
 @click.option("--attribute", "attributes", multiple=True, metavar="NAME=VALUE", help="Only runs with this attribute.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1_000))
 @click.option("--after", default="", help="Go on behind this place, which an earlier page gave.")
 @AS_JSON
 @reported
+@on_store()
 def list_(
     store: str,
     status: str | None,
@@ -93,10 +53,10 @@ def list_(
     after: str,
     as_json: bool,
 ) -> None:
-    """List the runs of a store."""
+    """List the runs of a store, by id."""
     wanted = dict(_attribute(text) for text in attributes)
-    page = on_store(
-        store, True, lambda runtime: runtime.list_executions(status, workflow, wanted or None, after, limit)
+    page = reading(
+        store, lambda runtime: runtime.list_executions(status, workflow, wanted or None, after, limit), showing()
     )
     if as_json:
         _output.print_json({"runs": [_output.plain_record(r) for r in page.items], "after": page.after})
@@ -107,6 +67,7 @@ def list_(
 
 
 def _attribute(text: str) -> tuple[str, Any]:
+    """``NAME=VALUE``; VALUE is a number, true or false where it reads as JSON, otherwise text ("7" is the text 7)."""
     name, sign, value = text.partition("=")
     if not sign:
         raise InvalidInput(f"--attribute wants NAME=VALUE, not {text!r}")
@@ -118,13 +79,12 @@ def _attribute(text: str) -> tuple[str, Any]:
 
 
 @alkaline.command()
-@STORE
-@RUN
 @AS_JSON
 @reported
+@on_store("RUN")
 def show(store: str, run: str, as_json: bool) -> None:
     """Show one run: its status, what it waits for, what it spent, its result."""
-    record = on_store(store, True, lambda runtime: runtime.get_execution(run))
+    record = reading(store, lambda runtime: runtime.get_execution(run), showing())
     if as_json:
         _output.print_json(_output.plain_record(record))
     else:
@@ -132,13 +92,12 @@ def show(store: str, run: str, as_json: bool) -> None:
 
 
 @alkaline.command()
-@STORE
-@RUN
 @AS_JSON
 @reported
+@on_store("RUN")
 def events(store: str, run: str, as_json: bool) -> None:
     """Show the history of a run, an event a line."""
-    recorded = on_store(store, True, lambda runtime: runtime.history(run))
+    recorded = reading(store, lambda runtime: runtime.history(run), showing())
     if as_json:
         _output.print_json([_output.plain_event(n, r) for n, r in enumerate(recorded)])
     else:
@@ -146,83 +105,101 @@ def events(store: str, run: str, as_json: bool) -> None:
 
 
 @alkaline.command()
-@STORE
-@RUN
-@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--handoff", is_flag=True, help="Freeze the run here: it goes on where the bundle is imported.")
 @AS_JSON
 @reported
-def export(store: str, run: str, file: Path, handoff: bool, as_json: bool) -> None:
+@on_store("RUN", "FILE")
+def export(store: str, run: str, file: str, handoff: bool, as_json: bool) -> None:
     """Write a run to FILE, an .alk bundle."""
-    data = on_store(store, not handoff, lambda runtime: runtime.export(run, handoff))
-    temporary = file.with_name(file.name + ".part")
-    temporary.write_bytes(data)
-    temporary.replace(file)
+    target = Path(file)
+    temporary = target.with_name(target.name + ".part")
+    temporary.touch()  # before a hand-over freezes the run: a place that can't be written must not cost anything
+    try:
+        if handoff:
+            data = writing_to_run(store, run, lambda runtime: runtime.export(run, True))
+        else:
+            data = reading(store, lambda runtime: runtime.export(run))
+        temporary.write_bytes(data)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
     if as_json:
-        _output.print_json({"run": run, "file": str(file), "bytes": len(data), "handoff": handoff})
+        _output.print_json({"run": run, "file": file, "bytes": len(data), "handoff": handoff})
     else:
-        print(f"{run}: {len(data):,} bytes written to {file}" + (", and frozen here" if handoff else ""))
+        _output.say(f"{run}: {len(data):,} bytes written to {file}" + (", and frozen here" if handoff else ""))
 
 
 @alkaline.command("import")
-@STORE
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--take-over", is_flag=True, help="The run may go on here at once; otherwise it is a paused copy.")
 @AS_JSON
 @reported
-def import_(store: str, file: Path, take_over: bool, as_json: bool) -> None:
+@on_store("FILE")
+def import_(store: str, file: str, take_over: bool, as_json: bool) -> None:
     """Store the run of FILE, an .alk bundle."""
-    mode = "take_over" if take_over else "copy"
-    run = on_store(store, False, lambda runtime: runtime.import_(file.read_bytes(), mode))
+    mode, data = "take_over" if take_over else "copy", Path(file).read_bytes()
+    replay.read(data, showing())  # before a store is made for what is no bundle
+    run = writing(store, lambda runtime: runtime.import_(data, mode))
     if as_json:
         _output.print_json({"run": run.id, "mode": mode})
     else:
-        print(f"{run.id}: imported, {'it may go on' if take_over else 'paused until somebody resumes it'}")
+        _output.say(f"{run.id}: imported, {'it may go on' if take_over else 'paused until somebody resumes it'}")
 
 
 @alkaline.command()
 @click.argument("a")
 @click.argument("b")
-@click.option("--store", help="Where A and B are runs instead of files.")
+@click.option("--store", envvar="ALKALINE_STORE", show_envvar=True, help="Where an A or B that is no file is a run.")
 @AS_JSON
 @reported
 def diff(a: str, b: str, store: str | None, as_json: bool) -> None:
-    """Compare two histories: .alk files, or with --store runs. Exit code 1 when they differ."""
-    left, right = (_bundle(each, store) for each in (a, b))
-    found = replay.diff(left, right)
+    """Compare two histories, each an .alk file or a run of the store. Exit code 1 when they differ."""
+    found = replay.diff(_history(a, store), _history(b, store), showing())
     if as_json:
-        changes = [{n: getattr(c, n) for n in ("kind", "a", "b", "text_a", "text_b")} for c in found.changes]
-        _output.print_json({"same": found.same, "common": found.common, "changes": changes})
+        changes = [{n: getattr(c, n) for n in ("kind", "a", "b", "text_a", "text_b", "where")} for c in found.changes]
+        _output.print_json(
+            {"same": found.same, "common": found.common, "renumbered": found.renumbered, "changes": changes}
+        )
     else:
         _output.print_diff(found)
     raise SystemExit(0 if found.same else EXIT_NO)
 
 
-def _bundle(name: str, store: str | None) -> bytes:
-    if store is None:
+def _history(name: str, store: str | None) -> replay.Source:
+    if Path(name).is_file():
         return Path(name).read_bytes()
-    data = on_store(store, True, lambda runtime: runtime.export(name))
-    assert isinstance(data, bytes)
-    return data
+    if store is None:
+        raise InvalidInput(f"there is no file {name}; for a run of a store, say which with --store")
+    recorded: replay.Source = reading(store, lambda runtime: runtime.history(name), showing())
+    return recorded
 
 
 @alkaline.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=FILE)
 @click.option(
     "--workflows", required=True, multiple=True, metavar="MODULE[:NAME]",
     help="The code to check against: a module, or a workflow or list of workflows in it.",
 )  # fmt: skip
+@click.option("--codec", metavar="MODULE:NAME", help="The Codec that your types are registered on.")
 @AS_JSON
 @reported
-def check(files: Sequence[Path], workflows: Sequence[str], as_json: bool) -> None:
-    """Replay .alk FILES against workflows, without running anything. Exit code 1 if one does not fit."""
-    known = [workflow for name in workflows for workflow in _workflows(name)]
-    histories: dict[str, bytes | replay.History] = {str(file): file.read_bytes() for file in files}
-    results = replay.check(histories, known)
+def check(files: Sequence[Path], workflows: Sequence[str], codec: str | None, as_json: bool) -> None:
+    """Replay .alk FILES against workflows, without running a step.
+
+    MODULE is imported from the current directory, as python -m does. Exit code 1 if a history does not fit, 2 if one
+    can't be read.
+    """
+    with _current_directory():
+        known = [workflow for name in workflows for workflow in _workflows(name)]
+        chosen = None if codec is None else _codec(codec)
+        # One at a time: a thousand histories need not be in memory at once.
+        results = [
+            one for file in files for one in replay.check({str(file): file.read_bytes()}, known, chosen)
+        ]  # fmt: skip
     if as_json:
-        _output.print_json(
-            [{"file": r.name, "verdict": r.verdict, "message": r.message, "events": r.events} for r in results]
-        )
+        _output.print_json([
+            {"file": r.name, "verdict": r.verdict, "run": r.run, "workflow": r.workflow, "events": r.events,
+             "message": r.message} for r in results
+        ])  # fmt: skip
     else:
         _output.print_checks(results)
     if any(result.verdict == "unreadable" for result in results):
@@ -230,52 +207,79 @@ def check(files: Sequence[Path], workflows: Sequence[str], as_json: bool) -> Non
     raise SystemExit(0 if all(result.ok for result in results) else EXIT_NO)
 
 
-def _workflows(name: str) -> list[Workflow]:
-    module_name, _, attribute = name.partition(":")
+@contextlib.contextmanager
+def _current_directory() -> Iterator[None]:
+    """Modules are found in the current directory too, also those that a handler imports when it is replayed."""
     sys.path.insert(0, "")
     try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise InvalidInput(f"--workflows {name}: {module_name} can't be imported ({error})") from None
+        yield
     finally:
         sys.path.remove("")
-    if attribute and not hasattr(module, attribute):
-        raise InvalidInput(f"--workflows {name}: {module_name} has no {attribute!r}")
-    found = getattr(module, attribute) if attribute else list(vars(module).values())
-    each = [found] if isinstance(found, Workflow) else list(found)
-    chosen = [value for value in each if isinstance(value, Workflow)]
-    if not chosen:
-        raise InvalidInput(f"--workflows {name}: there is no workflow; decorate an async function with @workflow")
-    return chosen
+
+
+def _imported(option: str, name: str) -> Any:
+    """What ``MODULE[:NAME]`` stands for."""
+    module_name, _, attribute = name.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:  # user code is run by this: it may raise anything
+        raise InvalidInput(
+            f"{option} {name}: {module_name} can't be imported ({type(error).__name__}: {error})"
+        ) from None
+    for part in attribute.split(".") if attribute else ():
+        if not hasattr(found, part):
+            raise InvalidInput(f"{option} {name}: {module_name} has no {attribute!r}")
+        found = getattr(found, part)
+    return found
+
+
+def _workflows(name: str) -> list[Workflow]:
+    found = _imported("--workflows", name)
+    if isinstance(found, Workflow):
+        return [found]
+    if ":" not in name:
+        chosen = [value for value in vars(found).values() if isinstance(value, Workflow)]
+    elif isinstance(found, (list, tuple, set, frozenset)):
+        chosen = list(found)
+    else:
+        chosen = []
+    if not chosen or not all(isinstance(value, Workflow) for value in chosen):
+        raise InvalidInput(
+            f"--workflows {name} is not a workflow or a list of them; decorate async functions with @workflow"
+        )
+    return list({id(value): value for value in chosen}.values())
+
+
+def _codec(name: str) -> Codec:
+    found = _imported("--codec", name)
+    if not isinstance(found, Codec):
+        raise InvalidInput(f"--codec {name} is a {type(found).__name__}, not a Codec")
+    return found
 
 
 @alkaline.command()
-@STORE
-@RUN
-@click.argument("name")
-@click.argument("payload", default="null")
 @click.option("--dedupe", help="The same key counts once, however often it is sent.")
 @AS_JSON
 @reported
-def signal(store: str, run: str, name: str, payload: str, dedupe: str | None, as_json: bool) -> None:
+@on_store("RUN", "NAME", "PAYLOAD", optional=1)
+def signal(store: str, run: str, name: str, payload: str | None, dedupe: str | None, as_json: bool) -> None:
     """Send the signal NAME to a run, with PAYLOAD, which is JSON."""
     try:
-        value = json.loads(payload)
+        value = None if payload is None else json.loads(payload)
     except ValueError:
         raise InvalidInput(f"the payload must be JSON; quote a text: '\"{payload}\"'") from None
-    on_store(store, False, lambda runtime: runtime.signal(run, name, value, dedupe))
+    writing_to_run(store, run, lambda runtime: runtime.signal(run, name, value, dedupe))
     _said(as_json, f"{run}: signal {name} is recorded; the run takes it when a runtime goes on with it", run)
 
 
 @alkaline.command()
-@STORE
-@RUN
 @click.option("--reason", help="Why; it is kept in the history.")
 @AS_JSON
 @reported
+@on_store("RUN")
 def cancel(store: str, run: str, reason: str | None, as_json: bool) -> None:
     """Ask for a run's end: it cleans up, and is cancelled."""
-    on_store(store, False, lambda runtime: runtime.cancel(run, reason))
+    writing_to_run(store, run, lambda runtime: runtime.cancel(run, reason))
     _said(as_json, f"{run}: asked to end; it cleans up when a runtime goes on with it", run)
 
 
@@ -283,4 +287,4 @@ def _said(as_json: bool, text: str, run: str) -> None:
     if as_json:
         _output.print_json({"run": run, "recorded": True})
     else:
-        print(text)
+        _output.say(text)

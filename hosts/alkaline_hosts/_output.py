@@ -1,53 +1,113 @@
-"""How ``alkaline`` prints: tables in a terminal, aligned plain text when piped, JSON when asked."""
+"""How ``alkaline`` prints: tables in a terminal, aligned plain text when piped, JSON when asked.
+
+Names and values come from histories, which may come from strangers: control characters are shown as escapes, and
+nothing is taken for markup.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from alkaline_edge import ExecutionRecord, Recorded, divergence, events
-from alkaline_edge.replay import Checked, Diff
+from alkaline_edge.replay import Checked, Diff, duration
+from alkaline_edge.replay.comparing import diff_lines
 
 _STATUS = {
     "running": "cyan", "suspended": "yellow", "completed": "green", "failed": "red", "paused": "magenta",
     "cancelled": "bright_black",
 }  # fmt: skip
-_PIPED_WIDTH = 10_000
+_EVENTS = {
+    events.STARTED: "bold",
+    events.STEP_FAILED: "red",
+    events.ATTEMPT_FAILED: "yellow",
+    events.SIGNAL_RECEIVED: "cyan",
+    events.UPDATE_RECEIVED: "cyan",
+    events.CANCEL_REQUESTED: "yellow",
+    events.COMPLETED: "bold green",
+    events.FAILED: "bold red",
+    events.CANCELLED: "bright_black",
+    **dict.fromkeys((events.DRAWN, events.SPENT, events.STEP_CHARGED), "dim"),
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TERMINAL_VALUE = 200
+"""Characters of a value that a table in a terminal shows; a pipe gets it whole."""
 
 
-def _console() -> Console:
+def safe(value: Any) -> str:
+    """``value`` as one line of printable text."""
+    text = str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+Cell = tuple[str, str]
+"""Text and its style in a terminal."""
+
+
+def _table(
+    columns: Sequence[str], rows: Sequence[Sequence[Cell]], right: Sequence[str] = (), heading: bool = True
+) -> None:
+    """Columns named in ``right`` hold numbers. In a terminal long cells are folded; in a pipe every row is one line."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_PIPED_WIDTH, no_color=True)
+    if not console.is_terminal:
+        lines = [[safe(text) for text, _ in row] for row in rows]
+        _plain([list(columns), *lines] if heading else lines, [name in right for name in columns])
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0), show_header=heading)
+    for name in columns:
+        side: Any = "right" if name in right else "left"
+        table.add_column(Text(name), overflow="fold", justify=side, no_wrap=name in (*right, "status"))
+    for row in rows:
+        table.add_row(*(Text(safe(text), style) for text, style in row))
+    console.print(table)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+def _plain(lines: list[list[str]], right: list[bool]) -> None:
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)] if lines else []
+    for line in lines:
+        cells: list[str] = []
+        for text, width, numbers in zip(line, widths, right, strict=True):
+            space = " " * (width - cell_len(text))
+            cells.append(space + text if numbers else text + space)
+        print("  ".join(cells).rstrip())
+
+
+def say(text: str, style: str = "") -> None:
+    """One line of plain text, whatever is in it, coloured in a terminal."""
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(Text(safe(text), style), soft_wrap=True)
+    else:
+        print(safe(text))
 
 
 def note(text: str) -> None:
     """A line beside the table."""
-    _console().print(Text(text, style="dim"))
+    say(text, "dim")
 
 
 def time_of(ms: int | None) -> str:
     """Milliseconds since 1970 as ISO 8601 in UTC."""
     if ms is None:
         return ""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def plain(value: Any) -> Any:
-    """``value`` as JSON can hold it: bytes as base64, datetimes as text."""
+    """``value`` as JSON can hold it: bytes as {"base64": text}, datetimes and what is no finite number as text."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -56,6 +116,8 @@ def plain(value: Any) -> Any:
         return {"base64": base64.b64encode(value).decode()}
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
@@ -71,48 +133,65 @@ def plain_record(record: ExecutionRecord) -> dict[str, Any]:
     return values
 
 
-def _status(record: ExecutionRecord) -> Text:
-    return Text(record.status, style=_STATUS.get(record.status, ""))
-
-
 def print_runs(records: Sequence[ExecutionRecord]) -> None:
     """A line a run."""
     if not records:
         note("no runs")
         return
-    table = _table("id", "workflow", "status", "tokens", "commits", "waits for", "updated")
-    for record in records:
-        table.add_row(
-            record.id, f"{record.workflow} v{record.version}", _status(record), str(record.spent.get("tokens", 0)),
-            str(record.cursor_length), ", ".join(record.waiting), time_of(record.updated_at),
-        )  # fmt: skip
-    _console().print(table)
+    rows = [
+        [
+            (record.id, "bold"), (f"{record.workflow} v{record.version}", ""), _status(record),
+            (str(record.spent.get("tokens", 0)), ""), (str(record.cursor_length), ""), (_waiting(record), ""),
+            (time_of(record.updated_at), "dim"),
+        ]
+        for record in records
+    ]  # fmt: skip
+    columns = ["id", "workflow", "status", "tokens", "commits", "waits for", "updated"]
+    _table(columns, rows, right=("tokens", "commits"))
+
+
+def _status(record: ExecutionRecord) -> Cell:
+    return record.status, _STATUS.get(record.status, "")
+
+
+def _waiting(record: ExecutionRecord) -> str:
+    return ", ".join(record.waiting)
 
 
 def print_record(record: ExecutionRecord) -> None:
     """A run, a line a field; fields that say nothing are left out."""
-    table = _table("", "")
-    table.show_header = False
     spent = f"{record.spent.get('tokens', 0)} tokens, {record.spent.get('usd', 0.0)} usd"
-    rows: list[tuple[str, Any]] = [
-        ("id", record.id), ("workflow", f"{record.workflow} version {record.version}"), ("status", _status(record)),
-        ("waits for", ", ".join(record.waiting)), ("wakes at", time_of(record.wake_at)), ("parent", record.parent),
-        ("attributes", _brief(record.attributes) if record.attributes else None), ("spent", spent),
-        ("commits", str(record.cursor_length)), ("attempt", str(record.attempt)), ("owner", record.owner),
-        ("epoch", str(record.epoch)), ("created", time_of(record.created_at)), ("updated", time_of(record.updated_at)),
-        ("handed over to", record.moved_to),
-        ("result", _brief(record.result) if record.status == "completed" else None),
-        ("failure", f"{record.failure['type']}: {record.failure['message']}" if record.failure else None),
-    ]  # fmt: skip
-    for name, value in rows:
-        if value:
-            table.add_row(Text(name, style="bold"), value)
-    _console().print(table)
+    failure = f"{record.failure['type']}: {record.failure['message']}" if record.failure else ""
+    fields: list[tuple[str, Cell]] = [
+        ("id", (record.id, "bold")),
+        ("workflow", (f"{record.workflow} version {record.version}", "")),
+        ("status", _status(record)),
+        ("waits for", (_waiting(record), "")),
+        ("wakes at", (time_of(record.wake_at), "")),
+        ("parent", (record.parent or "", "")),
+        ("attributes", (_brief(record.attributes) if record.attributes else "", "")),
+        ("spent", (spent, "")),
+        ("commits", (str(record.cursor_length), "")),
+        ("generation", (str(record.generation) if record.generation else "", "")),
+        ("attempt", (str(record.attempt), "")),
+        ("owner", (record.owner or "", "")),
+        ("epoch", (str(record.epoch), "")),
+        ("created", (time_of(record.created_at), "")),
+        ("updated", (f"{time_of(record.updated_at)}, {duration(record.updated_at - record.created_at)} later", "")),
+        ("handed over to", (record.moved_to or "", "")),
+        ("result", (_brief(record.result) if record.status == "completed" else "", "")),
+        ("failure", (failure, "red" if record.status == "failed" else "")),
+    ]
+    rows = [[(name, "dim"), cell] for name, cell in fields if cell[0]]
+    _table(["", " "], rows, heading=False)
 
 
-def _brief(value: Any, limit: int = 2_000) -> str:
+def _brief(value: Any) -> str:
+    """``value`` as JSON on one line; in a terminal no more of it than is pleasant."""
     text = json.dumps(plain(value), ensure_ascii=False)
-    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"
+    if len(text) <= _TERMINAL_VALUE or not Console().is_terminal:
+        return text
+    return f"{text[:_TERMINAL_VALUE]}... ({len(text):,} characters)"
 
 
 def plain_event(position: int, recorded: Recorded) -> dict[str, Any]:
@@ -125,54 +204,55 @@ def plain_event(position: int, recorded: Recorded) -> dict[str, Any]:
 
 
 def print_events(history: Sequence[Recorded]) -> None:
-    """A line an event: when since the start, what, and how it came out."""
-    table = _table("#", "commit", "time", "event", "value")
-    start = history[0].at if history else 0
+    """A line an event: when, how long after the one before, what, and how it came out."""
+    rows: list[list[Cell]] = []
+    before = history[0].at if history else 0
+    terminal = Console().is_terminal
+    if terminal and history:
+        note(f"from {time_of(before)}, over {duration(history[-1].at - before)}")
+    start = before
     for position, recorded in enumerate(history):
         event = recorded.event
         shown = next((getattr(event, n) for n in _VALUES if hasattr(event, n)), None)
-        style = "red" if "failed" in divergence.describe(event) else ""
-        table.add_row(
-            str(position), str(recorded.commit), _since(recorded.at - start), Text(divergence.describe(event), style),
-            "" if shown is None else _brief(shown, 120),
-        )  # fmt: skip
-    _console().print(table)
+        style = _EVENTS.get(event[0], "")
+        at = duration(recorded.at - start) if terminal else time_of(recorded.at)
+        rows.append([
+            (str(position), "dim"), (str(recorded.commit), "dim"), (at, "dim"),
+            (f"+{duration(recorded.at - before)}", "" if recorded.at - before >= 1_000 else "dim"),
+            (divergence.describe(event), style), ("" if shown is None else _value(shown), "dim"),
+        ])  # fmt: skip
+        before = recorded.at
+    _table(["#", "commit", "time", "took", "event", "value"], rows, right=("#", "commit", "time", "took"))
 
 
 _VALUES = ("value", "failure", "payload", "input", "data", "reason")
 
 
-def _since(ms: int) -> str:
-    seconds = ms / 1000
-    if seconds < 60:
-        return f"+{seconds:.3f} s"
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f"+{hours}:{minutes:02d}:{rest:06.3f}"
+def _value(value: Any) -> str:
+    if isinstance(value, dict) and {"type", "message"} <= value.keys() <= {"type", "message", "code", "detail"}:
+        return f"{value['type']}: {value['message']}"
+    return _brief(value)
 
 
 def print_diff(found: Diff) -> None:
     """The differences, a line a side."""
     if found.same:
-        note(f"the same: {found.common} events")
+        say(f"the same: {found.common} events", "green")
         return
-    console = _console()
-    console.print(f"the first {found.common} events are the same")
-    for change in found.changes:
-        for sign, style, position, text in (
-            ("-", "red", change.a, change.text_a),
-            ("+", "green", change.b, change.text_b),
-        ):
-            if text is not None:
-                console.print(Text(f"{sign} {position:>5}  {text}", style=style))
+    say(f"the first {found.common} events are the same")
+    styles = {"-": "red", "+": "green", ">": "yellow", "=": "dim"}
+    for sign, text in diff_lines(found):
+        say(text, styles[sign])
 
 
 def print_checks(results: Sequence[Checked]) -> None:
     """A line a history, and below it why it does not fit."""
-    console = _console()
-    styles = {"ok": "green", "diverged": "red", "unknown": "yellow", "unreadable": "red"}
+    styles = {"ok": "green", "diverged": "bold red", "unknown": "yellow", "unreadable": "bold red"}
     for result in results:
-        line = Text(f"{result.verdict:<10}", style=styles[result.verdict])
-        console.print(line.append(f" {result.name} ({result.events} events)", style="default"))
-        if result.message:
-            console.print(Text(result.message), soft_wrap=True)
+        of = f", {result.run} of {result.workflow}" if result.run else ""
+        say(f"{result.verdict:<10}  {result.name} ({result.events} events{of})", styles[result.verdict])
+        for line in result.message.splitlines():
+            say(f"            {line}")
+    if len(results) > 1:
+        fit = sum(result.ok for result in results)
+        say(f"{fit} of {len(results)} fit", "green" if fit == len(results) else "red")

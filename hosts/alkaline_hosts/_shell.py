@@ -1,0 +1,177 @@
+"""What every command of ``alkaline`` shares: its store, its errors, its exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NoReturn
+
+import click
+import msgpack
+
+from alkaline_edge import AlkalineError, Codec, ConflictError, InvalidInput, NotFound, Runtime
+from alkaline_edge.codec import EXT_REGISTERED
+from alkaline_edge.errors import ERR_INVALID_INPUT, ERR_NOT_FOUND
+from alkaline_edge.host import Host
+
+from ._output import safe
+from .opening import open_host
+
+EXIT_NO, EXIT_USAGE, EXIT_STORE, EXIT_NOT_FOUND, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+VARIABLE = "ALKALINE_STORE"
+_LOCKED = "open for writing"
+"""What FileHost's ConflictError says of a file that another writer has."""
+
+
+class Group(click.Group):
+    """A group whose usage errors are one line, and JSON with ``--json``, like every other error."""
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:  # type: ignore[override]  # of click's parameters only these are used
+        """As click's, with errors as ``fail`` gives them."""
+        given = list(sys.argv[1:] if args is None else args)
+        extra["standalone_mode"] = False
+        try:
+            status = super().main(given, prog_name, **extra)
+        except click.exceptions.NoArgsIsHelpError as help:
+            click.echo(help.format_message(), err=True)
+            raise SystemExit(EXIT_USAGE) from None
+        except click.ClickException as error:
+            fail(InvalidInput(f"{error.format_message().rstrip('.')}; see alkaline --help"), "--json" in given)
+        except (click.Abort, KeyboardInterrupt):
+            raise SystemExit(EXIT_INTERRUPTED) from None
+        raise SystemExit(status if isinstance(status, int) else 0)
+
+
+def fail(error: AlkalineError, as_json: bool) -> NoReturn:
+    """One line on stderr, and the exit code of the error's kind."""
+    text = safe(" ".join(str(error).split()))
+    if as_json:
+        print(json.dumps({"error": error.code, "message": text}, ensure_ascii=False), file=sys.stderr)
+    else:
+        print(f"error: {text}", file=sys.stderr)
+    raise SystemExit({ERR_INVALID_INPUT: EXIT_USAGE, ERR_NOT_FOUND: EXIT_NOT_FOUND}.get(error.code, EXIT_STORE))
+
+
+def reported(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Turn errors into their line and exit code; never a traceback for what a user or a store did."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, as_json: bool = False, **kwargs: Any) -> None:
+        try:
+            command(*args, as_json=as_json, **kwargs)
+            sys.stdout.flush()
+        except AlkalineError as error:
+            fail(error, as_json)
+        except BrokenPipeError:  # such as `alkaline list ... | head`: whoever reads has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(0) from None
+        except OSError as error:
+            fail(InvalidInput(f"{error.filename or 'a file'}: {error.strerror or type(error).__name__}"), as_json)
+
+    return wrapper
+
+
+def on_store(*names: str, optional: int = 0) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command the arguments ``[STORE] NAMES...``, of which the last ``optional`` may be left out.
+
+    STORE is left out where ``--store`` names the store. Where ALKALINE_STORE does, it may be: it is then the argument
+    too many.
+    """
+    least = len(names) - optional
+    shown = ["[STORE]", *names[:least], *(f"[{name}]" for name in names[least:])]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def wrapper(words: tuple[str, ...], store: str | None, **kwargs: Any) -> Any:
+            given = list(words)
+            if store is None:
+                default = os.environ.get(VARIABLE)
+                count = len(given)
+                if default and least <= count <= len(names):
+                    store = default
+                elif given:
+                    store = given.pop(0)
+                else:
+                    raise InvalidInput(f"no store is given: name one with STORE, --store or {VARIABLE}")
+            if not least <= len(given) <= len(names):
+                raise InvalidInput(f"the arguments are {' '.join(shown)}: {len(words)} were given; see --help")
+            values = dict.fromkeys((name.lower() for name in names), None) | {
+                name.lower(): value for name, value in zip(names, given, strict=False)
+            }
+            return command(store=store, **values, **kwargs)
+
+        wrapper = click.option("--store", metavar="URL", help=f"The store, in place of STORE. [env: {VARIABLE}]")(
+            wrapper
+        )
+        return click.argument("words", nargs=-1, metavar=" ".join(shown))(wrapper)
+
+    return decorate
+
+
+def reading(store: str, work: Callable[[Runtime], Coroutine[Any, Any, Any]], codec: Codec | None = None) -> Any:
+    """Do ``work`` with a runtime that runs nothing, on a store opened read-only: it works beside a live writer."""
+    return asyncio.run(_with(lambda: _to_read(store), work, codec))
+
+
+def writing(store: str, work: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Any:
+    """Do ``work`` with a runtime that runs nothing, on a store opened to write."""
+    return asyncio.run(_with(lambda: _to_write(store), work, None))
+
+
+def writing_to_run(store: str, run: str, work: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Any:
+    """As ``writing``, once it is known that the run is there: a store that is not there is not created."""
+    reading(store, lambda runtime: runtime.get_execution(run), showing())
+    return writing(store, work)
+
+
+async def _with(
+    opened: Callable[[], Host], work: Callable[[Runtime], Coroutine[Any, Any, Any]], codec: Codec | None
+) -> Any:
+    host = opened()
+    try:
+        async with Runtime(host, codec=codec) as runtime:
+            return await work(runtime)
+    finally:
+        await host.close()
+
+
+def _to_read(store: str) -> Host:
+    try:
+        return open_host(store, read_only=True)
+    except NotFound as error:
+        raise NotFound(f"{str(error).split(':', 1)[0]}: check the path of the store") from error
+
+
+def _to_write(store: str) -> Host:
+    try:
+        return open_host(store)
+    except ConflictError as error:
+        if _LOCKED not in str(error):
+            raise
+        who = str(error).split(":", 1)[0]
+        raise ConflictError(
+            f"{who}: a file has one writer, so do this from that process (Runtime has the same methods), or stop it "
+            "and try again; list, show, events, export and diff work beside it"
+        ) from error
+
+
+def showing() -> Codec:
+    """A codec to read with: a value of a type that only its own program has registered is shown as ``{"<name>": ...}``.
+
+    What it decoded must not be written back: it would be another value.
+    """
+    codec = Codec()
+    known = codec.ext_hook
+
+    def hook(code: int, data: bytes) -> Any:
+        if code != EXT_REGISTERED:
+            return known(code, data)
+        name, value = msgpack.unpackb(data, ext_hook=hook, strict_map_key=True)
+        return {f"<{name}>": value}
+
+    codec.ext_hook = hook
+    return codec
