@@ -1,0 +1,153 @@
+"""Who may import whom, read from the source: the kernel does no I/O, and imports point one way."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+KERNEL = ROOT / "alkaline_edge"
+HOSTS = ROOT / "hosts" / "alkaline_hosts"
+FORBIDDEN = {
+    "os", "io", "pathlib", "socket", "threading", "time", "random", "secrets", "uuid", "js", "pyodide", "workers",
+    "alkaline_hosts",
+}  # fmt: skip
+LAYERS = [
+    {"errors", "host", "limits", "retry", "lifecycle", "setaside"},
+    {"names", "budget", "codec", "events", "commands", "keys"},
+    {"failures", "divergence", "runs", "workflows", "history", "loop"},
+    {"bundle", "branches", "execution"},
+    {"context"},
+    {"runtime"},
+    {"replay", "testing"},
+]
+"""The layers of the kernel, lowest first: a module imports only from its own layer or below."""
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute names of what a module imports, whether at its top or inside a function."""
+    package = path.relative_to(path.parents[len(path.relative_to(ROOT).parts) - 1]).parts[:-1]
+    if package[0] == "hosts":
+        package = package[1:]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = list(package[: len(package) - node.level + 1]) if node.level else []
+            base += [node.module] if node.module else []
+            found.add(".".join(base))
+            found |= {".".join([*base, alias.name]) for alias in node.names}
+    return found
+
+
+def kernel_modules() -> list[Path]:
+    return sorted(KERNEL.rglob("*.py"))
+
+
+def layer_of(name: str) -> int | None:
+    return next((n for n, layer in enumerate(LAYERS) if name in layer), None)
+
+
+def test_every_kernel_module_has_a_layer() -> None:
+    """A new module must say where it belongs."""
+    names = {path.relative_to(KERNEL).parts[0].removesuffix(".py") for path in kernel_modules()} - {"__init__"}
+    assert names == set().union(*LAYERS)
+
+
+@pytest.mark.parametrize("path", kernel_modules(), ids=lambda path: str(path.relative_to(KERNEL)))
+def test_the_kernel_does_no_io(path: Path) -> None:
+    """No clock, no entropy, no files, no network, no host; asyncio in the loop and the runtime alone."""
+    tops = {name.split(".")[0] for name in imports(path)}
+    assert not tops & FORBIDDEN
+    if path.name != "loop.py" and path.parent.name != "runtime":
+        assert "asyncio" not in tops
+    if "testing" in path.parts:
+        assert "pytest" not in tops
+
+
+@pytest.mark.parametrize("path", kernel_modules(), ids=lambda path: str(path.relative_to(KERNEL)))
+def test_imports_point_one_way(path: Path) -> None:
+    """A lower layer never imports a higher one, not even inside a function."""
+    own = path.relative_to(KERNEL).parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "alkaline_edge" and len(parts) > 1:
+            other = layer_of(parts[1])
+            assert other is None or other <= layer_of(own), f"{own} imports {name}"  # type: ignore[operator]  # it has one
+
+
+def test_a_host_never_imports_another_host() -> None:
+    """Hosts share only helpers whose names begin with an underscore; opening and the commands pick among hosts."""
+    hosts = {path.stem for path in HOSTS.glob("*.py") if not path.stem.startswith("_")}
+    families = {"file": {"file_format", "file_index", "file_lock", "file_log", "file_scan"}}
+    helpers = {"javascript", *families["file"]}
+    for path in HOSTS.glob("*.py"):
+        if path.stem in ("opening", "cli", "__init__", "_commands", "_shell"):
+            continue
+        used = {name.split(".")[1] for name in imports(path) if name.startswith("alkaline_hosts.")}
+        foreign = {name for name in used if name in hosts and name != path.stem} - helpers
+        if path.stem == "worker":  # the ready-made Durable Object wires its host to a runtime
+            foreign -= {"durable_object", "d1", "cloudflare_kv"}
+        assert not foreign, f"{path.stem} imports {sorted(foreign)}"
+
+
+def test_importing_reads_neither_clock_nor_entropy() -> None:
+    """Python Workers raise on entropy while a module is imported, and their clock says 1970."""
+    program = (
+        "import asyncio, msgpack, os, random, time, hashlib, inspect, dataclasses\n"
+        "def refuse(*_, **__): raise SystemExit('read at import')\n"
+        "os.urandom = time.time = time.time_ns = time.monotonic = random.random = random.getrandbits = refuse\n"
+        "import alkaline_edge, alkaline_edge.replay, alkaline_edge.testing\n"
+        "import alkaline_hosts.memory, alkaline_hosts.callbacks, alkaline_hosts.d1, alkaline_hosts.durable_object\n"
+    )
+    env = {"PYTHONPATH": f"{ROOT}:{HOSTS.parent}"}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_import_adds_no_module_without_a_reason() -> None:
+    """What `import alkaline_edge` loads beyond asyncio and msgpack, each with why it may."""
+    justified = {
+        "zlib": "crc32 of arguments; built into CPython and Pyodide",
+        "hashlib": "sha256 of the chain", "_hashlib": "behind hashlib", "_blake2": "behind hashlib",
+        "_sha1": "behind hashlib", "_sha2": "behind hashlib", "_sha3": "behind hashlib", "_md5": "behind hashlib",
+        "_sha256": "behind hashlib", "_sha512": "behind hashlib",
+        "dataclasses": "records; Pyodide has loaded it", "copy": "behind dataclasses",
+        "datetime": "values", "_datetime": "behind datetime", "_strptime": "behind datetime",
+        "gc": "finds what a suspended frame holds; built in", "__future__": "annotations",
+        "atexit": "lets go of suspended handlers; built in",
+    }  # fmt: skip
+    program = (
+        "import sys, asyncio, msgpack\nbefore = set(sys.modules)\nimport alkaline_edge\n"
+        "print(*sorted(n for n in set(sys.modules) - before if not n.startswith('alkaline_edge')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) - justified.keys() == set()
+
+
+@pytest.mark.parametrize("path", kernel_modules(), ids=lambda path: str(path.relative_to(KERNEL)))
+def test_modules_and_functions_stay_small(path: Path) -> None:
+    """Functions up to 70 lines; files up to 400, and the two that are one class each up to 650."""
+    tree = ast.parse(path.read_text())
+    long = [
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno - node.lineno >= 70  # type: ignore[operator]  # parsed from a file
+    ]
+    assert not long
+    # The machine, its context, the driver and the public Runtime are one class each: docstrings and short methods.
+    allowed = 660 if path.name in ("execution.py", "runtime.py", "driver.py", "context.py") else 420
+    assert len(path.read_text().splitlines()) <= allowed
+    calls = {getattr(node.func, "id", "") for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert "print" not in calls
+    assert ast.get_docstring(tree)
