@@ -47,7 +47,7 @@ class FileHost:
         self.read_only = read_only
         self.healed = 0
         self.capabilities = Capabilities(
-            "file", durability="disk" if fsync else "process", threads=True, exclusive=True, segment_commits=256
+            "file", durability="disk" if fsync else "process", threads=True, exclusive=True, segment_commits=0
         )
         self._fsync = fsync
         self._path = os.path.realpath(path)  # a rename over a symbolic link would replace the link
@@ -87,6 +87,8 @@ class FileHost:
                 if torn:
                     log.cut_tail()
                     self.healed = torn
+                if self._fsync:
+                    log.secure()
             except BaseException:
                 log.close()
                 raise
@@ -258,23 +260,22 @@ class FileHost:
         try:
             fresh = log.compacted(os.urandom(8))
             try:
-                os.replace(fresh, self._path)
+                os.replace(fresh.path, self._path)
             except OSError:
                 with contextlib.suppress(OSError):
-                    remove(fresh)
+                    remove(fresh.path)
                 raise
         except OSError as error:
             raise self._refused("compacted", error) from error
         # From here on the old file has no name, and nothing may be acknowledged that only it holds.
         try:
             sync_directory(self._path)
-            self._log = Log(self._path, writable=True)
+            log.adopt(fresh)
         except BaseException as error:
             self._break("a compaction could not be finished")
             if not isinstance(error, OSError):
                 raise
             raise StoreError(f"{self._broken} ({_reason(error)})") from error
-        log.close()
         self._compact_from = MIN_GARBAGE
 
     def _break(self, why: str) -> None:

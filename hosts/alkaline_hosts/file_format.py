@@ -69,12 +69,8 @@ class Header(NamedTuple):
     intact: bool
 
 
-class Item(NamedTuple):
-    """A put, or a delete when ``start`` is -1. ``start`` and ``end``: where the value stands in the bytes decoded."""
-
-    key: str
-    start: int
-    end: int
+Item = tuple[str, int, int]
+"""A put: its key, and where its value begins and ends in the bytes decoded. A delete: its key, -1, -1."""
 
 
 class Malformed(ValueError):
@@ -202,9 +198,12 @@ def decode_items(raw: bytes, at: int, end: int, prefixes: list[str]) -> list[Ite
     items: list[Item] = []
     try:
         while at < end:
-            head, at = read_uvarint(raw, at)
+            # Numbers below 128 are nearly all there are, and a file may hold millions: no call for those.
+            head = raw[at]
+            head, at = (head, at + 1) if head < 0x80 else read_uvarint(raw, at)
             operation = head & 3
-            size, at = read_uvarint(raw, at)
+            size = raw[at]
+            size, at = (size, at + 1) if size < 0x80 else read_uvarint(raw, at)
             text = raw[at : at + size].decode("ascii")
             at += size
             if operation == PREFIX:
@@ -212,13 +211,13 @@ def decode_items(raw: bytes, at: int, end: int, prefixes: list[str]) -> list[Ite
                     raise Malformed("a definition of a prefix with a number")
                 prefixes.append(text)
             elif operation == DELETE:
-                items.append(Item(prefixes[head >> 2] + text, -1, -1))
+                items.append((prefixes[head >> 2] + text, -1, -1))
             elif operation == PUT:
                 size, at = read_uvarint(raw, at)
-                items.append(Item(prefixes[head >> 2] + text, at, at + size))
+                items.append((prefixes[head >> 2] + text, at, at + size))
                 at += size
             else:
-                items.append(Item(prefixes[head >> 2] + text, at, end))
+                items.append((prefixes[head >> 2] + text, at, end))
                 at = end + 1 if at > end else end
     except (IndexError, UnicodeDecodeError) as error:
         raise Malformed("an item that does not fit into its record") from error

@@ -11,6 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from alkaline_edge.errors import StoreError
 from alkaline_edge.host import Batch, Entry
@@ -102,6 +103,7 @@ class Log:
         self.name = os.path.basename(path)
         self.index = Index()
         self.prefixes: list[str] = []
+        self.last = 0
         self.end = HEADER.size
         self.sequence = FIRST_SEQUENCE
         self._torn_size = -1
@@ -124,13 +126,13 @@ class Log:
     def follow(self) -> int:
         """Load what was appended since. Returns the bytes of a torn tail, mostly 0. StoreError: damage."""
         size = os.fstat(self.fd).st_size
-        if size == self.end or size == self._torn_size:
-            return size - self.end
-        while True:
+        while size > self.end:
+            before = self.end
             self._load(size)
+            if self.end == before and size == self._torn_size:
+                return size - self.end  # the torn tail that is known, and its place was not written anew
             if self.end >= size:
-                self._torn_size = -1
-                return 0
+                break
             wrong = damage(self.fd, self.end, size, self.sequence, self.seed)
             if wrong is None:
                 self._torn_size = size
@@ -141,6 +143,8 @@ class Log:
             self._load(size)
             if self.end == before:
                 raise self._damaged(wrong)
+        self._torn_size = -1
+        return 0
 
     def _damaged(self, wrong: str) -> StoreError:
         number = self.sequence + 1
@@ -166,6 +170,7 @@ class Log:
                     delete(key)
                 else:
                     put(key, raw[begin:behind], version, found.base + begin)
+            self.last = found.offset
             self.end = found.next
             self.sequence = (self.sequence + 1) % SEQUENCES
 
@@ -232,6 +237,21 @@ class Log:
         os.fsync(self.fd)
         self._torn_size = -1
 
+    def secure(self) -> None:
+        """Make everything that was loaded durable: nothing may be built on what a power loss could still take.
+
+        The last record may never have been synced: its writer was killed before, or the sync failed. After a failed
+        one the system may hold the record in memory, call it clean, and sync nothing: so it is written once more.
+        """
+        raw = read_at(self.fd, self.end - self.last, self.last)
+        fd = os.open(self.path, os.O_WRONLY | _BINARY)  # self.fd appends, wherever it is told to write
+        try:
+            os.lseek(fd, self.last, os.SEEK_SET)
+            write_all(fd, raw)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
     def close(self) -> None:
         """Let go of the handle. Calling it twice is allowed."""
         fd, self.fd = self.fd, -1
@@ -243,27 +263,16 @@ class Log:
             self.close()
 
     # --- compaction --------------------------------------------------------------------------------------------------
-    def compacted(self, salt: bytes) -> str:
-        """Write the live keys to a new file beside this one and sync it. Returns its path; OSError leaves no file."""
+    def compacted(self, salt: bytes) -> Compacted:
+        """Write the live keys to a new file beside this one and sync it. OSError leaves no file behind."""
         path = temporary(self.path)
         remove(path)
         mode = stat.S_IMODE(os.fstat(self.fd).st_mode)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, mode)
         try:
             if hasattr(os, "fchmod"):
-                os.fchmod(fd, mode)
-            header = new_header(salt)
-            encoder = Encoder(int.from_bytes(header[-4:], "big"))
-            parts, size = [header], len(header)
-            for key in self.index.keys().under("", "", len(self.index.entries)):
-                entry = self.entry(key)
-                assert entry is not None
-                parts.append(encoder.one_put(bytes.fromhex(entry.version), key, entry.value))
-                size += len(parts[-1])
-                if size >= COMPACTION_CHUNK:
-                    write_all(fd, b"".join(parts))
-                    parts, size = [], 0
-            write_all(fd, b"".join(parts))
+                os.fchmod(fd, mode)  # what the umask took away from it
+            fresh = self._write_live(fd, path, new_header(salt))
             os.fsync(fd)
         except BaseException:
             os.close(fd)
@@ -271,7 +280,42 @@ class Log:
                 remove(path)
             raise
         os.close(fd)
-        return path
+        return fresh
+
+    def _write_live(self, fd: int, path: str, header: bytes) -> Compacted:
+        encoder, moved = Encoder(int.from_bytes(header[-4:], "big"), (), FIRST_SEQUENCE), list[Extent]()
+        parts, size, end = [header], len(header), len(header)
+        for key in self.index.keys().under("", "", len(self.index.entries)):
+            entry = self.entry(key)
+            assert entry is not None
+            record = encoder.one_put(bytes.fromhex(entry.version), key, entry.value)
+            parts.append(record)
+            size += len(record)
+            end += len(record)
+            if type(self.index.entries[key]) is Extent:
+                length = len(entry.value)
+                moved.append(Extent(key, end - length, length, entry.version))
+            if size >= COMPACTION_CHUNK:
+                write_all(fd, b"".join(parts))
+                parts, size = [], 0
+        write_all(fd, b"".join(parts))
+        return Compacted(path, encoder, end, moved)
+
+    def adopt(self, fresh: Compacted) -> None:
+        """Go on in the compacted file, which has this log's path by now. The index stays, large values have moved."""
+        fd = os.open(self.path, os.O_RDWR | os.O_APPEND | _BINARY)
+        os.close(self.fd)
+        self.fd, self.encoder, self.end = fd, fresh.encoder, fresh.end
+        self.index.entries.update((extent.key, extent) for extent in fresh.moved)
+
+
+class Compacted(NamedTuple):
+    """A compacted file that waits to be renamed: its path, what encodes its next record, its size, its large values."""
+
+    path: str
+    encoder: Encoder
+    end: int
+    moved: list[Extent]
 
 
 class SyncFailed(Exception):

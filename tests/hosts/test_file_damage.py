@@ -250,7 +250,17 @@ def test_sigkill_loses_no_acknowledged_commit(tmp_path: Path, acknowledged: int)
     assert all(len(found[f"h/run/{n:06d}"][0]) == n % 3000 for n in range(max(0, reached - 19), reached + 1))
 
 
-STEPS = ("os.open", "os.fchmod", "write_all", "os.fsync", "os.close", "os.replace", "sync_directory", "Log", "end")
+STEPS = (
+    "os.open",
+    "os.fchmod",
+    "write_all",
+    "os.fsync",
+    "os.close",
+    "os.replace",
+    "sync_directory",
+    "Log.adopt",
+    "end",
+)
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -275,7 +285,9 @@ def die(*arguments, **options):
     os._exit(9)
 step = {step!r}
 owner = os if step.startswith("os.") else file_log if step == "write_all" else file
-if step != "end":
+if step == "Log.adopt":
+    file_log.Log.adopt = die
+elif step != "end":
     setattr(owner, step.removeprefix("os."), die)
 asyncio.run(host.compact())
 os._exit(9)
