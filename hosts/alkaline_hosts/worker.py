@@ -4,7 +4,7 @@
     from alkaline_hosts.worker import DurableRuns, runs_object
 
     class Runs(DurableRuns, DurableObject):
-        workflows = [research]
+        workflows = (research,)
 
     class Default(WorkerEntrypoint):
         async def fetch(self, request):
@@ -24,7 +24,8 @@ The classes are mixins, since the SDK's base classes can be imported in a Worker
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -52,7 +53,7 @@ class DurableRuns:
     """
 
     workflows: Sequence[Workflow] = ()
-    runtime_options: dict[str, Any] = {}  # noqa: RUF012 - a class attribute that authors override, never changed
+    runtime_options: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, ctx: Any, env: Any) -> None:
         from .durable_object import DurableObjectHost
@@ -160,7 +161,7 @@ class WorkerRuns:
     """
 
     workflows: Sequence[Workflow] = ()
-    runtime_options: dict[str, Any] = {}  # noqa: RUF012 - a class attribute that authors override, never changed
+    runtime_options: Mapping[str, Any] = MappingProxyType({})
     database = "DB"
 
     env: Any
@@ -174,7 +175,7 @@ class WorkerRuns:
 
     async def fetch(self, request: Any) -> Any:
         """The verbs over HTTP."""
-        runtime = self._new_runtime()
+        runtime = self.new_runtime()
         api = RunsApi(runtime)
         response = await _respond(api, request)
         self.ctx.waitUntil(_finish(runtime, api.touched))
@@ -182,12 +183,13 @@ class WorkerRuns:
 
     async def scheduled(self, *_: Any) -> None:
         """Wake what is due and take up what was left, until it rests."""
-        async with self._new_runtime() as runtime:
+        async with self.new_runtime() as runtime:
             for run in await runtime.recover():
                 await run.settle()
             await runtime.run_due()
 
-    def _new_runtime(self) -> Runtime:
+    def new_runtime(self) -> Runtime:
+        """A runtime for this invocation; use it as ``async with``."""
         return Runtime(self.make_host(), workflows=self.workflows, **self.runtime_options)
 
 

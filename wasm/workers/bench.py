@@ -30,7 +30,10 @@ def throughput() -> None:
     print(
         f"{'':8} {'bare':>9} {'commit':>9} {'step':>9} {'commit/bare':>12} {'step/bare':>10} {'steps/s':>8} resume 1,000"
     )
-    with tempfile.TemporaryDirectory() as storage, WorkerServer(worker, storage=Path(storage), snapshot=True) as server:
+    with (
+        tempfile.TemporaryDirectory() as storage,
+        WorkerServer(worker, storage=Path(storage), snapshot=True) as server,
+    ):
         for binding, count in COUNTS.items():
             tries = [server.fetch(f"/{binding}?count={count}", seconds=300).json() for _ in range(3)]
             found: dict[str, Any] = {key: statistics.median(one[key] for one in tries) for key in tries[0]}
@@ -63,34 +66,34 @@ def start_up() -> None:
 
 
 def kills(count: int) -> None:
-    """Acknowledged commits that are missing after SIGKILL, over ``count`` kills."""
+    """Acknowledged commits that are missing after SIGKILL, over ``count`` kills at growing distances."""
     worker = Worker("app", APP / "entry.py", [APP], d1=["DB"], kv=["KV"], objects={"STORE": "Store", "RUNS": "Runs"})
+    acknowledged = [0]
+
+    def append(server: WorkerServer) -> None:
+        try:
+            while True:
+                acknowledged.append(server.fetch("/object/kills/append?log=a&times=1").json())
+        except WorkerError:
+            return
+
+    lost = total = 0
     with tempfile.TemporaryDirectory() as storage, WorkerServer(worker, storage=Path(storage), snapshot=True) as server:
-        acknowledged, lost, total = 0, 0, 0
-
-        def append() -> None:
-            nonlocal acknowledged
-            try:
-                while True:
-                    acknowledged = server.fetch("/object/kills/append?log=a&times=1").json()
-            except WorkerError:
-                return
-
         for kill in range(count):
-            before = acknowledged
-            thread = threading.Thread(target=append, daemon=True)
+            before = acknowledged[-1]
+            thread = threading.Thread(target=append, args=(server,), daemon=True)
             thread.start()
-            until(lambda least=before + 1 + kill * 7 % 40: acknowledged >= least, 60)
+            until(lambda least=before + 1 + kill * 7 % 40: acknowledged[-1] >= least, 60)
             server.kill()
             thread.join(30)
             server.start()
             found = server.fetch("/object/kills/audit?log=a").json()
             if not found["head"] == found["entries"] == found["last"]:
                 raise SystemExit(f"a batch was torn: {found}")
-            lost += max(0, acknowledged - found["head"])
-            total += acknowledged - before
-            acknowledged = found["head"]
-        print(f"kills: {count}, acknowledged commits: {total}, lost: {lost}")
+            lost += max(0, acknowledged[-1] - found["head"])
+            total += acknowledged[-1] - before
+            acknowledged.append(found["head"])
+    print(f"kills: {count}, acknowledged commits: {total}, lost: {lost}")
 
 
 def main() -> None:

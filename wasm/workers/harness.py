@@ -205,12 +205,25 @@ class WorkerServer:
 
     # --- requests --------------------------------------------------------------------------------------------------
     def fetch(
-        self, path: str, body: str | bytes | None = None, *, worker: str | None = None, seconds: float = 120.0
+        self,
+        path: str,
+        body: str | bytes | None = None,
+        *,
+        worker: str | None = None,
+        headers: dict[str, str] | None = None,
+        seconds: float = 120.0,
     ) -> Reply:
         """Send a request, POST where it has a body, and wait for the answer."""
-        return self.begin(path, body, worker=worker)(seconds)
+        return self.begin(path, body, worker=worker, headers=headers)(seconds)
 
-    def begin(self, path: str, body: str | bytes | None = None, *, worker: str | None = None) -> Callable[..., Reply]:
+    def begin(
+        self,
+        path: str,
+        body: str | bytes | None = None,
+        *,
+        worker: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Callable[..., Reply]:
         """Send a request without waiting; call what is returned for the answer, with a number of seconds."""
         sent: Any = {"base64": base64.b64encode(body).decode()} if isinstance(body, bytes) else body
         future = self._send(
@@ -219,6 +232,7 @@ class WorkerServer:
                 "worker": worker or self.workers[0].name,
                 "path": path,
                 "method": "GET" if body is None else "POST",
+                "headers": headers or {},
                 "body": sent,
             }
         )

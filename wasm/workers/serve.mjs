@@ -7,7 +7,7 @@
 //          workers: [{name, entry, sources: [DIR], bindings: {d1: [], kv: [], objects: {BINDING: CLASS}},
 //                     vars: {}, crons: []}]}
 // First line on stdout: {ready: true, url, pid: PID OF WORKERD}. Commands:
-//   {id, do: "fetch", worker, path, method, body}   -> {id, status, body}      body is text, or {base64}
+//   {id, do: "fetch", worker, path, method, headers, body}   -> {id, status, body}      body is text, or {base64}
 //   {id, do: "scheduled", worker, time, cron}       -> {id, outcome}
 // A closed stdin stops everything; so does SIGTERM.
 
@@ -133,10 +133,11 @@ async function bodyOf(response) {
 }
 
 const COMMANDS = {
-  async fetch({ worker, path, method = "GET", body }) {
+  async fetch({ worker, path, method = "GET", headers, body }) {
     const target = await miniflare.getWorker(worker);
     const response = await target.fetch(new URL(path, "http://worker"), {
       method,
+      headers,
       body: body && typeof body === "object" ? Buffer.from(body.base64, "base64") : body,
       redirect: "manual",
     });

@@ -1,3 +1,4 @@
+# ruff: noqa: D101, D102, D103 - the handlers of a Worker, each named by its path
 """The Worker that is measured: bare writes, commits of a host, and durable steps of a run, on each binding.
 
 Answers hold seconds. Before production's clock this would have to be measured from outside; here it moves.
@@ -49,12 +50,6 @@ async def steps(host, count):
         run = await runtime.start("many", count)
         await run.result()
         return run.id
-
-
-async def resume(host, id):
-    """Read the history of a finished run from the store and decode it, as a replay does first."""
-    async with Runtime(host, workflows=[many]) as runtime:
-        return len(await runtime.history(id))
 
 
 async def replay(host, count):
