@@ -27,9 +27,7 @@ COUNTS = {"object": 1_000, "d1": 300, "kv": 300}
 def throughput() -> None:
     """Steps per second and the ratios to bare writes, on each binding; the median of three."""
     worker = Worker("bench", HERE / "bench" / "entry.py", d1=["DB"], kv=["KV"], objects={"BENCH": "Bench"})
-    print(
-        f"{'':8} {'bare':>9} {'commit':>9} {'step':>9} {'commit/bare':>12} {'step/bare':>10} {'steps/s':>8} resume 1,000"
-    )
+    print("          bare       commit      step      commit/bare  step/bare  steps/s  resume 1,000")
     with (
         tempfile.TemporaryDirectory() as storage,
         WorkerServer(worker, storage=Path(storage), snapshot=True) as server,
@@ -39,8 +37,8 @@ def throughput() -> None:
             found: dict[str, Any] = {key: statistics.median(one[key] for one in tries) for key in tries[0]}
             bare, commit, step = (found[key] / count * 1e6 for key in ("bare", "commits", "steps"))
             print(
-                f"{binding:8} {bare:6.0f} us {commit:6.0f} us {step:6.0f} us {commit / bare:12.2f} {step / bare:10.2f} "
-                f"{1e6 / step:8.0f} {found['resume_1000'] * 1000:.0f} ms"
+                f"{binding:6} {bare:7.0f} us {commit:7.0f} us {step:7.0f} us {commit / bare:11.2f} {step / bare:11.2f} "
+                f"{1e6 / step:8.0f} {found['resume_1000'] * 1000:7.0f} ms"
             )
             for what in ("queries", "round_trips", "operations"):
                 if what in found:
