@@ -1,7 +1,8 @@
 """A file: one append-only log on a local disk, one writer, any number of readers. See ``file_format`` for its bytes.
 
 A commit is one write and one sync. Large files are no problem for the log; every key and every value up to 4 KiB is
-held in memory, so a store wants as much memory as its live small values. Not meant for network file systems.
+held in memory, so a store wants as much memory as its live small values. Not meant for network file
+systems, and not tried on Windows.
 """
 
 from __future__ import annotations

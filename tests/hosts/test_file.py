@@ -245,6 +245,28 @@ def test_a_reader_beside_a_half_written_record(tmp_path: Path) -> None:
     drive(follow)
 
 
+def test_a_torn_tail_replaced_by_a_record_of_its_size(tmp_path: Path) -> None:
+    """A reader that saw a torn tail sees the record that a new writer puts in its place, at the same file size."""
+    path = tmp_path / "a.alkaline"
+    written(path, 3)
+    raw = path.read_bytes()
+    path.write_bytes(raw + b"\0\0\0\1\0\0\1\0" + bytes([7]) * 40)
+
+    async def follow() -> None:
+        reader = FileHost(path, read_only=True)
+        assert len(await contents(reader)) == 3
+        torn = path.stat()
+        writer = FileHost(path)
+        framing = 20 + 1 + 1 + 2
+        await writer.commit(put("h/run/a9", bytes(torn.st_size - len(raw) - framing)))
+        os.utime(path, ns=(torn.st_atime_ns, torn.st_mtime_ns))
+        assert path.stat().st_size == torn.st_size
+        assert len(await contents(reader)) == 4
+        await writer.close()
+
+    drive(follow)
+
+
 def test_a_reader_can_not_write(tmp_path: Path) -> None:
     """Commit and compact are StoreErrors that say so, and the file stays as it is; no lock file is made."""
     path = tmp_path / "a.alkaline"
@@ -375,3 +397,9 @@ def test_closed_is_closed(tmp_path: Path) -> None:
                 await call
 
     drive(close)
+
+
+def test_the_modules_import_without_fcntl() -> None:
+    """On a Python without fcntl (Windows, a browser) the host can be imported, and one process is still kept to one."""
+    program = OTHER_WRITER.replace("import sys\n", "import sys\nsys.modules['fcntl'] = None\n")
+    assert in_another_process(program, "/nonexistent/a").startswith("StoreError")

@@ -19,7 +19,7 @@ from alkaline_edge.host import Committed
 from alkaline_hosts import file, file_log
 from alkaline_hosts.file import FileHost
 from alkaline_hosts.file_log import temporary
-from tests.hosts.file_support import contents, drive, put, puts, reopened
+from tests.hosts.file_support import contents, drive, ends, put, puts, reopened, written
 
 
 def failing(number: int, *, after: int = 0, real: Callable[..., Any] | None = None) -> Callable[..., Any]:
@@ -156,6 +156,39 @@ def test_a_failed_sync_poisons_the_host(tmp_path: Path, monkeypatch: pytest.Monk
 
     drive(fail)
     assert set(reopened(path)) == {"a", "b"}  # this time it was there
+
+
+def test_reopening_writes_and_syncs_the_last_record_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record whose sync failed is in the system's memory and perhaps nowhere else, and counts as clean there.
+
+    So a new host writes it once more and syncs, before anything is built on it; when that fails, so does opening.
+    """
+    path = tmp_path / "a.alkaline"
+    written(path, 3)
+    raw, calls = path.read_bytes(), list[tuple[str, bytes]]()
+    write, sync = os.write, os.fsync
+
+    def watched_write(fd: int, data: bytes) -> int:
+        calls.append(("write", data))
+        return write(fd, data)
+
+    def watched_sync(fd: int) -> None:
+        calls.append(("sync", b""))
+        sync(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", watched_write)
+        patch.setattr(os, "fsync", watched_sync)
+        host = FileHost(path)
+    last = raw[ends(raw)[-2] :]
+    assert calls[-2:] == [("write", last), ("sync", b"")]
+    assert path.read_bytes() == raw
+    drive(host.close)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", failing(errno.EIO))
+        with pytest.raises(StoreError, match="can't be opened"):
+            FileHost(path)
+    assert len(reopened(path)) == 3
 
 
 def test_a_failed_write_poisons_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
