@@ -108,7 +108,38 @@ def of_events(commits: list[list[Timed]]) -> History:
     first = commits[0][0][1] if commits and commits[0] else None
     if not isinstance(first, ev.Started):
         raise StoreError("the history does not begin with a Started event: it is damaged, export it again")
+    for commit in commits:
+        for at, event in commit:
+            _check_shape(at, event)
     return History(Header.from_map(first.header), commits)
+
+
+_LAST_MS = 253_402_300_799_999
+"""The end of the year 9999."""
+_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("kind", "attempt", "retry_at", "tokens", "micros"), (int,)),
+    **dict.fromkeys(("id", "name", "entry", "what", "label", "workflow", "child", "outcome", "topic"), (str,)),
+    **dict.fromkeys(("ok", "refused"), (bool,)),
+    **dict.fromkeys(("header", "failure"), (dict,)),
+    "args": (int, type(None)),
+    "reason": (str, type(None)),
+    "totals": (list, type(None)),
+}
+"""What the fields of events hold; those that are not here hold any value."""
+_SHAPES = {cls: [_TYPES.get(field) for field in cls._fields] for cls in ev.CLASSES}
+
+
+def _check_shape(at: int, event: Event) -> None:
+    """StoreError for an event whose parts are not of the types that its class says: its bytes were edited."""
+    fits = 0 <= at <= _LAST_MS and all(
+        kinds is None or type(item) in kinds for item, kinds in zip(event, _SHAPES[type(event)], strict=True)
+    )
+    failure = getattr(event, "failure", None)
+    if not fits or (failure is not None and not all(isinstance(failure.get(key), str) for key in ("type", "message"))):
+        raise StoreError(
+            f"the history's {ev.name_of(event)} event has parts that no alkaline_edge writes: it was edited; export it "
+            "again"
+        )
 
 
 def _fill(event: Event, values: dict[bytes, Any]) -> Event:

@@ -39,7 +39,7 @@ _EVENTS = {
     **dict.fromkeys((events.DRAWN, events.SPENT, events.STEP_CHARGED), "dim"),
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TERMINAL_VALUE = 200
+_TERMINAL_VALUE = 100
 """Characters of a value that a table in a terminal shows; a pipe gets it whole."""
 
 
@@ -219,7 +219,7 @@ def print_events(history: Sequence[Recorded]) -> None:
         rows.append([
             (str(position), "dim"), (str(recorded.commit), "dim"), (at, "dim"),
             (f"+{duration(recorded.at - before)}", "" if recorded.at - before >= 1_000 else "dim"),
-            (divergence.describe(event), style), ("" if shown is None else _value(shown), "dim"),
+            (divergence.describe(event), style), ("" if shown is None else _value(event, shown), "dim"),
         ])  # fmt: skip
         before = recorded.at
     _table(["#", "commit", "time", "took", "event", "value"], rows, right=("#", "commit", "time", "took"))
@@ -228,7 +228,9 @@ def print_events(history: Sequence[Recorded]) -> None:
 _VALUES = ("value", "failure", "payload", "input", "data", "reason")
 
 
-def _value(value: Any) -> str:
+def _value(event: events.Event, value: Any) -> str:
+    if isinstance(event, events.Drawn) and event.what == "now":
+        return time_of(value)
     if isinstance(value, dict) and {"type", "message"} <= value.keys() <= {"type", "message", "code", "detail"}:
         return f"{value['type']}: {value['message']}"
     return _brief(value)
