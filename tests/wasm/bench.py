@@ -1,0 +1,252 @@
+"""`make bench-wasm`: figures of Pyodide and IndexedDB, each held against a floor that is measured in the same run.
+
+What is compared takes turns, so that a machine that slows down slows both. Nothing here is asserted by a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from browser import Browser, Tab, serve
+from kills import kill_while_committing
+from pages import page
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+WASM = REPOSITORY / "wasm"
+BUILDS = {"sources": WASM / "build" / "plain", "bytecode": WASM / "dist"}
+
+IMPORT = """
+import time, sys, asyncio
+a = time.perf_counter()
+import msgpack
+b = time.perf_counter()
+import alkaline_edge
+c = time.perf_counter()
+f"{(b - a) * 1000} {(c - b) * 1000}"
+"""
+MEASURE = """
+const started = performance.now();
+const pyodide = await loadPyodide(options);
+const loaded = performance.now();
+await pyodide.loadPackage("alkaline-edge", { messageCallback: () => {} });
+const packages = performance.now();
+const imports = pyodide.runPython(IMPORT).split(" ").map(Number);
+return [loaded - started, packages - loaded, ...imports];
+"""
+WHAT = ("loadPyodide", "load alkaline-edge and msgpack", "import msgpack", "import alkaline_edge")
+
+COMMITS = """
+host = IndexedDBHost("bench")
+await host.get(["a"])
+raw = await js.Promise.new(run_js(
+    "(done, failed) => { const q = indexedDB.open('raw', 1); q.onupgradeneeded = () => q.result.createObjectStore('s');"
+    " q.onsuccess = () => done(q.result); q.onerror = () => failed(q.error); }"
+))
+many = run_js(
+    "async (db, times, first) => { for (let i = 0; i < times; i++) await new Promise((done, failed) => {"
+    " const tx = db.transaction('s', 'readwrite', { durability: 'strict' });"
+    " tx.objectStore('s').put(new Uint8Array(140), 'k' + (first + i)); tx.oncomplete = done; tx.onabort = failed; }) }"
+)
+count, last = 0, None
+
+async def bare(times):
+    global count
+    count += times
+    await many(raw, times, count)
+
+async def one_key(times):
+    global count
+    for _ in range(times):
+        count += 1
+        await host.commit(batch((f"e{count:08d}", b"x" * 140)))
+
+async def checked(times):
+    global count, last
+    for _ in range(times):
+        count += 1
+        made = batch((f"e{count:08d}", b"x" * 140), checks=[("head", last)]) if last else batch(("head", b"y"))
+        await host.commit(made)
+        last = last or made.id
+
+async def both_keys(times):
+    global count, last
+    for _ in range(times):
+        count += 1
+        made = batch((f"e{count:08d}", b"x" * 140), ("head", b"y" * 100), checks=[("head", last)])
+        await host.commit(made)
+        last = made.id
+
+async def rounds(times, each=20):
+    spent = {f.__name__: [] for f in (bare, one_key, checked, both_keys)}
+    for _ in range(times):
+        for f in (bare, one_key, checked, both_keys):
+            started = time.perf_counter()
+            await f(each)
+            spent[f.__name__].append((time.perf_counter() - started) / each * 1000)
+    return spent
+"""
+READS = """
+async def timed(call, times):
+    spent = []
+    for _ in range(times):
+        started = time.perf_counter()
+        await call()
+        spent.append((time.perf_counter() - started) * 1000)
+    return sorted(spent)[len(spent) // 2]
+[await timed(lambda: host.list("e", limit=500), 20), await timed(lambda: host.get(["head"]), 50)]
+"""
+REPLAY = """
+import contextlib, io, sys
+sys.path.insert(0, "/bench")
+import bench
+words = io.StringIO()
+with contextlib.redirect_stdout(words):
+    await bench.replay((1_000, 10_000))
+words.getvalue()
+"""
+
+
+def row(what: str, figure: str, target: str = "", met: bool | None = None) -> None:
+    verdict = "" if met is None else ("met" if met else "NOT MET")
+    print(f"{what:<62} {figure:>26}   {target:<10} {verdict}".rstrip(), flush=True)
+
+
+def in_node(build: Path) -> list[float]:
+    """Start, load and import in a new Node process: milliseconds, by WHAT."""
+    script = (
+        f"import {{ loadPyodide }} from {json.dumps(str(build / 'pyodide.mjs'))};"
+        f"const IMPORT = {json.dumps(IMPORT)}; const options = {{}};"
+        f"console.log(JSON.stringify(await (async () => {{ {MEASURE} }})()));"
+    )
+    node = shutil.which("node")
+    assert node, "node is missing"
+    done = subprocess.run([node, "--input-type=module", "-e", script], capture_output=True, text=True, check=True)
+    found: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def in_page(tab: Tab) -> list[float]:
+    """The same in the page that the tab shows."""
+    return tab.js(
+        f'const {{ loadPyodide }} = await import("/pyodide.mjs"); const options = {{}};'
+        f"const IMPORT = {json.dumps(IMPORT)}; {MEASURE}"
+    )
+
+
+def compare(place: str, measure: Callable[[str], list[float]], times: int) -> None:
+    """Both builds in turn; prints the medians."""
+    found: dict[str, list[list[float]]] = {name: [] for name in BUILDS}
+    for _ in range(times):
+        for name in BUILDS:
+            found[name].append(measure(name))
+    for index, what in enumerate(WHAT):
+        old, new = (statistics.median(run[index] for run in found[name]) for name in BUILDS)
+        goal, met = ("< 25 ms", new < 25) if what == "import alkaline_edge" else ("", None)
+        row(f"{place}: {what}, sources -> bytecode", f"{old:,.0f} -> {new:,.0f} ms = {new / old:.2f}", goal, met)
+
+
+def starts(times: int) -> None:
+    """Start and import, in Node and in Chromium, first visit and reload."""
+    compare("Node", lambda name: in_node(BUILDS[name]), times)
+    profiles = {name: tempfile.mkdtemp() for name in BUILDS}
+
+    def visit(name: str, again: bool) -> list[float]:
+        with serve(BUILDS[name]) as (origin, _):
+            shutil.rmtree(profiles[name])
+            browser = Browser(origin, Path(profiles[name])).start()
+            try:
+                tab = browser.tab()
+                return in_page(tab) if not again else (in_page(tab), in_page(tab.reload()))[1]
+            finally:
+                browser.quit()
+
+    try:
+        compare("Chromium, first visit", lambda name: visit(name, False), times)
+        compare("Chromium, reload", lambda name: visit(name, True), times)
+    finally:
+        for folder in profiles.values():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def in_chromium(act: Callable[[Tab], None], options: str = "{}") -> None:
+    """Run ``act`` on a page of a new Chromium that shows the distribution."""
+    with serve(WASM / "dist") as (origin, _), tempfile.TemporaryDirectory() as profile:
+        browser = Browser(origin, Path(profile)).start()
+        try:
+            act(browser.tab())
+        finally:
+            browser.quit()
+
+
+def commits(tab: Tab) -> None:
+    """IndexedDB commits through the host against a bare put in a strict transaction, in turn."""
+    page(tab, COMMITS + "await rounds(2)\nNone")
+    spent = tab.python("await rounds(40)")
+    floor = statistics.median(spent["bare"])
+    row("IndexedDB: a bare put, strict, from JavaScript", f"{floor:.2f} ms = {1000 / floor:,.0f}/s")
+    for name, what in {
+        "one_key": "commit of one key",
+        "checked": "commit of one key behind a check",
+        "both_keys": "commit of two keys behind a check",
+    }.items():
+        ours = statistics.median(spent[name])
+        ratio = statistics.median(a / b for a, b in zip(spent[name], spent["bare"], strict=True))
+        goal, met = ("<= 1.3", ratio <= 1.3) if name == "one_key" else ("", None)
+        row(f"IndexedDB: {what}", f"{ours:.2f} ms = {1000 / ours:,.0f}/s, {ratio:.2f} x", goal, met)
+    listed, got = tab.python(READS)
+    row("IndexedDB: list of 500 entries; get of one", f"{listed:.2f} ms; {got:.2f} ms")
+
+
+def replays() -> None:
+    """The replay figures of tests/benchmarks/bench.py, taken inside Pyodide under Node, with either msgpack."""
+    source = (REPOSITORY / "tests" / "benchmarks" / "bench.py").read_text()
+    for lock in ("pyodide-lock.json", "pyodide-lock-pure.json"):
+        script = (
+            f"import {{ loadPyodide }} from {json.dumps(str(WASM / 'dist' / 'pyodide.mjs'))};"
+            f"const pyodide = await loadPyodide({{ lockFileURL: {json.dumps(str(WASM / 'dist' / lock))} }});"
+            "await pyodide.loadPackage('alkaline-edge', { messageCallback: () => {} });"
+            "pyodide.FS.mkdirTree('/bench');"
+            f"pyodide.FS.writeFile('/bench/bench.py', {json.dumps(source)});"
+            f"console.log(await pyodide.runPythonAsync({json.dumps(REPLAY)}));"
+        )
+        node = shutil.which("node")
+        assert node, "node is missing"
+        done = subprocess.run([node, "--input-type=module", "-e", script], capture_output=True, text=True, check=True)
+        print(f"Replay inside Pyodide, {'pure' if 'pure' in lock else 'C'} msgpack:")
+        print("\n".join(f"  {line}" for line in done.stdout.strip().splitlines()), flush=True)
+
+
+def kills(times: int) -> None:
+    """SIGKILL of the browser at random moments: acknowledged commits that were lost."""
+    with tempfile.TemporaryDirectory() as profile:
+        acknowledged, lost = kill_while_committing(WASM / "dist", Path(profile), times, seed=1)
+    row(f"Chromium killed {times} times: acknowledged commits lost", f"{lost} of {acknowledged:,}", "0", lost == 0)
+
+
+def main() -> None:
+    """Print every figure, or those that are named."""
+    parts: dict[str, Callable[[Any], None]] = {
+        "starts": lambda options: starts(options.times),
+        "commits": lambda options: in_chromium(commits),
+        "replays": lambda options: replays(),
+        "kills": lambda options: kills(options.kills),
+    }
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[[], *parts], help="which to measure; all unless said")
+    parser.add_argument("--times", type=int, default=5, help="how often each start is measured")
+    parser.add_argument("--kills", type=int, default=50, help="how often the browser is killed")
+    options = parser.parse_args()
+    for name in options.parts or parts:
+        parts[name](options)
+
+
+if __name__ == "__main__":
+    main()

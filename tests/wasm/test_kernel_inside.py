@@ -1,0 +1,104 @@
+"""The repository's own tests, run inside Pyodide on the built wheel, with either msgpack."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# What can't run in WebAssembly, each with its reason. A test that starts a process is left out by itself.
+MODULES_LEFT_OUT = {
+    "tests/examples/test_demo.py": "starts processes, all of it",
+    "tests/examples/test_research_agent.py": "serves HTTP on a socket",
+    "tests/hosts/test_cli.py": "the command line is an extra, and starts processes",
+    "tests/hosts/test_file.py": "flock and fork",
+    "tests/hosts/test_file_damage.py": "starts processes",
+    "tests/hosts/test_file_faults.py": "resource limits",
+    "tests/test_readme.py": "starts processes, all of it",
+}
+NO_THREADS = "WebAssembly has no threads"
+TESTS_LEFT_OUT = {
+    "tests/conformance/test_conformance.py::*threads_run_functions*": NO_THREADS,
+    "tests/hosts/test_memory.py::test_a_thread_runs_a_function": NO_THREADS,
+    "tests/hosts/test_opening.py::test_read_only": NO_THREADS,
+    "tests/primitives/test_steps.py::test_a_sync_step_runs_in_a_thread_*": NO_THREADS,
+    "tests/testing/test_conformance_suite.py::test_a_broken_promise_is_found?ThreadsSwallow*": NO_THREADS,
+    "tests/testing/test_conformance_suite.py::test_a_good_host_passes_the_whole_suite": NO_THREADS,
+    "tests/testing/test_conformance_suite.py::test_a_careless_host_without_a_gap_passes_the_limits": NO_THREADS,
+    "tests/testing/test_conformance_suite.py::test_cases_adapt_to_a_host_*": NO_THREADS,
+    "tests/testing/test_conformance_suite.py::test_everything_is_closed_and_destroyed": NO_THREADS,
+}
+# Minutes in WebAssembly: once is enough.
+LONG = {"tests/simulation/test_exhaustive.py"}
+BESIDE = ("tests", "alkaline_edge", "hosts", "examples", "pyproject.toml")
+OTHERS = {"wasm", "workers", "__pycache__"}
+INI = "[pytest]\npythonpath = .\nmarkers = slow: takes more than a few seconds\n"
+
+
+def modules() -> list[str]:
+    """Every test module of the repository that is not a test of another runtime, by its path."""
+    found = (path.relative_to(REPOSITORY) for path in (REPOSITORY / "tests").rglob("test_*.py"))
+    return sorted(str(path) for path in found if path.parts[1] not in {"wasm", "workers", "benchmarks"})
+
+
+def packed() -> bytes:
+    """The repository without what is not of it or is for other runtimes, as a zip archive."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("pytest.ini", INI)
+        for top in (*REPOSITORY.glob("*.md"), *(REPOSITORY / name for name in BESIDE)):
+            for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+                place = path.relative_to(REPOSITORY)
+                if path.is_file() and not OTHERS & set(place.parts):
+                    archive.write(path, str(place))
+    return content.getvalue()
+
+
+LOAD = """
+const lockFileURL = typeof location === "object" ? new URL(LOCK, location.href).href : "./" + LOCK;
+const pyodide = await loadPyodide({ lockFileURL });
+await pyodide.loadPackage(["alkaline-edge", "pytest", "hypothesis"], { messageCallback: () => {} });
+pyodide.FS.mkdirTree("/repository");
+const archive = typeof location === "object" ? (await fetch("data:;base64," + PACKED)).arrayBuffer()
+  : new Uint8Array(require("fs").readFileSync(PACKED)).buffer;
+pyodide.unpackArchive(await archive, "zip", { extractDir: "/repository" });
+pyodide.runPython(INSIDE);
+return pyodide.globals.get("run_tests")("/repository", pyodide.toPy(MODULES), pyodide.toPy(LEFT_OUT));
+"""
+
+
+@pytest.mark.driver_timeout(900)
+@pytest.mark.parametrize("lock", ["pyodide-lock.json", "pyodide-lock-pure.json"], ids=["c", "pure"])
+def test_the_repositorys_tests_pass_inside_pyodide(
+    selenium_standalone_noload, runtime: str, lock: str, tmp_path: Path
+) -> None:
+    """Every module and test but those left out by name above; none fails, and no name above is of the past."""
+    assert set(modules()) >= MODULES_LEFT_OUT.keys() | LONG
+    once = runtime == "node" and lock == "pyodide-lock.json"
+    chosen = [name for name in modules() if name not in MODULES_LEFT_OUT and (once or name not in LONG)]
+    archive = tmp_path / "tests.zip"
+    archive.write_bytes(packed())
+    if runtime == "node":
+        selenium_standalone_noload.p.timeout = 900  # pytest-pyodide's own limit for Node is 60 s, whatever is asked
+    names = {
+        "LOCK": lock,
+        "PACKED": str(archive) if runtime == "node" else base64.b64encode(archive.read_bytes()).decode(),
+        "INSIDE": (Path(__file__).parent / "inside.py").read_text(),
+        "MODULES": chosen,
+        "LEFT_OUT": list(TESTS_LEFT_OUT),
+    }
+    script = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in names.items()) + LOAD
+    found = json.loads(selenium_standalone_noload.run_js(script, pyodide_checks=False))
+    failed = [test for test, (outcome, _) in found["outcomes"].items() if outcome == "failed"]
+    passed = [test for test, (outcome, _) in found["outcomes"].items() if outcome == "passed"]
+    assert not failed, found["words"]
+    assert found["code"] == 0, found["words"]
+    assert not found["unmatched"], "these patterns leave nothing out any more"
+    assert {test.partition("::")[0] for test in passed} == set(chosen), "a module ran no test"
+    print(f"{len(passed)} passed, {len(found['outcomes']) - len(passed)} skipped")
