@@ -29,8 +29,9 @@ types: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pyright
 
+# tests/wasm and tests/workers need a browser and workerd: they have harnesses of their own, under wasm/.
 unit: $(READY)
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests --ignore=tests/wasm --ignore=tests/workers
 
 # The kernel's tests on every other CPython that is found; .venv is the one that runs everything.
 versions: $(READY)
