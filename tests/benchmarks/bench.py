@@ -194,10 +194,13 @@ def package() -> None:
         with zipfile.ZipFile(wheel) as archive:
             row("wheel", f"{wheel.stat().st_size / 1024:.0f} KiB, {len(archive.namelist())} files")
     code = (
-        "import sys, time, asyncio, msgpack\nbefore = set(sys.modules)\nt = time.perf_counter()\nimport alkaline_edge\n"
+        "import sys, time, asyncio, msgpack\n"
+        "before = set(sys.modules)\n"
+        "t = time.perf_counter()\n"
+        "import alkaline_edge\n"
+        "print((time.perf_counter() - t) * 1000)\n"
+        "print(*sorted(m for m in set(sys.modules) - before if not m.startswith('alkaline')))"
     )
-    code += "t = time.perf_counter() - t\nadded = sorted(m for m in set(sys.modules) - before if not m.startswith('alkaline'))\n"
-    code += "print(t * 1000)\nprint(' '.join(added))"
     runs = [subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True) for _ in range(7)]
     row("import alkaline_edge, behind asyncio and msgpack: ms", f"{min(float(r.stdout.split()[0]) for r in runs):.1f}")
     row("modules that it adds beside its own", runs[0].stdout.splitlines()[1] or "none")
