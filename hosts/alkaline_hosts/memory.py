@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import time
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable
@@ -67,7 +68,7 @@ class MemoryHost:
         entropy: Callable[[int], bytes] | None = None,
     ) -> None:
         self.store = store or MemoryStore()
-        self.capabilities = Capabilities("memory", durability="volatile", threads=True)
+        self.capabilities = Capabilities("memory", durability="volatile", threads=sys.platform != "emscripten")
         self._now_ms, self._entropy = now_ms, entropy or os.urandom
         self._closed = False
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import threading
+
+import pytest
 
 from alkaline_edge.host import Batch, Check, Committed, Conflict, Put
 from alkaline_hosts.memory import MemoryHost, MemoryStore
@@ -30,6 +33,7 @@ def test_clock_and_entropy_can_be_replaced() -> None:
     assert (host.now_ms(), host.entropy(3)) == (42, b"\x07\x07\x07")
 
 
+@pytest.mark.skipif(sys.platform == "emscripten", reason="no threads")
 def test_a_thread_runs_a_function() -> None:
     """``run_in_thread`` runs elsewhere than on the loop's thread, and returns what the function returns."""
     assert MemoryHost().capabilities.threads
