@@ -37,7 +37,8 @@ class Commit:
 
     def encode(self) -> Commit:
         """With its bytes and its digest."""
-        self.raw = msgpack.packb([FORMAT, self.before, self.id, self.puts, self.deletes])
+        packed: Any = msgpack.packb([FORMAT, self.before, self.id, self.puts, self.deletes])
+        self.raw = packed
         self.digest = sha256(self.raw).digest()[:16]
         return self
 
@@ -84,8 +85,9 @@ class State:
         covered = [*self.log, *self.unused, *([self.base] if self.base else [])]
         entries = [[key, *self.entries[key]] for key in self.keys]
         since = self.position - len(self.log)
-        packed: bytes = msgpack.packb([FORMAT, self.position, self.digest, since, covered, entries])
-        return packed
+        packed: Any = msgpack.packb([FORMAT, self.position, self.digest, since, covered, entries])
+        checkpoint: bytes = packed
+        return checkpoint
 
     def apply(self, commit: Commit, name: str) -> None:
         """One more commit, which must follow."""
