@@ -341,6 +341,21 @@ def test_parallel_steps_that_ended_in_another_order_have_moved() -> None:
     assert told(replay.diff(of(one, two, three), of(three, one, two))) == [("moved", 3, 1)]
 
 
+def test_a_drawn_value_more_is_shown_where_it_was_drawn() -> None:
+    """Drawn values have no number of their own: the answer before them says which is which."""
+    rest = [event for n in range(5) for event in (done(str(n + 2), "work", n, n), drew(n))]
+    found = replay.diff(of(done("1", "first"), drew(1), *rest), of(done("1", "first"), drew(2), drew(3), *rest))
+    assert told(found) == [("added", None, 3)]
+
+
+def test_a_number_that_shifted_is_a_difference_by_itself() -> None:
+    """The code would not replay the other history, so the two are not the same."""
+    found = replay.diff(of(done("1", "work")), of(done("2", "work")))
+    assert not found.same
+    assert found.first is None
+    assert replay.format_diff(found).splitlines()[-1] == "1 event differs only in the number of the command"
+
+
 def test_an_outcome_that_turned_is_one_change() -> None:
     """A step, or the run, that failed in one history and completed in the other."""
     failure = {"type": "ValueError", "message": "no"}

@@ -357,6 +357,7 @@ def test_bad_usage_is_one_line_with_code_2(arguments: list[str]) -> None:
         ("1 / 0", "subject", "ZeroDivisionError"),
         ("def (", "subject", "SyntaxError"),
         ("raise SystemExit(0)", "subject", "SystemExit"),
+        ("raise ValueError('two\\nlines \\x1b[2J')", "subject", "two lines \\x1b[2J"),
         ("x = 1", "subject", "is not a workflow"),
         ("x = 1", "subject:x", "is not a workflow"),
         ("x = [1]", "subject:x", "is not a workflow"),
@@ -441,3 +442,23 @@ def test_an_output_that_can_not_show_a_character_gets_its_number(tmp_path: Path)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 0, done.stderr
     assert "\\xfcber \\u65e5\\u672c" in done.stdout
+
+
+def test_a_reader_that_leaves_early_is_no_error(odd_store: Path) -> None:
+    """More output than a pipe holds, and a reader that closes it: code 0 and nothing on stderr."""
+    host = FileHost(odd_store)
+
+    async def fill() -> None:
+        async with Runtime(host, workflows=[research]) as runtime:
+            await (await runtime.start("research", "x" * 300_000, id="large")).settle()
+        await host.close()
+
+    asyncio.run(fill())
+    command = [sys.executable, "-m", "alkaline_hosts.cli", "events", str(odd_store), "large"]
+    for extra in ([], ["--json"]):
+        with subprocess.Popen([*command, *extra], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.read(1)
+            process.stdout.close()
+            assert (process.stderr.read(), process.wait(60)) == (b"", 0)
