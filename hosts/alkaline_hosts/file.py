@@ -1,8 +1,8 @@
 """A file: one append-only log on a local disk, one writer, any number of readers. See ``file_format`` for its bytes.
 
 A commit is one write and one sync. Large files are no problem for the log; every key and every value up to 4 KiB is
-held in memory, so a store wants as much memory as its live small values. Not meant for network file
-systems, and not tried on Windows.
+held in memory, so a store wants as much memory as its live small values. Not meant for network file systems, and not
+tried on Windows.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import errno
 import os
 import stat
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +23,7 @@ from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.limits import check_batch
 
 from .file_lock import WriterLock
-from .file_log import CutFailed, Log, SyncFailed, check, create, remove, sync_directory, temporary
+from .file_log import CutFailed, Displaced, Log, SyncFailed, check, create, remove, sync_directory, temporary
 
 T = TypeVar("T")
 
@@ -48,7 +49,12 @@ class FileHost:
         self.read_only = read_only
         self.healed = 0
         self.capabilities = Capabilities(
-            "file", durability="disk" if fsync else "process", threads=True, exclusive=True, segment_commits=0
+            "file",
+            durability="disk" if fsync else "process",
+            threads=sys.platform != "emscripten",
+            exclusive=True,
+            segment_commits=0,
+            notes=() if fsync else ("A power loss can take the last seconds, and leave a file that is damaged.",),
         )
         self._fsync = fsync
         self._path = os.path.realpath(path)  # a rename over a symbolic link would replace the link
@@ -238,6 +244,9 @@ class FileHost:
                 f"the system could not sync {self._name} ({_reason(error.__cause__)}): it is not known whether the "
                 "commit is on the disk. Open a new host for the file: it goes on from what is really there"
             ) from error
+        except Displaced as error:
+            self._break("the file was deleted, replaced or cut by something else while it was open")
+            raise StoreError(f"{self._broken}; nothing was committed") from error
         except CutFailed as error:
             self._break("a write failed")
             raise StoreError(f"{self._broken} ({_reason(error.__cause__)}); nothing was committed") from error

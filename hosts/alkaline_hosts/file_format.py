@@ -30,9 +30,11 @@ Item: a uvarint ``number * 4 + operation``, then by operation::
     3  prefix               (number 0) uvarint length, text: defines the next prefix number of the file
 
 A key is prefix ``number`` (numbers count from 0 in the order of their definitions, through the whole file) followed
-by a suffix: uvarint length, text. The prefix is the key up to and with its last "/", or empty. All text is ASCII.
+by a suffix: uvarint length, text. All text is ASCII. A writer may cut keys where it likes. This one defines the key
+up to and with its last "/" when it puts one like that for the second time, and cuts behind the first "/" until then:
+many prefixes are used once, and a definition is kept in memory for as long as the file is open.
 
-So a batch with one put costs, beside its value and after its prefix was defined: 20 bytes, 1 to 3 for the prefix
+So a batch with one put costs, beside its value and once its prefix is defined: 20 bytes, 1 to 3 for the prefix
 number (1 below 32, 2 below 4,096, 3 below 524,288), 1 for the length of the suffix, and the suffix.
 
 A later put or delete of a key makes the earlier one garbage; compaction writes the live keys into a new file, a
@@ -57,6 +59,8 @@ ID_SIZE = 8
 MIN_LENGTH = ID_SIZE + 1
 MAX_LENGTH = 2**32 - 1
 SEQUENCES = 2**32
+MET = 4096
+"""Prefixes that were met once and are remembered, so that the second time defines them."""
 LAST_PUT, PUT, DELETE, PREFIX = 0, 1, 2, 3
 
 
@@ -128,6 +132,7 @@ class Encoder:
         self.sequence = sequence
         self.numbers = {prefix: n for n, prefix in enumerate(prefixes)}
         self._fresh: list[str] = []
+        self._met: set[str] = set()
 
     def one_put(self, id: bytes, key: str, value: bytes) -> bytes:
         """The record of a batch with one put; the value is its last bytes."""
@@ -173,6 +178,14 @@ class Encoder:
         prefix = key[:cut]
         number = self.numbers.get(prefix)
         definition = b""
+        if number is None and (operation == DELETE or prefix not in self._met):
+            if operation != DELETE:
+                if len(self._met) >= MET:
+                    self._met.clear()
+                self._met.add(prefix)
+            cut = key.find("/") + 1
+            prefix = key[:cut]
+            number = self.numbers.get(prefix)
         if number is None:
             definition = self._define(prefix)
             number = self.numbers[prefix]
@@ -182,6 +195,7 @@ class Encoder:
         return uvarint(number << 2 | operation) + uvarint(len(suffix)) + suffix
 
     def _define(self, prefix: str) -> bytes:
+        self._met.discard(prefix)
         self.numbers[prefix] = len(self.numbers)
         self._fresh.append(prefix)
         text = prefix.encode("ascii")

@@ -114,6 +114,7 @@ class Log:
             if not stat.S_ISREG(status.st_mode):
                 raise StoreError(f"{self.name} is not a regular file: give FileHost the path of a file")
             self.identity = (status.st_dev, status.st_ino)
+            self._links = min(status.st_nlink, 1)  # a file system that counts no links says 0 from the start
             self.seed = seed_of(self.fd, self.name)
             self.follow()
             self.index.keys()
@@ -193,7 +194,7 @@ class Log:
     def append(self, batch: Batch, id: bytes, deletes: Sequence[str], durable: bool) -> None:
         """Write ``batch``, sync it, and take it into the index. ``deletes``: those that are there.
 
-        OSError: file and index are as they were before. CutFailed, SyncFailed: they may not be.
+        OSError, Displaced: file and index are as they were before. CutFailed, SyncFailed: they may not be.
         """
         end, puts = self.end, batch.puts
         if len(puts) == 1 and not deletes:
@@ -210,6 +211,11 @@ class Log:
             self.index.put(key, value, batch.id, end + place)
 
     def _write(self, record: bytes, durable: bool) -> None:
+        status = os.fstat(self.fd)
+        if status.st_size != self.end or status.st_nlink < self._links:
+            # Deleted, replaced or cut by somebody else: what is appended now would be acknowledged and never found.
+            self.encoder.undo()
+            raise Displaced
         try:
             written = os.write(self.fd, record)
             if written < len(record):
@@ -320,6 +326,10 @@ class Compacted(NamedTuple):
 
 class SyncFailed(Exception):
     """The record was written and its sync failed: nobody knows whether it is on the disk."""
+
+
+class Displaced(Exception):
+    """The file has lost its name, or has another size than its only writer left it with. Nothing was written."""
 
 
 class CutFailed(Exception):

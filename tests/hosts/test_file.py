@@ -109,12 +109,31 @@ def test_one_put_costs_28_bytes_beside_its_value(tmp_path: Path) -> None:
         host = FileHost(path)
         for n in range(500):  # 500 runs
             await host.commit(put(f"h/{n:012x}/a0", b"x"))
-        await host.commit(put("h/0123456789ab/a0", b"x"))
+        for n in range(2):
+            await host.commit(put(f"h/0123456789ab/a{n}", b"x"))
         before = path.stat().st_size
         await host.commit(put("h/0123456789ab/d1234", b"x" * 140))
         return path.stat().st_size - before - 140
 
     assert drive(measure) <= 28
+
+
+def test_prefixes_that_are_used_once_are_not_kept(tmp_path: Path) -> None:
+    """Timers, inboxes and blobs have prefixes of their own, used once: memory must not grow by one for each."""
+    path = tmp_path / "a.alkaline"
+
+    async def many() -> dict[str, tuple[bytes, str]]:
+        host = FileHost(path, fsync=False)
+        for n in range(10_000):
+            await host.commit(puts(f"t/{n - 1:013d}/exe", **{f"t/{n:013d}/exe": b""}))  # type: ignore[arg-type]
+        assert set(host._log.encoder.numbers) == {"t/"}
+        kept = await contents(host)
+        await host.close()
+        return kept
+
+    kept = drive(many)
+    assert set(kept) == {"t/0000000009999/exe"}
+    assert reopened(path) == kept
 
 
 @pytest.mark.parametrize("id", ["", "0" * 15, "0" * 17, "ABCDEF0123456789", "0123456 89abcdef", "g" * 16])

@@ -218,6 +218,33 @@ def test_a_failed_write_poisons_the_host(tmp_path: Path, monkeypatch: pytest.Mon
     assert reopened(path) == {}
 
 
+@pytest.mark.parametrize("what", ["deleted", "replaced", "cut", "grown"])
+def test_a_file_that_something_else_changed(tmp_path: Path, what: str) -> None:
+    """Nothing is acknowledged into a file that nobody will find, or behind bytes that are not ours: StoreError."""
+    path = tmp_path / "a.alkaline"
+    written(path, 3)
+
+    async def commit() -> None:
+        host = FileHost(path)
+        if what == "deleted":
+            path.unlink()
+        elif what == "replaced":
+            path.with_suffix(".copy").write_bytes(path.read_bytes())
+            path.with_suffix(".copy").replace(path)
+        elif what == "cut":
+            os.truncate(path, ends(path.read_bytes())[1])
+        else:
+            os.truncate(path, path.stat().st_size + 5)
+        for _ in range(2):
+            with pytest.raises(StoreError, match="deleted, replaced or cut by something else") as caught:
+                await host.commit(put("h/run/a3", b"3"))
+            assert not isinstance(caught.value, UnknownOutcome)
+        await host.close()
+
+    drive(commit)
+    assert len(reopened(path)) == {"deleted": 0, "replaced": 3, "cut": 2, "grown": 3}[what]
+
+
 def test_short_writes_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system may take a record in pieces."""
     path = tmp_path / "a.alkaline"
