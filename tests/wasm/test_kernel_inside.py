@@ -24,15 +24,19 @@ MODULES_LEFT_OUT = {
 }
 NO_THREADS = "WebAssembly has no threads"
 TESTS_LEFT_OUT = {
-    "tests/conformance/test_conformance.py::*threads_run_functions*": NO_THREADS,
-    "tests/hosts/test_memory.py::test_a_thread_runs_a_function": NO_THREADS,
-    "tests/hosts/test_opening.py::test_read_only": NO_THREADS,
     "tests/primitives/test_steps.py::test_a_sync_step_runs_in_a_thread_*": NO_THREADS,
     "tests/testing/test_conformance_suite.py::test_a_broken_promise_is_found?ThreadsSwallow*": NO_THREADS,
     "tests/testing/test_conformance_suite.py::test_a_good_host_passes_the_whole_suite": NO_THREADS,
     "tests/testing/test_conformance_suite.py::test_a_careless_host_without_a_gap_passes_the_limits": NO_THREADS,
     "tests/testing/test_conformance_suite.py::test_cases_adapt_to_a_host_*": NO_THREADS,
     "tests/testing/test_conformance_suite.py::test_everything_is_closed_and_destroyed": NO_THREADS,
+}
+# What should pass and does not. Each must fail: one that passes or is skipped is to be taken out here.
+DEFECTS = {
+    "tests/conformance/test_conformance.py::*threads_run_functions-file*": "FileHost says threads=True",
+    "tests/hosts/test_opening.py::test_read_only": "FileHost says threads=True",
+    "tests/test_replay.py::test_check_works_inside_a_running_loop_too": "on 3.14 no task steps inside another",
+    "tests/test_replay.py::test_bundles_commits_and_recorded_events_*": "on 3.14 no task steps inside another",
 }
 # Minutes in WebAssembly: once is enough.
 LONG = {"tests/simulation/test_exhaustive.py"}
@@ -69,7 +73,8 @@ const archive = typeof location === "object" ? (await fetch("data:;base64," + PA
   : new Uint8Array(require("fs").readFileSync(PACKED)).buffer;
 pyodide.unpackArchive(await archive, "zip", { extractDir: "/repository" });
 pyodide.runPython(INSIDE);
-return pyodide.globals.get("run_tests")("/repository", pyodide.toPy(MODULES), pyodide.toPy(LEFT_OUT));
+const lists = [MODULES, LEFT_OUT, DEFECTS].map((list) => pyodide.toPy(list));
+return pyodide.globals.get("run_tests")("/repository", ...lists);
 """
 
 
@@ -92,6 +97,7 @@ def test_the_repositorys_tests_pass_inside_pyodide(
         "INSIDE": (Path(__file__).parent / "inside.py").read_text(),
         "MODULES": chosen,
         "LEFT_OUT": list(TESTS_LEFT_OUT),
+        "DEFECTS": list(DEFECTS),
     }
     script = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in names.items()) + LOAD
     found = json.loads(selenium_standalone_noload.run_js(script, pyodide_checks=False))
@@ -99,6 +105,6 @@ def test_the_repositorys_tests_pass_inside_pyodide(
     passed = [test for test, (outcome, _) in found["outcomes"].items() if outcome == "passed"]
     assert not failed, found["words"]
     assert found["code"] == 0, found["words"]
-    assert not found["unmatched"], "these patterns leave nothing out any more"
+    assert not found["unmatched"], "no test matches these patterns"
     assert {test.partition("::")[0] for test in passed} == set(chosen), "a module ran no test"
     print(f"{len(passed)} passed, {len(found['outcomes']) - len(passed)} skipped")
