@@ -239,7 +239,7 @@ def event_of(raw: list[Any]) -> Event:
         if len(raw) == LENGTHS[kind] and kind >= 0:
             found: Event = tuple.__new__(CLASSES[kind], raw)
             return found
-    except (IndexError, TypeError):
+    except (IndexError, KeyError, TypeError):
         pass
     raise _unreadable(raw)
 

@@ -46,7 +46,7 @@ class Cursor:
         ERR_STORE where it is not: a gap, a swap, an edit, or bytes of a newer version.
         """
         commit = codec.decode(raw)
-        if type(commit) is not list or len(commit) < 2 or commit[0] != self.head:
+        if type(commit) is not list or len(commit) < 2 or commit[0] != self.head or type(commit[1]) is not int:
             raise self._broken(commit)
         time_ms = self.time_ms + commit[1]
         self.time_ms = time_ms

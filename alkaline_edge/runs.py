@@ -53,6 +53,8 @@ class Header:
     @classmethod
     def from_map(cls, values: dict[str, Any]) -> Header:
         """The header of a Started event; ERR_STORE when a newer version wrote it."""
+        if not isinstance(values, dict):
+            raise StoreError("the history's header is not a map: it is damaged, restore it")
         version = values.get("format")
         if version != FORMAT_VERSION:
             raise StoreError(

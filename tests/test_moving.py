@@ -162,6 +162,59 @@ def test_a_damaged_history_is_found(damage: str) -> None:
     drive(test)
 
 
+def test_a_large_signal_that_is_carried_over_can_be_exported() -> None:
+    """The header of a history stays in its commit, however large what it carries."""
+
+    @workflow
+    async def carries(ctx: Context, n: int) -> Any:
+        if n == 0:
+            await ctx.wait_for_signal("next")
+            ctx.continue_as_new(1)
+        return len(await ctx.wait_for_signal("large"))
+
+    async def test() -> None:
+        process = Process(carries)
+        run = await process.runtime.start("carries", 0, id="c")
+        await run.signal("large", "x" * 200_000)
+        await run.signal("next")
+        assert await run.result() == 200_000
+        other = Process(carries, host=SimulatedHost(seed=4))
+        imported = await other.runtime.import_(await process.runtime.export("c"))
+        assert await imported.result() == 200_000
+        await process.runtime.close()
+        await other.runtime.close()
+
+    drive(test)
+
+
+@pytest.mark.parametrize("damage", ["time", "event", "header"])
+def test_a_bundle_of_wrong_shapes_with_right_digests_is_refused(damage: str) -> None:
+    """An edit that computes every digest anew is still a typed error."""
+    from hashlib import sha256
+
+    async def test() -> None:
+        process = await suspended()
+        codec = Codec()
+        raw = codec.decode(await process.runtime.export("a"))
+        commit = codec.decode(raw[3][0])
+        if damage == "time":
+            commit[1] = "soon"
+        elif damage == "event":
+            commit[2] = {}
+        else:
+            commit[2][1] = "header"
+        raw[3] = [codec.encode(commit)]
+        raw[5] = sha256(codec.encode(raw[:5])).digest()
+        other = Process(flow, host=SimulatedHost(seed=2))
+        with pytest.raises((InvalidInput, StoreError)):
+            await other.runtime.import_(codec.encode(raw))
+        assert other.host.store.entries == {}
+        await process.runtime.close()
+        await other.runtime.close()
+
+    drive(test)
+
+
 def test_a_fork_goes_on_from_a_commit_with_an_edited_result() -> None:
     """The original is untouched; the fork repeats only what comes behind the place."""
 

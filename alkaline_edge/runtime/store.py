@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from .. import keys
 from ..codec import BlobRef, Codec, Plain
 from ..errors import AlkalineError, NotFound, StoreError, UnknownOutcome
-from ..events import Event, with_items
+from ..events import STARTED, Event, with_items
 from ..history import Cursor, Timed, split
 from ..host import Batch, Check, Committed, Conflict, Entry, Host, Put
 from ..runs import ExecutionRecord
@@ -196,6 +196,8 @@ class Store:
         for event in events:
             items: list[Any] = list(event)
             for n, item in enumerate(items):
+                if n == 1 and event[0] == STARTED:
+                    continue  # the header is read before there is anything to fill it from
                 if isinstance(item, (str, bytes, list, dict, Plain)):
                     data = self.codec.encode(item)
                     if len(data) > self.limits.inline_limit:
