@@ -15,6 +15,7 @@ import base64
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -31,6 +32,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
 PACKAGES = (REPOSITORY / "alkaline_edge", REPOSITORY / "hosts" / "alkaline_hosts")
 START_SECONDS = 120.0
+KEPT_SNAPSHOTS = 8
 
 
 class WorkerError(Exception):
@@ -155,6 +157,7 @@ class WorkerServer:
     def _take_snapshot(self) -> Path:
         directory = HERE / "build" / "snapshots" / self._digest()
         if not (directory / "snapshot.bin").exists():
+            _forget_snapshots(directory.parent)
             directory.mkdir(parents=True, exist_ok=True)
             options = ["--python-save-snapshot", f"--python-snapshot-dir={directory}"]
             with tempfile.TemporaryDirectory() as storage:
@@ -282,6 +285,14 @@ class WorkerServer:
                 future.set_result(message)
         for future in list(waiting.values()):
             future.set_result({"error": "the connection to workerd was lost"})
+
+
+def _forget_snapshots(directory: Path) -> None:
+    """Delete all snapshots but the newest: each is 30 MB, and every change of a file makes another one."""
+    if directory.is_dir():
+        newest_last = sorted(directory.iterdir(), key=lambda path: path.stat().st_mtime)
+        for old in newest_last[:-KEPT_SNAPSHOTS]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def until(condition: Callable[[], Any], seconds: float = 30.0, what: str = "the condition") -> Any:
