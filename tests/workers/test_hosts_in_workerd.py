@@ -26,8 +26,9 @@ CONDITIONAL = {
     "handles_share_a_store",
 }
 SKIPPED = {
-    "object/suite": NO_THREADS | CHECKS_HOLD | ONE_HANDLE,
-    "d1": NO_THREADS | CHECKS_HOLD,
+    "object/suite/conformance": NO_THREADS | CHECKS_HOLD | ONE_HANDLE,
+    "object/suite/coordinating": NO_THREADS | CHECKS_HOLD | ONE_HANDLE,
+    "d1/conformance": NO_THREADS | CHECKS_HOLD,
     "kv/plain": NO_THREADS | CONDITIONAL,
     "kv/single": NO_THREADS | CHECKS_HOLD | LATE,
     "kv/coordinated": NO_THREADS | CHECKS_HOLD,
@@ -36,8 +37,7 @@ SKIPPED = {
 
 
 def outcomes(server: WorkerServer, host: str) -> dict[str, tuple[str, str]]:
-    path = f"/{host}" if host.startswith("kv/") else f"/{host}/conformance"
-    return {name: (outcome, message) for name, outcome, message in server.fetch(path, seconds=300).json()}
+    return {name: (outcome, message) for name, outcome, message in server.fetch(f"/{host}", seconds=300).json()}
 
 
 def assert_conforms(found: dict[str, tuple[str, str]], skipped: set[str]) -> None:
@@ -53,7 +53,7 @@ def test_conformance(current: WorkerServer, host: str) -> None:
     assert_conforms(outcomes(current, host), SKIPPED[host])
 
 
-@pytest.mark.parametrize("host", ["d1", "kv/plain", "kv/single", "kv/coordinated"])
+@pytest.mark.parametrize("host", ["d1/conformance", "kv/plain", "kv/single", "kv/coordinated"])
 def test_conformance_in_the_oldest_runtime(oldest: WorkerServer, host: str) -> None:
     """So it does in the oldest runtime that is supported, with msgpack in pure Python."""
     assert_conforms(outcomes(oldest, host), SKIPPED[host])

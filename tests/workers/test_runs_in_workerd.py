@@ -107,7 +107,7 @@ def test_cron_wakes_a_run_on_d1_after_a_kill(servers: Servers) -> None:
 
     def done() -> bool:
         server.scheduled()
-        return status(server, "exe_1")["status"] == "completed"
+        return bool(status(server, "exe_1")["status"] == "completed")
 
     until(done, 60)
     marks = server.fetch("/marks?run=exe_1").json()
@@ -127,7 +127,7 @@ def test_a_request_cancelled_mid_run(servers: Servers) -> None:
 
     def done() -> bool:
         server.scheduled()
-        return status(server, "exe_1")["status"] == "completed"
+        return bool(status(server, "exe_1")["status"] == "completed")
 
     until(done, 60)
     marks = server.fetch("/marks?run=exe_1").json()

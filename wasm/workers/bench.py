@@ -12,6 +12,7 @@ import statistics
 import sys
 import tempfile
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,10 @@ def start_up() -> None:
             print(f"start {what:14} {how:16} {min(times):5.2f} s")
 
 
+def _reached(counts: list[int], least: int) -> bool:
+    return counts[-1] >= least
+
+
 def kills(count: int) -> None:
     """Acknowledged commits that are missing after SIGKILL, over ``count`` kills at growing distances."""
     worker = Worker("app", APP / "entry.py", [APP], d1=["DB"], kv=["KV"], objects={"STORE": "Store", "RUNS": "Runs"})
@@ -81,7 +86,7 @@ def kills(count: int) -> None:
             before = acknowledged[-1]
             thread = threading.Thread(target=append, args=(server,), daemon=True)
             thread.start()
-            until(lambda least=before + 1 + kill * 7 % 40: acknowledged[-1] >= least, 60)
+            until(partial(_reached, acknowledged, before + 1 + kill * 7 % 40), 60)
             server.kill()
             thread.join(30)
             server.start()

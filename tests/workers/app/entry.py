@@ -55,6 +55,13 @@ class ObjectMaker:
         self.ctx._ctx.storage.sql.exec("DROP TABLE IF EXISTS alkaline_entries")
 
 
+class ObjectAndKVMaker(ObjectMaker):
+    """The same with large values in KV."""
+
+    async def open(self):
+        return KVHost(env().KV, coordinator=DurableObjectHost(self.ctx, alarm=False), large=1000)
+
+
 class Store(DurableObject):
     """A bare host in an object."""
 
@@ -64,8 +71,9 @@ class Store(DurableObject):
 
     async def fetch(self, request):
         (_, _, op), query = parts_of(request)
-        if op == "conformance":
-            return Response(await suite.conformance(lambda: fresh(ObjectMaker(self.ctx)), query.get("only")))
+        maker = {"conformance": ObjectMaker, "coordinating": ObjectAndKVMaker}.get(op)
+        if maker is not None:
+            return Response(await suite.conformance(lambda: fresh(maker(self.ctx)), query.get("only")))
         return Response(json.dumps(await getattr(suite, op)(self.host, **query)))
 
     async def alarm(self):
