@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,6 +22,9 @@ class Appender(threading.Thread):
     def __init__(self, server: WorkerServer, path: str) -> None:
         super().__init__(daemon=True)
         self.server, self.path, self.acknowledged, self.error = server, path, 0, ""
+
+    def reached(self, least: int) -> bool:
+        return self.acknowledged >= least or bool(self.error)
 
     def run(self) -> None:
         try:
@@ -42,7 +46,7 @@ def test_kill_loses_no_acknowledged_commit(servers: Servers, host: str) -> None:
     for kill in range(kills):
         appender = Appender(server, f"/{host}/append?log=a&times=1")
         appender.start()
-        wait(lambda a=appender, least=acknowledged + 5 + 3 * kill: a.acknowledged >= least or a.error)
+        wait(partial(appender.reached, acknowledged + 5 + 3 * kill))
         server.kill()
         appender.join(60)
         assert "lost" in appender.error or "gone" in appender.error or "not running" in appender.error

@@ -67,7 +67,7 @@ def test_verbs_over_http(current: WorkerServer) -> None:
 def test_settle_answers_when_the_run_rests(current: WorkerServer) -> None:
     """With ?settle=1 the answer to the start is the finished run."""
     body = json.dumps({"workflow": "many", "input": 10})
-    assert current.fetch("/runs-of/settled/runs?settle=1", body).body.count('"completed"') == 1
+    assert str(current.fetch("/runs-of/settled/runs?settle=1", body).body).count('"completed"') == 1
 
 
 def test_two_workers_race_on_one_d1(servers: Servers) -> None:
