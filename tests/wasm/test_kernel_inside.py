@@ -24,6 +24,7 @@ MODULES_LEFT_OUT = {
 }
 NO_THREADS = "WebAssembly has no threads"
 TESTS_LEFT_OUT = {
+    "tests/hosts/test_opening.py::test_read_only": NO_THREADS,
     "tests/primitives/test_steps.py::test_a_sync_step_runs_in_a_thread_*": NO_THREADS,
     "tests/testing/test_conformance_suite.py::test_a_broken_promise_is_found?ThreadsSwallow*": NO_THREADS,
     "tests/testing/test_conformance_suite.py::test_a_good_host_passes_the_whole_suite": NO_THREADS,
@@ -33,8 +34,6 @@ TESTS_LEFT_OUT = {
 }
 # What should pass and does not. Each must fail: one that passes or is skipped is to be taken out here.
 DEFECTS = {
-    "tests/conformance/test_conformance.py::*threads_run_functions-file*": "FileHost says threads=True",
-    "tests/hosts/test_opening.py::test_read_only": "FileHost says threads=True",
     "tests/test_replay.py::test_check_works_inside_a_running_loop_too": "on 3.14 no task steps inside another",
     "tests/test_replay.py::test_bundles_commits_and_recorded_events_*": "on 3.14 no task steps inside another",
 }
