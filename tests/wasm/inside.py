@@ -20,6 +20,11 @@ import pytest
 import alkaline_edge
 import alkaline_hosts
 
+# Imported from the wheel before the repository's sources come into reach, which some tests read.
+assert all("site-packages" in package.__file__ for package in (alkaline_edge, alkaline_hosts))
+os.chdir("/repository")
+sys.path.insert(0, "/repository")
+
 
 class Selector:
     """What is left of a selector where no file descriptor can become ready: the wait for the next timer."""
@@ -50,6 +55,19 @@ class BlockingLoop(asyncio.BaseEventLoop):
 def run(main, *, debug=None, loop_factory=None):
     """``asyncio.run`` as it is everywhere else."""
     return runners.run(main, debug=debug, loop_factory=loop_factory or BlockingLoop)
+
+
+@contextlib.contextmanager
+def blocking():
+    """As if no event loop ran, which in Pyodide one always does."""
+    outer, had = asyncio.events._get_running_loop(), asyncio.run
+    asyncio.events._set_running_loop(None)
+    asyncio.run = run
+    try:
+        yield
+    finally:
+        asyncio.run = had
+        asyncio.events._set_running_loop(outer)
 
 
 class Report:
@@ -94,26 +112,15 @@ class Report:
             self.outcomes.setdefault(report.nodeid, ["passed", ""])
 
 
-def run_tests(repository, modules, leave_out, defects):
+def run_tests(modules, leave_out, defects):
     """Run the test modules but for tests that match a pattern of ``leave_out``; gives JSON of what happened.
 
     Tests that match a pattern of ``defects`` must fail.
     """
-    # Imported from the wheel before the repository's sources come into reach, which some tests read.
-    assert all("site-packages" in package.__file__ for package in (alkaline_edge, alkaline_hosts))
-    os.chdir(repository)
-    sys.path.insert(0, repository)
     report, words = Report(leave_out, defects), io.StringIO()
     options = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-c", "pytest.ini", "--tb=short"]
-    outer, had = asyncio.events._get_running_loop(), asyncio.run
-    asyncio.events._set_running_loop(None)
-    asyncio.run = run
-    try:
-        with contextlib.redirect_stdout(words):
-            code = pytest.main([*options, *modules], plugins=[report])
-    finally:
-        asyncio.run = had
-        asyncio.events._set_running_loop(outer)
+    with blocking(), contextlib.redirect_stdout(words):
+        code = pytest.main([*options, *modules], plugins=[report])
     unmatched = sorted({*leave_out, *defects} - report.matched)
     found = {
         "code": int(code),

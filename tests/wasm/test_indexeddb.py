@@ -47,16 +47,15 @@ def test_two_tabs_racing_lose_no_update(chromium: Browser) -> None:
 def test_a_commit_in_one_tab_wakes_the_other(chromium: Browser) -> None:
     """A watcher hears of another tab's commit, with no read in between; not of one that wrote nothing."""
     here, there = chromium.tab(), chromium.tab()
-    page(
-        here,
-        OPEN.format(name="watch") + "heard = 0\ndef hear():\n    global heard\n    heard += 1\nhost.watch(hear)\n0",
-    )
+    page(here, OPEN.format(name="watch") + "heard = []\nhost.watch(lambda: heard.append(1))\nNone")
+    here.js("self.said = []; new BroadcastChannel('alkaline-edge watch').onmessage = (event) => said.push(event.data);")
     page(there, OPEN.format(name="watch") + "await host.get(['a'])\nNone")
-    wait_until(lambda: here.python("len(heard)"), "the new tab has said that it is there")
+    wait_until(lambda: here.js("return said.length"), "the new tab has said that it is there")
     assert there.python("await outcome(host.commit(batch(checks=[('a', 'x')])))") == "Conflict"
     before = here.python("len(heard)")
     assert there.python("await outcome(host.commit(batch(('a', b'1'))))") == "Committed"
     wait_until(lambda: here.python("len(heard)") > before, "the commit was heard of")
+    assert here.js("return said.filter((what) => what === 0).length") == 1
 
 
 def test_a_watcher_that_was_taken_back_is_not_called(chromium: Browser) -> None:

@@ -63,7 +63,7 @@ def packed() -> bytes:
     return content.getvalue()
 
 
-LOAD = """
+LOAD_REPOSITORY = """
 const lockFileURL = typeof location === "object" ? new URL(LOCK, location.href).href : "./" + LOCK;
 const pyodide = await loadPyodide({ lockFileURL });
 await pyodide.loadPackage(["alkaline-edge", "pytest", "hypothesis"], { messageCallback: () => {} });
@@ -72,9 +72,30 @@ const archive = typeof location === "object" ? (await fetch("data:;base64," + PA
   : new Uint8Array(require("fs").readFileSync(PACKED)).buffer;
 pyodide.unpackArchive(await archive, "zip", { extractDir: "/repository" });
 pyodide.runPython(INSIDE);
-const lists = [MODULES, LEFT_OUT, DEFECTS].map((list) => pyodide.toPy(list));
-return pyodide.globals.get("run_tests")("/repository", ...lists);
 """
+RUN = """
+const lists = [MODULES, LEFT_OUT, DEFECTS].map((list) => pyodide.toPy(list));
+return pyodide.globals.get("run_tests")(...lists);
+"""
+
+
+def script_for(selenium, runtime: str, lock: str, folder: Path) -> str:
+    """The constants that LOAD_REPOSITORY needs, as JavaScript. ``folder`` is for the archive, which Node reads."""
+    archive = folder / "tests.zip"
+    archive.write_bytes(packed())
+    if runtime == "node":
+        selenium.p.timeout = 900  # pytest-pyodide's own limit for Node is 60 s, whatever is asked
+    names = {
+        "LOCK": lock,
+        "PACKED": str(archive) if runtime == "node" else base64.b64encode(archive.read_bytes()).decode(),
+        "INSIDE": (Path(__file__).parent / "inside.py").read_text(),
+    }
+    return constants(names)
+
+
+def constants(values: dict[str, object]) -> str:
+    """JavaScript constants."""
+    return "".join(f"const {name} = {json.dumps(value)};\n" for name, value in values.items())
 
 
 @pytest.mark.driver_timeout(900)
@@ -86,19 +107,8 @@ def test_the_repositorys_tests_pass_inside_pyodide(
     assert set(modules()) >= MODULES_LEFT_OUT.keys() | LONG
     once = runtime == "node" and lock == "pyodide-lock.json"
     chosen = [name for name in modules() if name not in MODULES_LEFT_OUT and (once or name not in LONG)]
-    archive = tmp_path / "tests.zip"
-    archive.write_bytes(packed())
-    if runtime == "node":
-        selenium_standalone_noload.p.timeout = 900  # pytest-pyodide's own limit for Node is 60 s, whatever is asked
-    names = {
-        "LOCK": lock,
-        "PACKED": str(archive) if runtime == "node" else base64.b64encode(archive.read_bytes()).decode(),
-        "INSIDE": (Path(__file__).parent / "inside.py").read_text(),
-        "MODULES": chosen,
-        "LEFT_OUT": list(TESTS_LEFT_OUT),
-        "DEFECTS": list(DEFECTS),
-    }
-    script = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in names.items()) + LOAD
+    lists = constants({"MODULES": chosen, "LEFT_OUT": list(TESTS_LEFT_OUT), "DEFECTS": list(DEFECTS)})
+    script = script_for(selenium_standalone_noload, runtime, lock, tmp_path) + lists + LOAD_REPOSITORY + RUN
     found = json.loads(selenium_standalone_noload.run_js(script, pyodide_checks=False))
     failed = [test for test, (outcome, _) in found["outcomes"].items() if outcome == "failed"]
     passed = [test for test, (outcome, _) in found["outcomes"].items() if outcome == "passed"]
