@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -69,3 +70,15 @@ def test_the_kernel_needs_msgpack_alone(wheel: Path) -> None:
     needed = [line for line in lines if line.startswith("Requires-Dist:") and "extra ==" not in line]
     assert needed == ["Requires-Dist: msgpack>=1.0.8"]
     assert "Requires-Python: >=3.11" in lines
+
+
+def test_the_declared_packages_and_dependency_are_all() -> None:
+    """Also where no wheel can be built: what pyproject.toml says is what the tests above find in the wheel."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert declared["project"]["dependencies"] == ["msgpack>=1.0.8"]
+    assert declared["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [
+        "alkaline_edge",
+        "hosts/alkaline_hosts",
+    ]
+    assert (ROOT / "alkaline_edge" / "py.typed").exists()
+    assert (ROOT / "hosts" / "alkaline_hosts" / "py.typed").exists()
