@@ -63,10 +63,6 @@ def row(what: str, figure: str, target: str = "", met: bool | None = None) -> No
     print(f"{what:<58} {figure:>22}   {target:<26} {verdict}", flush=True)
 
 
-def best(measure: Callable[[], float], times: int) -> float:
-    return min(measure() for _ in range(times))
-
-
 def floor_of_replay(commits: list[bytes]) -> float:
     """Seconds to decode the same bytes and to resume a bare coroutine for each."""
     coroutine = _bare(len(commits), _Once())
@@ -90,39 +86,34 @@ async def recorded(count: int) -> tuple[Runtime, Any]:
 
 
 async def replay(counts: tuple[int, ...]) -> None:
-    per_step: dict[int, float] = {}
-    for count in counts:
-        runtime, record = await recorded(count)
-        commits = await runtime.store.commits(record.run)
-        ours, floor = [], []
-        for _ in range(3 if count > 50_000 else 7):
+    """Histories of each length in turn, ours and the floor by turns."""
+    made = {count: await recorded(count) for count in counts}
+    commits = {count: await runtime.store.commits(record.run) for count, (runtime, record) in made.items()}
+    ours: dict[int, list[float]] = {count: [] for count in counts}
+    floor: dict[int, list[float]] = {count: [] for count in counts}
+    for turn in range(7):
+        for count, (runtime, record) in made.items():
+            if turn >= 4 and count > 50_000:
+                continue
             gc.collect()
             started = time.perf_counter()
             machine, _, _ = await owning.load(runtime, record, 1)
-            ours.append(time.perf_counter() - started)
+            ours[count].append((time.perf_counter() - started) / count * 1e6)
             machine.set_aside()
+            del machine
             gc.collect()
-            floor.append(floor_of_replay(commits))
-        a, b = min(ours) / count * 1e6, min(floor) / count * 1e6
-        per_step[count] = a
-        row(
-            f"replay, {count:,} steps: us per step / floor",
-            f"{a:.2f} / {b:.2f} = {a / b:.2f}",
-            "<= 3 x floor",
-            a / b <= 3,
-        )
-        if count == counts[0]:
-            size = sum(map(len, commits[1:])) / count
-            over = size - PAYLOAD_BYTES
-            row("bytes per step in the history, beyond the payload", f"{over:.1f}", "<= 40", over <= 40)
-            row(
-                "the fastest peer's replayed step (DBOS, 1,600-2,000 us)",
-                f"{1600 / a:.0f} x slower",
-                ">= 100 x",
-                a * 100 <= 1600,
-            )
-    ratio = per_step[counts[-1]] / per_step[counts[0]]
+            floor[count].append(floor_of_replay(commits[count]) / count * 1e6)
+    for count in counts:
+        a, b = min(ours[count]), min(floor[count])
+        what = f"replay, {count:,} steps: us per step / floor"
+        row(what, f"{a:.2f} / {b:.2f} = {a / b:.2f}", "<= 3 x floor", a / b <= 3)
+    small, large = min(ours[counts[0]]), min(ours[counts[-1]])
+    ratio = large / small
     row(f"replay per step, {counts[-1]:,} / {counts[0]:,} steps", f"{ratio:.2f}", "<= 1.2", ratio <= 1.2)
+    what = "the fastest peer's replayed step (Temporal, 1,600 us)"
+    row(what, f"{1600 / small:.0f} x slower", ">= 100 x", small * 100 <= 1600)
+    over = sum(map(len, commits[counts[0]][1:])) / counts[0] - PAYLOAD_BYTES
+    row("bytes per step in the history, beyond the payload", f"{over:.1f}", "<= 40", over <= 40)
 
 
 async def live_steps(host: Host, count: int) -> float:
@@ -132,9 +123,9 @@ async def live_steps(host: Host, count: int) -> float:
         return (time.perf_counter() - started) / count
 
 
-def floor_of_append(folder: str, count: int) -> float:
+def floor_of_append(folder: str, count: int, size: int) -> float:
     """Seconds per append and fdatasync of as many bytes as a step puts into the file."""
-    data = b"x" * 165
+    data = b"x" * size
     fd = os.open(Path(folder, "floor"), os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     try:
         started = time.perf_counter()
@@ -146,44 +137,52 @@ def floor_of_append(folder: str, count: int) -> float:
         os.close(fd)
 
 
-def live() -> None:
-    memory = best(lambda: asyncio.run(live_steps(MemoryHost(), 3_000)), 5)
-    row("live step, memory host: us", f"{memory * 1e6:.1f}")
+def live(count: int) -> None:
+    """Steps on both hosts and the floor, by turns."""
     with tempfile.TemporaryDirectory() as folder:
-        ours, floor = [], []
-        for n in range(5):
-            floor.append(floor_of_append(folder, 1_500))
-            path = Path(folder, f"run-{n}.alkaline")
-            ours.append(asyncio.run(live_steps(FileHost(path), 1_500)))
-        a, b = min(ours) * 1e6, min(floor) * 1e6
-        row("live step, file host / append + fdatasync: us", f"{a:.0f} / {b:.0f} = {a / b:.2f}", "<= 1.5", a / b <= 1.5)
-        size = path.stat().st_size / 1_500 - PAYLOAD_BYTES
-        row("bytes per step in the file, beyond the payload", f"{size:.1f}")
+        first = Path(folder, "first.alkaline")
+        asyncio.run(live_steps(FileHost(first), count))  # not timed: says how many bytes a step puts into the file
+        size = first.stat().st_size / count
+        memory, file, floor = [], [], []
+        for n in range(7):
+            floor.append(floor_of_append(folder, count, round(size)) * 1e6)
+            file.append(asyncio.run(live_steps(FileHost(Path(folder, f"{n}.alkaline")), count)) * 1e6)
+            memory.append(asyncio.run(live_steps(MemoryHost(), count)) * 1e6)
+    a, b, c = min(file), min(floor), min(memory)
+    row("live step, file host / append + fdatasync: us", f"{a:.0f} / {b:.0f} = {a / b:.2f}", "<= 1.5", a / b <= 1.5)
+    row("live step, memory host / append + fdatasync: us", f"{c:.0f} / {b:.0f} = {c / b:.2f}")
+    row("bytes per step in the file, beyond the payload", f"{size - PAYLOAD_BYTES:.1f}")
 
 
-async def waiting_runs(count: int) -> tuple[float, float]:
-    """Seconds for a `run_due` that wakes nothing, and for a page of 50, with so many suspended runs stored."""
-    host = MemoryHost()
-    async with Runtime(host, workflows=[waits]) as runtime:
-        runtime.keep_asleep = 10
-        for n in range(count):
-            await (await runtime.start("waits", id=f"run-{n:06d}")).settle()
-
-        async def timed(call: Callable[[], Any]) -> float:
-            started = time.perf_counter()
-            await call()
-            return time.perf_counter() - started
-
-        due = min([await timed(runtime.run_due) for _ in range(20)])
-        page = min([await timed(lambda: runtime.list_executions(status="suspended")) for _ in range(20)])
-        return due, page
+async def waiting_runs(count: int) -> Runtime:
+    """A runtime on memory that has so many suspended runs stored."""
+    runtime = Runtime(MemoryHost(), workflows=[waits])
+    await runtime.__aenter__()
+    runtime.keep_asleep = 10
+    for n in range(count):
+        await (await runtime.start("waits", id=f"run-{n:06d}")).settle()
+    return runtime
 
 
-def stored(small: int, large: int) -> None:
-    few, many = asyncio.run(waiting_runs(small)), asyncio.run(waiting_runs(large))
-    for name, a, b in (("run_due", few[0], many[0]), ("list_executions, a page of 50", few[1], many[1])):
-        figure = f"{a * 1e6:.0f} -> {b * 1e6:.0f} = {b / a:.2f}"
-        row(f"{name}: us, {small:,} -> {large:,} runs", figure, "about 1", b / a <= 1.5)
+async def stored(small: int, large: int) -> None:
+    """A `run_due` that wakes nothing and a page of 50, with few and with many runs stored, by turns."""
+    few, many = await waiting_runs(small), await waiting_runs(large)
+    calls: dict[str, Callable[[Runtime], Any]] = {
+        "run_due": lambda runtime: runtime.run_due(),
+        "list_executions(limit=50)": lambda runtime: runtime.list_executions(status="suspended", limit=50),
+    }
+    for name, call in calls.items():
+        spent: tuple[list[float], list[float]] = ([], [])
+        for _ in range(50):
+            for runtime, times in zip((few, many), spent, strict=True):
+                started = time.perf_counter()
+                await call(runtime)
+                times.append((time.perf_counter() - started) * 1e6)
+        a, b = map(min, spent)
+        figure = f"{a:.0f} -> {b:.0f} = {b / a:.2f}"
+        row(f"{name}: us, {small:,} -> {large:,} runs", figure, "about 1 (<= 1.5)", b / a <= 1.5)
+    for runtime in (few, many):
+        await runtime.__aexit__(None, None, None)
 
 
 def package() -> None:
@@ -193,6 +192,11 @@ def package() -> None:
         wheel = next(Path(folder).glob("*.whl"))
         with zipfile.ZipFile(wheel) as archive:
             row("wheel", f"{wheel.stat().st_size / 1024:.0f} KiB, {len(archive.namelist())} files")
+    whole = "import time; t = time.perf_counter(); import alkaline_edge; print((time.perf_counter() - t) * 1000)"
+    alone = [
+        subprocess.run([sys.executable, "-c", whole], check=True, capture_output=True, text=True) for _ in range(7)
+    ]
+    row("import alkaline_edge in a fresh interpreter: ms", f"{min(float(r.stdout) for r in alone):.1f}")
     code = (
         "import sys, time, asyncio, msgpack\n"
         "before = set(sys.modules)\n"
@@ -202,16 +206,18 @@ def package() -> None:
         "print(*sorted(m for m in set(sys.modules) - before if not m.startswith('alkaline')))"
     )
     runs = [subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True) for _ in range(7)]
-    row("import alkaline_edge, behind asyncio and msgpack: ms", f"{min(float(r.stdout.split()[0]) for r in runs):.1f}")
+    row("  of which behind asyncio and msgpack: ms", f"{min(float(r.stdout.split()[0]) for r in runs):.1f}")
     row("modules that it adds beside its own", runs[0].stdout.splitlines()[1] or "none")
 
 
 def main() -> None:
     """Print every figure."""
-    print(f"CPython {sys.version.split()[0]}, msgpack {'.'.join(map(str, msgpack.version))}, {os.cpu_count()} cores")
+    print(
+        f"CPython {sys.version.split()[0]}, msgpack {'.'.join(map(str, msgpack.version))}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    )
     asyncio.run(replay((1_000, 10_000, 100_000)))
-    live()
-    stored(1_000, 100_000)
+    live(1_500)
+    asyncio.run(stored(1_000, 100_000))
     package()
 
 
