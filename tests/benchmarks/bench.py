@@ -212,9 +212,8 @@ def package() -> None:
 
 def main() -> None:
     """Print every figure."""
-    print(
-        f"CPython {sys.version.split()[0]}, msgpack {'.'.join(map(str, msgpack.version))}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    )
+    python, packer = sys.version.split()[0], ".".join(map(str, msgpack.version))
+    print(f"CPython {python}, msgpack {packer}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     asyncio.run(replay((1_000, 10_000, 100_000)))
     live(1_500)
     asyncio.run(stored(1_000, 100_000))
