@@ -10,7 +10,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from alkaline_edge import Runtime
+from alkaline_edge import Runtime, bundle, keys
+from alkaline_edge.codec import Codec
+from alkaline_edge.history import decode_all
 from alkaline_edge.testing import SimulatedHost
 from tests.histories.workflows import WORKFLOWS
 
@@ -41,7 +43,19 @@ async def made() -> dict[str, bytes]:
         await again.settle()
         for id in ("every", "cancelled", "failed", "in-flight", "continued"):
             out[id] = await runtime.export(id)
+        out["ended-generation"] = await former_generation(runtime, out["continued"])
     return out
+
+
+async def former_generation(runtime: Runtime, exported: bytes) -> bytes:
+    """The generation before the one of ``exported``, as a bundle of its own: it ends with ContinuedAsNew."""
+    codec = Codec()
+    found, _ = bundle.decode(exported, codec)
+    found.generation -= 1
+    found.commits = await runtime.store.commits(keys.history(found.run, found.generation))
+    cursor, _ = decode_all(found.commits, codec)
+    found.record.update(generation=found.generation, cursor_length=cursor.length, head=cursor.head)
+    return bundle.encode(found, codec)
 
 
 async def ended(run: Any) -> None:
