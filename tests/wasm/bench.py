@@ -105,7 +105,7 @@ async def timed(call, times):
 """
 REPLAY = """
 import contextlib, io, sys
-sys.path.insert(0, "/bench")
+sys.path.insert(0, "/bench/tests/benchmarks")
 import bench
 words = io.StringIO()
 with contextlib.redirect_stdout(words):
@@ -213,9 +213,9 @@ def replays() -> None:
             f"import {{ loadPyodide }} from {json.dumps(str(WASM / 'dist' / 'pyodide.mjs'))};"
             f"const pyodide = await loadPyodide({{ lockFileURL: {json.dumps(str(WASM / 'dist' / lock))} }});"
             "await pyodide.loadPackage('alkaline-edge', { messageCallback: () => {} });"
-            "pyodide.FS.mkdirTree('/bench');"
-            f"pyodide.FS.writeFile('/bench/bench.py', {json.dumps(source)});"
-            f"console.log(await pyodide.runPythonAsync({json.dumps(REPLAY)}));"
+            "pyodide.FS.mkdirTree('/bench/tests/benchmarks');"
+            f"pyodide.FS.writeFile('/bench/tests/benchmarks/bench.py', {json.dumps(source)});"
+            f"console.log(await pyodide.runPythonAsync({json.dumps(REPLAY)}).catch((error) => error.message));"
         )
         node = shutil.which("node")
         assert node, "node is missing"

@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -86,13 +87,23 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         """Nothing: the test says what went wrong."""
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """One thread for each connection; a browser that was killed in the middle of one is no error."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Report what is not the client's going away."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 @contextlib.contextmanager
 def serve(directory: Path) -> Iterator[tuple[str, list[str]]]:
     """Serve ``directory`` on a free port of loopback; gives the origin and the list of paths asked for."""
     asked: list[str] = []
     handler = functools.partial(Handler, directory=str(directory), asked=asked)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
+    with Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:

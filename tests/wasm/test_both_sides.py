@@ -22,9 +22,8 @@ def make_and_replay(theirs):
     from tests.histories.workflows import WORKFLOWS
     with blocking():
         histories = run(made())
-        verdicts = {
-            name: replay.check([base64.b64decode(data)], WORKFLOWS)[0].verdict for name, data in json.loads(theirs).items()
-        }
+        sent = {name: base64.b64decode(data) for name, data in json.loads(theirs).items()}
+        verdicts = {name: replay.check([data], WORKFLOWS)[0].verdict for name, data in sent.items()}
     return json.dumps([{name: base64.b64encode(data).decode() for name, data in histories.items()}, verdicts])
 """
 
