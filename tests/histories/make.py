@@ -1,7 +1,8 @@
 """Makes the golden histories, once: `python tests/histories/make.py`. It never writes over one that is there.
 
 A golden history is what some version wrote. It is read and replayed by every later version, and never edited; a change
-of behaviour adds new files and keeps the old ones.
+of behaviour adds new files and keeps the old ones. Made again on another Python the bytes may differ: which of two
+things that arrive at once is recorded first is up to the host's event loop.
 """
 
 from __future__ import annotations
