@@ -69,6 +69,10 @@ def decode(data: bytes, codec: Codec) -> tuple[Bundle, list[list[Timed]]]:
     bundle = _checked(raw[2], raw[3], raw[4])
     cursor = Cursor()
     events = [cursor.advance(commit, codec) for commit in bundle.commits]
+    for commit in bundle.commits:
+        codec.check_commit(commit)
+    for blob in bundle.blobs:
+        codec.decode_untrusted(blob, MAX_BUNDLE_BYTES)
     _check_contents(bundle, events)
     return bundle, events
 

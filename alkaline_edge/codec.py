@@ -191,6 +191,23 @@ class Codec:
             raise InvalidInput("these bytes are msgpack, but not in canonical form: re-export them with alkaline_edge")
         return value
 
+    def check_commit(self, data: bytes) -> None:
+        """InvalidInput for a commit from outside that is past a bound, or not in canonical form.
+
+        Each item of an event is held to the bounds of a value of its own, as it was when it was written.
+        """
+        try:
+            _bound(msgpack.unpackb(data, ext_hook=msgpack.ExtType), _COMMIT_LEVELS)
+            commit = msgpack.unpackb(data, ext_hook=self.ext_hook)
+            events = [[self.plain(item, "event") for item in event] for event in commit[2:]]
+            same = pack([*commit[:2], *events]) == data
+        except InvalidInput:
+            raise
+        except Exception as error:
+            raise InvalidInput(f"a commit of the bundle is not one ({type(error).__name__}): export it again") from None
+        if not same:
+            raise InvalidInput("a commit of the bundle is not in canonical form: export the run again")
+
     def through(self, value: Any, path: str = "value") -> Any:
         """decode(encode(value)): what a handler may see of ``value``."""
         kind = type(value)
@@ -273,15 +290,21 @@ def _refusal(value: Any, path: str) -> str:
     return f"{_shorten(path)} is of type {name}, which a history can't hold; {how}"
 
 
-def _bound(raw: Any) -> None:
+_COMMIT_LEVELS = 2
+"""Levels around a value in a commit: the commit's list and the event's."""
+
+
+def _bound(raw: Any, around: int = 0) -> None:
     """Depth and node count of a decoded value, without recursion: the bytes may be hostile."""
     nodes = 0
     stack: list[tuple[Any, int]] = [(raw, 0)]
     while stack:
         item, depth = stack.pop()
         nodes += 1
-        if depth > MAX_DEPTH_OF_VALUE or nodes > MAX_NODES_OF_VALUE:
-            what, limit = ("depth", MAX_DEPTH_OF_VALUE) if depth > MAX_DEPTH_OF_VALUE else ("count", MAX_NODES_OF_VALUE)
+        if depth > MAX_DEPTH_OF_VALUE + around or nodes > MAX_NODES_OF_VALUE:
+            what, limit = (
+                ("depth", MAX_DEPTH_OF_VALUE) if nodes <= MAX_NODES_OF_VALUE else ("count", MAX_NODES_OF_VALUE)
+            )
             raise InvalidInput(f"the value is past the limit of {what}, {limit}: refused", limit=limit)
         if isinstance(item, dict):
             stack.extend((child, depth + 1) for child in item.values())
