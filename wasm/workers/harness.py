@@ -30,7 +30,9 @@ from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
-PACKAGES = (REPOSITORY / "alkaline_edge", REPOSITORY / "hosts" / "alkaline_hosts")
+SOURCES = (REPOSITORY / "alkaline_edge", REPOSITORY / "hosts" / "alkaline_hosts")
+PACKAGE = HERE / "build" / "package"
+"""Our own wheel, installed: what pywrangler puts into a project's python_modules/."""
 START_SECONDS = 120.0
 KEPT_SNAPSHOTS = 8
 
@@ -78,8 +80,8 @@ class Worker:
 class WorkerServer:
     """One workerd process with some Workers in it.
 
-    ``runtime``: "current" or "oldest". ``packages``: directories of Python packages to vendor, the project's own by
-    default. ``snapshot``: start from a memory snapshot of the first Worker, which is taken once for the same files
+    ``runtime``: "current" or "oldest". Each Worker gets the installed wheel of this project, which must be that of the
+    present sources. ``snapshot``: start from a memory snapshot of the first Worker, which is taken once for the same files
     and kept in build/; all Workers must then have the same files.
     """
 
@@ -88,13 +90,12 @@ class WorkerServer:
         *workers: Worker,
         storage: Path,
         runtime: str = "current",
-        packages: tuple[Path, ...] = PACKAGES,
         snapshot: bool = False,
         environment: dict[str, str] | None = None,
     ) -> None:
-        if not (HERE / "build" / "bundle").is_dir():
-            raise WorkerError("nothing is built: run `make -C wasm/workers workers` first")
-        self.workers, self.storage, self.runtime, self.packages = workers, storage, runtime, packages
+        if not (HERE / "build" / "bundle").is_dir() or contents(PACKAGE) != contents(*SOURCES):
+            raise WorkerError("not built, or built from other sources: run `make -C wasm/workers workers` first")
+        self.workers, self.storage, self.runtime = workers, storage, runtime
         self.environment = environment or {}
         self.url = ""
         self.start_seconds = 0.0
@@ -148,8 +149,7 @@ class WorkerServer:
         return {
             "runtime": self.runtime,
             "storage": str(storage),
-            "python_modules": str(HERE / "build" / "modules" / self.runtime),
-            "packages": [str(path) for path in self.packages],
+            "python_modules": [str(HERE / "build" / "modules" / self.runtime), str(PACKAGE)],
             "workerd_options": options,
             "workers": [worker.to_map() for worker in self.workers],
         }
@@ -172,7 +172,7 @@ class WorkerServer:
     def _digest(self) -> str:
         """A name for the files that a snapshot holds."""
         worker = self.workers[0]
-        roots = [*self.packages, *worker.sources, HERE / "build" / "modules" / self.runtime]
+        roots = [PACKAGE, *worker.sources, HERE / "build" / "modules" / self.runtime]
         files = [worker.entry, HERE / "bundle.py", *(path for root in roots for path in sorted(root.rglob("*.py")))]
         digest = hashlib.sha256()
         for path in files:
@@ -285,6 +285,18 @@ class WorkerServer:
                 future.set_result(message)
         for future in list(waiting.values()):
             future.set_result({"error": "the connection to workerd was lost"})
+
+
+def contents(*roots: Path) -> dict[str, bytes]:
+    """The files of the two packages below ``roots``, which are the packages or hold them."""
+    found: dict[str, bytes] = {}
+    for root in roots:
+        parent = root if root == PACKAGE else root.parent
+        for path in root.rglob("*"):
+            name = path.relative_to(parent)
+            if path.is_file() and "__pycache__" not in name.parts and name.parts[0] in {one.name for one in SOURCES}:
+                found[str(name)] = path.read_bytes()
+    return found
 
 
 def _forget_snapshots(directory: Path) -> None:

@@ -2,7 +2,7 @@
 //
 //   node serve.mjs CONFIG.json
 //
-// CONFIG: {runtime: "current" | "oldest", storage: DIR, python_modules: DIR, packages: [DIR], workerd_options?: [],
+// CONFIG: {runtime: "current" | "oldest", storage: DIR, python_modules: [DIR], workerd_options?: [],
 //          port?: 0,
 //          workers: [{name, entry, sources: [DIR], bindings: {d1: [], kv: [], objects: {BINDING: CLASS}},
 //                     vars: {}, crons: []}]}
@@ -13,7 +13,7 @@
 
 import { readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
-import { basename, dirname, join, relative } from "node:path";
+import { dirname, join, relative } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
@@ -47,7 +47,9 @@ function filesBelow(directory) {
     .sort();
 }
 
-function moduleType(path) {
+// As Wrangler does it: what is vendored is data, but for the JavaScript of the SDK.
+function moduleType(name, path) {
+  if (name.startsWith("python_modules/") && !name.startsWith("python_modules/workers/")) return "Data";
   if (path.endsWith(".py")) return "PythonModule";
   if (path.endsWith(".js")) return "ESModule";
   if (path.endsWith(".wasm")) return "CompiledWasm";
@@ -55,7 +57,7 @@ function moduleType(path) {
 }
 
 function moduleAt(name, path) {
-  return { type: moduleType(path), path: join("/app", name), contents: readFileSync(path) };
+  return { type: moduleType(name, path), path: join("/app", name), contents: readFileSync(path) };
 }
 
 function modulesOf(worker) {
@@ -67,13 +69,10 @@ function modulesOf(worker) {
       if (!modules.has(name)) modules.set(name, path);
     }
   }
-  for (const path of filesBelow(config.python_modules)) {
-    if (config.runtime === "oldest" && !path.endsWith(".py")) continue;
-    modules.set(join(runtime.modules, relative(config.python_modules, path)), path);
-  }
-  for (const directory of config.packages ?? []) {
-    for (const path of filesBelow(directory).filter((path) => path.endsWith(".py"))) {
-      modules.set(join(runtime.modules, basename(directory), relative(directory, path)), path);
+  for (const directory of config.python_modules) {
+    for (const path of filesBelow(directory)) {
+      if (config.runtime === "oldest" && !path.endsWith(".py")) continue;
+      modules.set(join(runtime.modules, relative(directory, path)), path);
     }
   }
   return [...modules].map(([name, path]) => moduleAt(name, path));
