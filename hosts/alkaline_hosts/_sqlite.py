@@ -2,7 +2,8 @@
 
 A batch needs no transaction of several round trips to be conditional. Its first statement holds the checks as an
 expression that gives the batch's id where they hold and NULL where not, and writes it into a column that is NOT NULL:
-a failed check is a constraint error, which rolls back whatever the statement, or the batch around it, has done.
+a failed check is a constraint error, which rolls back whatever the statement, or the batch around it, has done. That a
+key is absent needs no expression where the batch puts nothing but that key: it is inserted, and not replaced.
 """
 
 # ruff: noqa: S608 - what is put into SQL here is this file's own constants; keys and values are always parameters
@@ -23,7 +24,7 @@ ROW_OVERHEAD = 128
 """Bytes of a row that are neither key nor value: the version, and the record's header with room to spare."""
 MAX_KEY = 512
 
-CONFLICT_ERROR = f"NOT NULL constraint failed: {TABLE}.version"
+CONFLICT_ERRORS = (f"NOT NULL constraint failed: {TABLE}.version", f"UNIQUE constraint failed: {TABLE}.key")
 """What SQLite says when a batch's checks did not hold."""
 MISSING_ERROR = f"no such table: {TABLE}"
 
@@ -70,6 +71,11 @@ def first_and_any(first: str, others: Sequence[str]) -> str:
     return f"SELECT (SELECT min(key) FROM {TABLE} WHERE {_under(first)}), {found}"
 
 
+def is_conflict(message: str) -> bool:
+    """Whether an error's message says that a batch's checks did not hold."""
+    return any(error in message for error in CONFLICT_ERRORS)
+
+
 def commit_statements(batch: Batch, encode: Callable[[bytes], Any]) -> list[Statement]:
     """``batch`` as statements for one transaction. ``encode(bytes)`` is what a value is bound as.
 
@@ -77,6 +83,10 @@ def commit_statements(batch: Batch, encode: Callable[[bytes], Any]) -> list[Stat
     it checks.
     """
     id, checks, puts, deletes = batch
+    if len(puts) == 1 and not deletes and len(checks) <= 2:
+        single = _single(checks, puts[0], id, encode)
+        if single is not None:
+            return [single]
     statements: list[Statement] = []
     if checks and puts and 2 * (len(checks) + len(puts)) + 2 <= MAX_PARAMETERS:
         statements.append(_put(checks, puts, id, encode))
@@ -96,6 +106,31 @@ def failed_checks(batch: Batch, versions: dict[str, str]) -> tuple[str, ...]:
     """The keys whose checks fail against ``versions``; all of the checked where none does, since one did before."""
     failed = tuple(check.key for check in batch.checks if versions.get(check.key) != check.version)
     return failed or tuple(check.key for check in batch.checks)
+
+
+def _single(checks: Sequence[Check], put: Put, id: str, encode: Callable[[bytes], Any]) -> Statement | None:
+    """The statement of what nearly every step is: one key, put where another has a version and it is absent itself.
+
+    None where the checks are of another shape.
+    """
+    key, value = put
+    new, there = False, None
+    for check in checks:
+        if check.version is None and check.key == key and not new:
+            new = True
+        elif check.version is not None and there is None:
+            there = check
+        else:
+            return None
+    if there is None:
+        return Statement(_single_sql(new, False), (key, encode(value), id))
+    return Statement(_single_sql(new, True), (key, encode(value), there.key, there.version, id))
+
+
+@lru_cache(maxsize=4)
+def _single_sql(new: bool, there: bool) -> str:
+    version = f"CASE WHEN {_holds(1, 0)} THEN ? END" if there else "?"
+    return f"INSERT {'' if new else 'OR REPLACE '}INTO {TABLE} (key, value, version) VALUES (?, ?, {version})"
 
 
 def _put(checks: Sequence[Check], puts: Sequence[Put], id: str, encode: Callable[[bytes], Any]) -> Statement:

@@ -117,7 +117,7 @@ class D1Host(WorkerPlatform):
         try:
             await self._with_table(lambda: self._write(statements))
         except _Failed as failed:
-            if sqlite.CONFLICT_ERROR in failed.message:
+            if sqlite.is_conflict(failed.message):
                 return Conflict(await self._failed_checks(batch))
             raise _commit_error(failed.message) from None
         return Committed(batch.id)

@@ -31,7 +31,7 @@ WATCH_MS = 10_000
 """While a run is running or a request waits in an inbox, the alarm is at most this far away: should the object die,
 the alarm wakes it, and the run is taken up again."""
 
-TIMERS, INBOX, RUNNING = "t/", "i/", "x/s/running/"
+TIMERS, INBOX, RUNNING = ALARMING = "t/", "i/", "x/s/running/"
 """The keys that ask for an alarm: the kernel's timers, inboxes and the index of running runs."""
 
 CAPABILITIES = Capabilities(
@@ -74,6 +74,7 @@ class DurableObjectHost(WorkerPlatform):
                 "this Durable Object has no SQLite storage; list its class under new_sqlite_classes in a migration"
             )
         self._exec = self._storage.sql.exec
+        self._prepared: dict[str, Any] = {}
         self._blob = _to_js()
         self._sets_alarm = alarm
         self._alarm: int | None = _NOT_KNOWN  # where the alarm is, ms; None: there is none
@@ -106,11 +107,12 @@ class DurableObjectHost(WorkerPlatform):
         alarm = self._sets_alarm and _wants_alarm(batch)
         try:
             if len(statements) == 1 and not alarm:
-                self._exec(statements[0].sql, *statements[0].parameters)
+                sql, parameters = statements[0]
+                (self._prepared.get(sql) or self._prepare(sql))(*parameters)
             elif statements:
                 self._transaction(lambda: self._apply(statements, alarm))
         except Exception as error:
-            if sqlite.CONFLICT_ERROR in text_of(error):
+            if sqlite.is_conflict(text_of(error)):
                 return Conflict(sqlite.failed_checks(batch, self._versions(batch)))
             raise _refused(error) from None
         return Committed(batch.id)
@@ -179,6 +181,13 @@ class DurableObjectHost(WorkerPlatform):
             self._alarm = alarm
             raise
 
+    def _prepare(self, sql: str) -> Any:
+        """``exec`` with its text bound: turning it into a JavaScript string takes as long as a short statement."""
+        if len(self._prepared) >= 64:  # batches of a shape share theirs; rare shapes are not kept for ever
+            self._prepared.clear()
+        self._prepared[sql] = self._exec.bind(self._storage.sql, sql)
+        return self._prepared[sql]
+
     def _entries(self, statement: sqlite.Statement) -> Entries:
         try:
             rows = self._exec(statement.sql, *statement.parameters).raw().toArray().to_py()
@@ -196,11 +205,10 @@ class DurableObjectHost(WorkerPlatform):
 
 def _wants_alarm(batch: Batch) -> bool:
     """Whether ``batch`` may move the alarm."""
-    prefixes = (TIMERS, INBOX, RUNNING)
     for key, _ in batch.puts:
-        if key.startswith(prefixes):
+        if key.startswith(ALARMING):
             return True
-    return any(key.startswith(prefixes) for key in batch.deletes)
+    return bool(batch.deletes) and any(key.startswith(ALARMING) for key in batch.deletes)
 
 
 def _to_js() -> Callable[[bytes], Any]:

@@ -37,7 +37,7 @@ class Table:
                 self.database.execute(*statement)
         except sqlite3.IntegrityError as error:
             self.database.execute("ROLLBACK")
-            if sqlite.CONFLICT_ERROR not in str(error):
+            if not sqlite.is_conflict(str(error)):
                 raise
             checked = [check.key for check in batch.checks]
             versions = dict(row for part in sqlite.get_statements(checked, "key, version") for row in self.rows(part))
@@ -61,6 +61,7 @@ def plan(keys: list[str], seed: int) -> Plan:
 
 
 seeds = st.lists(st.integers(0, 2**32), min_size=1, max_size=8)
+kinds = st.sampled_from(["now", "now", "absent", "other"])
 
 
 def resolve(model: MemoryStore, number: int, planned: Plan) -> Batch:
@@ -107,6 +108,21 @@ def test_small_batches_agree_with_the_model(seeds: list[int]) -> None:
 def test_batches_beyond_one_statement_agree_with_the_model(seeds: list[int]) -> None:
     """So does any sequence of batches that need many statements of 100 parameters."""
     agree(MANY, seeds)
+
+
+@given(st.lists(st.tuples(st.sampled_from(KEYS[:3]), st.dictionaries(st.sampled_from(KEYS[:3]), kinds)), max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_steps_agree_with_the_model(steps: list[tuple[str, dict[str, str]]]) -> None:
+    """So does any sequence of batches that put one key on few conditions, as steps do; each is one statement."""
+    table, model = Table(), MemoryStore()
+    for number, (put, checks) in enumerate(steps):
+        batch = resolve(model, number, (checks, [put], []))
+        expected, found = model.apply(batch), table.apply(batch)
+        assert len(sqlite.commit_statements(batch, bytes)) == 1
+        assert type(found) is type(expected)
+        if isinstance(expected, Conflict) and isinstance(found, Conflict):
+            assert set(found.keys) == set(expected.keys)
+        assert table.rows(sqlite.list_statement("", "", 100)) == [tuple(entry) for entry in model.under("", "", 100)]
 
 
 def test_the_plans_make_every_outcome() -> None:

@@ -80,8 +80,8 @@ class Worker:
 class WorkerServer:
     """One workerd process with some Workers in it.
 
-    ``runtime``: "current" or "oldest". Each Worker gets the installed wheel of this project, which must be that of the
-    present sources. ``snapshot``: start from a memory snapshot of the first Worker, which is taken once for the same files
+    ``runtime``: "current" or "oldest". Each Worker gets the installed wheel of this project, made of the present
+    sources. ``snapshot``: start from a memory snapshot of the first Worker, which is taken once for the same files
     and kept in build/; all Workers must then have the same files.
     """
 
