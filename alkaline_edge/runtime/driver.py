@@ -108,7 +108,7 @@ class Driver:
         """Until an attempt ends, the inbox is poked, a deadline passes, or the lease wants renewing."""
         now = self.host.now_ms()
         times = [timer.deadline_ms for timer in self.machine.timers()]
-        times += [c.not_before_ms for c in self._steps() if c.id not in self.flying and not self.paused]
+        times += [c.not_before_ms for c in self._steps() if c.id not in self.flying and not self._holding()]
         renew_at = self.record.lease_until - self.runtime.lease_ms * 2 // 3
         times.append(renew_at)
         self._waker = asyncio.get_running_loop().create_future()
@@ -251,13 +251,19 @@ class Driver:
         self.unsealed = self.unsealed[sealed:] if first + sealed < self.cursor.length else []
 
     # --- commands --------------------------------------------------------------------------------------------------
+    def _holding(self) -> bool:
+        """Whether nothing new is started."""
+        return self.paused or self.runtime.draining
+
     def _steps(self) -> list[RunStep]:
         return [c for c in self.machine.commands.values() if isinstance(c, RunStep)]
 
     def _retry_soon(self) -> bool:
         """Whether a retry is due so soon that it is waited for in place."""
         now = self.host.now_ms()
-        return not self.paused and any(0 < c.not_before_ms <= now + IN_PLACE_MS for c in self._steps())
+        if self._holding():
+            return False
+        return any(0 < c.not_before_ms <= now + IN_PLACE_MS for c in self._steps())
 
     def _stop_withdrawn(self) -> None:
         for id in list(self.flying):
@@ -266,7 +272,7 @@ class Driver:
 
     async def _obey(self) -> bool:
         """Start what the machine asks for; True when something was fed and there may be new commands."""
-        if self.paused:
+        if self._holding():
             return False
         now = self.host.now_ms()
         ready: list[RunStep] = []

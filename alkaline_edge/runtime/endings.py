@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .. import events as ev
 from .. import keys, lifecycle
 from ..codec import BlobRef
-from ..commands import RunStep
+from ..commands import AwaitSignal, RunStep, StartTimer
 from ..history import digest_of
 from ..runs import Header
 from . import children, creation
@@ -73,6 +73,8 @@ async def suspend(driver: Driver) -> bool:
     times = [timer.deadline_ms for timer in machine.timers()]
     times += [c.not_before_ms for c in machine.commands.values() if isinstance(c, RunStep)]
     now = driver.host.now_ms()
+    if driver.runtime.draining and not all(isinstance(c, (StartTimer, AwaitSignal)) for c in machine.commands.values()):
+        times.append(now)  # there is more to do than to wait: due at once, for whoever takes the run up
     _release(driver)
     record.waiting = machine.waiting()
     if driver.paused:

@@ -50,7 +50,7 @@ async def own(runtime: Runtime, id: str, driver: Driver | None = None) -> None:
                 driver = None
                 continue
             put_to_sleep(runtime, driver)
-            if not again:
+            if not again or runtime.draining:
                 return
             driver = None
     except AlkalineError as error:

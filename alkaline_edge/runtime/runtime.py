@@ -79,7 +79,7 @@ class Runtime:
         self.lease_ms = round((lease or LEASE_SECONDS) * 1000)
         self._on_event, self._meter = on_event, meter
         self._token: str | None = None
-        self.closing = False
+        self.closing = self.draining = False
         self.drivers: dict[str, Driver] = {}
         self.asleep: dict[str, Driver] = {}
         self.stuck: dict[str, AlkalineError] = {}
@@ -315,6 +315,16 @@ class Runtime:
         self._open()
         await moving.swap_host(self, host)
 
+    def drain(self) -> None:
+        """Start nothing more: what is in flight ends and is recorded, and its run is suspended, due at once.
+
+        For an invocation that comes near a limit of its platform; the next one's ``run_due`` goes on. Signals and
+        the like are still taken. Then await what you wait for, and ``close``.
+        """
+        self.draining = True
+        for driver in list(self.drivers.values()):
+            driver.poke()
+
     async def close(self) -> None:
         """Stop: steps in flight are dropped unrecorded, leases handed back, suspended runs set aside."""
         if self.closing:
@@ -359,7 +369,7 @@ class Runtime:
 
     def take_up(self, id: str, driver: Driver | None = None) -> None:
         """Own and drive a run in the background, unless that is under way."""
-        if self.closing:
+        if self.closing or (self.draining and driver is None):
             return
         if id in self._tasks:
             if id in self.drivers:
@@ -394,7 +404,7 @@ class Runtime:
 
     def take_up_if_known(self, id: str) -> None:
         """Take a run up in the background, if its workflow is registered here."""
-        if self.closing or id in self._tasks:
+        if self.closing or self.draining or id in self._tasks:
             if id in self._tasks:
                 self._poked_later(id)
             return

@@ -88,7 +88,7 @@ async def _sweep(runtime: Runtime, id: str) -> None:
 async def run_due(runtime: Runtime) -> int | None:
     """See ``Runtime.run_due``."""
     skip: set[str] = set()
-    while woken := await wake_due(runtime, skip):
+    while not runtime.draining and (woken := await wake_due(runtime, skip)):
         for id in woken:
             await runtime.settle(id)
             wake_at = next((d.record.wake_at for d in [runtime.asleep.get(id)] if d is not None), None)
