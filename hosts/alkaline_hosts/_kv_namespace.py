@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from alkaline_edge.errors import StoreError
 
-from ._workers import raw_binding, text_of
+from ._workers import Allowance, raw_binding, text_of
 
 MAX_VALUE = 25 * 1024 * 1024
 """Bytes of one value."""
@@ -70,8 +70,7 @@ class Counted:
 
     def __init__(self, kv: Any, limit: int | None) -> None:
         self._inner: Namespace = kv if _is_namespace(kv) else Binding(kv)
-        self._limit = limit
-        self.operations = 0
+        self.allowance = Allowance(limit)
 
     async def get(self, key: str) -> bytes | None:
         """As Namespace.get; StoreError where KV does not answer."""
@@ -107,16 +106,16 @@ class Counted:
 
     def room_for(self, operations: int) -> bool:
         """Whether that many operations still fit."""
-        return self._limit is None or self.operations + operations <= self._limit
+        return self.allowance.has(operations)
 
     def _count(self) -> None:
         if not self.room_for(1):
             raise StoreError(
-                f"this invocation has made its {self._limit} KV operations; nothing was sent. Go on in another one",
-                operations=self.operations,
-                limit=self._limit,
+                f"this invocation made its {self.allowance.limit} KV operations; nothing was sent. Go on in another",
+                operations=self.allowance.used,
+                limit=self.allowance.limit,
             )
-        self.operations += 1
+        self.allowance.use(1)
 
 
 def _is_namespace(kv: Any) -> bool:

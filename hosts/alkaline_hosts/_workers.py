@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 from alkaline_edge.errors import ClosedError, InvalidInput
@@ -30,6 +31,33 @@ def raw_binding(binding: Any, method: str, what: str) -> Any:
 def text_of(error: BaseException) -> str:
     """What a JavaScript error says."""
     return str(error)
+
+
+class Allowance:
+    """How much one invocation may ask of a service: counts, says when little is left, and knows what is too much.
+
+    ``limit`` is None for no limit. A tenth of it is the reserve, or 20 where that is more: for ending in good order.
+    """
+
+    def __init__(self, limit: int | None) -> None:
+        self.limit, self.used = limit, 0
+        self._reserve = 0 if limit is None else min(limit // 2, max(20, limit // 10))
+        self._when_low: Callable[[], None] | None = None
+
+    def when_low(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once, as soon as no more than the reserve is left."""
+        self._when_low = callback
+
+    def has(self, number: int) -> bool:
+        """Whether so many still fit."""
+        return self.limit is None or self.used + number <= self.limit
+
+    def use(self, number: int) -> None:
+        """Count so many."""
+        self.used += number
+        if self._when_low is not None and not self.has(self._reserve):
+            callback, self._when_low = self._when_low, None
+            callback()
 
 
 class WorkerPlatform:

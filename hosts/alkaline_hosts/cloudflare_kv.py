@@ -16,7 +16,7 @@ chosen by name:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -59,7 +59,8 @@ class KVHost(WorkerPlatform):
     """A store in the KV namespace that ``kv`` is the binding of; see this module for its three forms.
 
     ``prefix`` separates stores in one namespace. ``large``: bytes from which a value goes to KV, with a coordinator.
-    ``max_operations`` refuses, before it is sent, a KV operation over that number; ``operations`` counts them.
+    ``max_operations`` refuses, before it is sent, a KV operation over that number; ``operations`` counts them, and
+    ``when_low`` says so earlier.
     """
 
     _name = CAPABILITIES.name
@@ -80,6 +81,7 @@ class KVHost(WorkerPlatform):
         if coordinator is not None and (single_writer or resume is not None):
             raise InvalidInput("a KVHost with a coordinator has no need of single_writer or resume; leave them out")
         self._kv = Counted(kv, max_operations)
+        self._coordinator_low = getattr(coordinator, "when_low", None)
         self._store: KVLog | LargeValues
         if coordinator is None:
             self._store = KVLog(self._kv, prefix, resume, self.sleep)
@@ -101,7 +103,13 @@ class KVHost(WorkerPlatform):
     @property
     def operations(self) -> int:
         """KV operations that were sent; those of a coordinator are not counted."""
-        return self._kv.operations
+        return self._kv.allowance.used
+
+    def when_low(self, callback: Callable[[], None]) -> None:
+        """Call ``callback``, such as ``Runtime.drain``, once a tenth of ``max_operations`` is left, or 20."""
+        self._kv.allowance.when_low(callback)
+        if self._coordinator_low is not None:
+            self._coordinator_low(callback)
 
     @property
     def resume_token(self) -> str:

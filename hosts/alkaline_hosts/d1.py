@@ -23,7 +23,7 @@ from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.limits import check_batch
 
 from . import _sqlite as sqlite
-from ._workers import WorkerPlatform, raw_binding, text_of
+from ._workers import Allowance, WorkerPlatform, raw_binding, text_of
 
 CAPABILITIES = Capabilities(
     name="Cloudflare D1",
@@ -66,9 +66,9 @@ class D1Host(WorkerPlatform):
     """A store in the D1 database that ``db`` is the binding of, raw or as the Workers SDK wraps it.
 
     ``max_queries`` refuses, with ERR_STORE and before it is sent, a query that would go over that number since the
-    last ``new_invocation``. ``queries`` and ``round_trips`` count what was sent; a batch is one round trip, and each
-    of its statements a query. ``max_row``: bytes of a row that this database takes; D1 takes 2,000,000, and the
-    emulators of 2024 half of that.
+    last ``new_invocation``; ``when_low`` says so earlier, while a runtime can still end in good order. ``queries`` and
+    ``round_trips`` count what was sent; a batch is one round trip, and each of its statements a query. ``max_row``:
+    bytes of a row that this database takes; D1 takes 2,000,000, and the emulators of 2024 half of that.
     """
 
     _name = CAPABILITIES.name
@@ -79,9 +79,8 @@ class D1Host(WorkerPlatform):
         value = (min(max_row, sqlite.MAX_ROW) - sqlite.MAX_KEY - sqlite.ROW_OVERHEAD) // 4 * 3
         self._capabilities = replace(CAPABILITIES, max_value=value)
         self._db = raw_binding(db, "prepare", "a D1 binding")
-        self._max_queries = max_queries
+        self._allowance = Allowance(max_queries)
         self._prepared: dict[str, Any] = {}
-        self.queries = 0
         self.round_trips = 0
 
     @property
@@ -90,8 +89,18 @@ class D1Host(WorkerPlatform):
         return self._capabilities
 
     def new_invocation(self) -> None:
-        """Count the queries from zero, for a host that outlives the invocation that made it."""
-        self.queries = self.round_trips = 0
+        """Count the queries from zero, for a host that outlives its invocation; ``when_low`` is to be called again."""
+        self._allowance = Allowance(self._allowance.limit)
+        self.round_trips = 0
+
+    @property
+    def queries(self) -> int:
+        """Queries that were sent in this invocation."""
+        return self._allowance.used
+
+    def when_low(self, callback: Callable[[], None]) -> None:
+        """Call ``callback``, such as ``Runtime.drain``, once no more than a tenth of ``max_queries`` is left, or 20."""
+        self._allowance.when_low(callback)
 
     async def get(self, keys: Iterable[str]) -> list[Entry | None]:
         """As Host.get. One consistent read, in one round trip."""
@@ -158,14 +167,14 @@ class D1Host(WorkerPlatform):
         return prepared
 
     def _count(self, queries: int) -> None:
-        if self._max_queries is not None and self.queries + queries > self._max_queries:
+        if not self._allowance.has(queries):
             raise StoreError(
-                f"this invocation has made {self.queries} of its {self._max_queries} D1 queries, and the next call "
+                f"this invocation has made {self.queries} of its {self._allowance.limit} D1 queries, and the next call "
                 f"needs {queries}; nothing was sent. Go on in another invocation, such as the next cron trigger",
                 queries=self.queries,
-                limit=self._max_queries,
+                limit=self._allowance.limit,
             )
-        self.queries += queries
+        self._allowance.use(queries)
         self.round_trips += 1
 
     async def _failed_checks(self, batch: Batch) -> tuple[str, ...]:

@@ -157,12 +157,15 @@ class WorkerRuns:
     the answer, as long as the platform lets an invocation live (30 s after the response). A cron trigger drives
     ``scheduled``: due timers, and runs whose invocation ended before they did. Without one, nothing wakes them.
 
-    ``database`` is the name of the D1 binding; override ``make_host`` for another store.
+    ``database`` is the name of the D1 binding; override ``make_host`` for another store. ``max_queries``: how many an
+    invocation may make, less those of the steps' own; the free plan has 50. Near it nothing new is started, and the
+    next cron trigger goes on from there.
     """
 
     workflows: Sequence[Workflow] = ()
     runtime_options: Mapping[str, Any] = MappingProxyType({})
     database = "DB"
+    max_queries = 1_000
 
     env: Any
     ctx: Any
@@ -171,7 +174,7 @@ class WorkerRuns:
         """The store of one invocation."""
         from .d1 import D1Host
 
-        return D1Host(getattr(self.env, self.database), max_queries=1_000)
+        return D1Host(getattr(self.env, self.database), max_queries=self.max_queries)
 
     async def fetch(self, request: Any) -> Any:
         """The verbs over HTTP."""
@@ -190,7 +193,12 @@ class WorkerRuns:
 
     def new_runtime(self) -> Runtime:
         """A runtime for this invocation; use it as ``async with``."""
-        return Runtime(self.make_host(), workflows=self.workflows, **self.runtime_options)
+        host = self.make_host()
+        runtime = Runtime(host, workflows=self.workflows, **self.runtime_options)
+        when_low = getattr(host, "when_low", None)
+        if when_low is not None:
+            when_low(runtime.drain)
+        return runtime
 
 
 async def _finish(runtime: Runtime, ids: set[str]) -> None:

@@ -115,6 +115,23 @@ def test_cron_wakes_a_run_on_d1_after_a_kill(servers: Servers) -> None:
     assert sum(marks.values()) <= 7
 
 
+def test_a_run_of_thousands_of_steps_stays_under_the_queries_of_an_invocation(servers: Servers) -> None:
+    """A run stops before its invocation has made 1,000 queries, and the next one goes on: no step runs twice."""
+    server = servers()
+    assert server.fetch("/runs", json.dumps({"workflow": "thousands", "input": 2_500, "id": "long"})).status == 201
+    until(lambda: status(server, "long")["status"] == "suspended", 60)
+    invocations = 1
+    while status(server, "long")["status"] != "completed":
+        assert server.scheduled() == "ok"
+        invocations += 1
+        assert invocations <= 4
+    assert status(server, "long")["result"] == sum(range(2_500))
+    found = server.fetch("/invocations").json()
+    assert found["counted"] == 2_500
+    assert sum(queries > 800 for queries in found["queries"]) == 2
+    assert max(found["queries"]) <= 1_000
+
+
 def test_a_request_cancelled_mid_run(servers: Servers) -> None:
     """A client that hangs up in the middle of a run loses the answer, and the run completes all the same."""
     server = servers()

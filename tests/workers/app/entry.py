@@ -3,6 +3,7 @@
 import json
 from urllib.parse import parse_qs, urlsplit
 
+import flows
 import suite
 from flows import WORKFLOWS
 from workers import DurableObject, Response, WorkerEntrypoint, import_from_javascript
@@ -12,6 +13,9 @@ from alkaline_hosts.cloudflare_kv import KVHost
 from alkaline_hosts.d1 import D1Host
 from alkaline_hosts.durable_object import DurableObjectHost
 from alkaline_hosts.worker import DurableRuns, WorkerRuns, runs_object
+
+INVOCATIONS = []
+"""The hosts that this Worker has made, one for each invocation."""
 
 
 def env():
@@ -132,6 +136,15 @@ class Default(WorkerRuns, WorkerEntrypoint):
             run = await runtime.start("many", int(steps))
             await run.result()
             return json.dumps({"queries": host.queries, "round_trips": host.round_trips})
+
+    def make_host(self):
+        host = super().make_host()
+        INVOCATIONS.append(host)
+        return host
+
+    async def on_invocations(self):
+        """How many queries each invocation of the ready-made Worker has made, and how often a step was called."""
+        return json.dumps({"queries": [host.queries for host in INVOCATIONS], "counted": flows.counted})
 
     async def on_random(self):
         host = D1Host(env().DB)

@@ -39,6 +39,22 @@ async def many(ctx: Context, steps: int) -> int:
     return total
 
 
+counted = 0
+
+
+def count(number: int) -> int:
+    """Count this call in this Worker's memory."""
+    global counted
+    counted += 1
+    return number
+
+
+@workflow(name="thousands", version=1)
+async def thousands(ctx: Context, steps: int) -> int:
+    """So many steps, each counted."""
+    return sum([await ctx.step("count", count, n) for n in range(steps)])
+
+
 async def slow_mark(run: str, step: str, seconds: float) -> str:
     await asyncio.sleep(seconds)
     return await mark(run, step)
@@ -79,4 +95,4 @@ async def asked(ctx: Context, start: int) -> list[Any]:
     return numbers
 
 
-WORKFLOWS = [approval, many, marching, nap, asked]
+WORKFLOWS = [approval, many, thousands, marching, nap, asked]
