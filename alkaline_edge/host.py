@@ -91,6 +91,9 @@ class Capabilities:
     exclusive: bool = False
     """Only one process can write at a time, and the host sees to it (a lock, a single instance). Then an owner of
     another session is known to be dead, and its runs are taken over at once instead of when their lease ends."""
+    single_writer: bool = False
+    """Checks hold against what this handle knows, no more: that nobody else writes is its author's promise, which
+    nothing enforces. Said with ``conditional=False``. A runtime runs on it; what needs several writers is refused."""
     max_key: int = 512
     max_value: int = 16 * 1024 * 1024
     max_batch_bytes: int = 64 * 1024 * 1024
@@ -101,6 +104,11 @@ class Capabilities:
     """How many history commits are sealed into one segment; 0: never (a store whose keys are written once)."""
     notes: tuple[str, ...] = ()
     """What a reader should know about this host's safety, each a sentence."""
+
+    @property
+    def checks(self) -> bool:
+        """Whether a batch may hold checks: against every writer, or against the one that there is."""
+        return self.conditional or self.single_writer
 
 
 @runtime_checkable

@@ -71,5 +71,5 @@ def check_batch(batch: Batch, limits: Capabilities) -> None:
             check_key(key, limits.max_key)
         if len({*batch.deletes, *(key for key, _ in batch.puts)}) < count:
             raise InvalidInput("a batch names a key twice among its puts and deletes; nothing was written")
-    if batch.checks and not limits.conditional:
+    if batch.checks and not limits.checks:
         raise StoreError(f"{limits.name} has no conditional commits: it can't check a key before it writes")

@@ -27,20 +27,26 @@ def session_of(host: Host) -> str:
     return _sessions[host]
 
 
-def require(host: Host) -> None:
-    """ERR_STORE for a host that can't keep a run safe."""
+def require(host: Host, lease: float | None = None) -> None:
+    """ERR_STORE for a host that can't keep a run safe, or can't keep a lease where one is asked for by name."""
     if not isinstance(host, Host):
         raise InvalidInput(
             f"a host has get, list, commit, close, now_ms, entropy and sleep; {type(host).__name__} lacks some"
         )
     can = host.capabilities
-    for held, what in ((can.conditional, "conditional commits"), (can.atomic, "atomic batches")):
+    for held, what in ((can.checks, "conditional commits"), (can.atomic, "atomic batches")):
         if not held:
             raise StoreError(
                 f"{can.name} has no {what}, so two writers could both believe that they own a run; put a coordinator "
                 "in front of it, or use another host",
                 host=can.name,
             )
+    if lease is not None and not can.conditional:
+        raise StoreError(
+            f"{can.name} has no conditional commits, so no lease keeps a second writer out, and none may be asked for: "
+            "leave lease= out and see to it that one process writes, or use another host",
+            host=can.name,
+        )
 
 
 def check_attributes(attributes: dict[str, Any] | None) -> None:

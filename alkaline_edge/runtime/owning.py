@@ -143,7 +143,8 @@ def held_by_other(runtime: Runtime, record: ExecutionRecord) -> bool:
         return False
     # Where only one process can write to the store, that is us, and an owner of another session is dead.
     same_session = owner.split(".")[0] == runtime.token.split(".")[0]
-    return same_session or not runtime.host.capabilities.exclusive
+    can = runtime.host.capabilities
+    return same_session or not (can.exclusive or can.single_writer)
 
 
 async def _wake_or_load(runtime: Runtime, record: ExecutionRecord) -> tuple[Execution, Cursor, list[bytes], bool]:

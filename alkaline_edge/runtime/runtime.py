@@ -69,7 +69,7 @@ class Runtime:
         lease: float | None = None,
         codec: Codec | None = None,
     ) -> None:
-        asking.require(host)
+        asking.require(host, lease)
         if max_depth < 0 or (lease is not None and not lease > 0):
             raise InvalidInput("Runtime wants max_depth >= 0 and lease > 0 (seconds)")
         self.host, self.codec = host, codec or Codec()

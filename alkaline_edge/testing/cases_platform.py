@@ -162,7 +162,7 @@ async def capabilities_are_well_formed(stage: Stage) -> None:
     assert isinstance(host, Host), "the host lacks a method or property of alkaline_edge.host.Host"
     assert can.name, "capabilities.name is empty: error messages need it"
     assert can.durability in get_args(Durability), f"durability={can.durability!r} is not one of {get_args(Durability)}"
-    for name in ("conditional", "atomic", "read_your_writes", "threads", "exclusive"):
+    for name in ("conditional", "atomic", "read_your_writes", "threads", "exclusive", "single_writer"):
         assert type(getattr(can, name)) is bool, f"capabilities.{name} must be a bool"
     for name in ("max_key", "max_value", "max_batch_bytes", "max_batch_keys", "inline_limit"):
         value = getattr(can, name)

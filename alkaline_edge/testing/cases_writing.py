@@ -117,7 +117,7 @@ async def many_keys_in_one_batch(stage: Stage) -> None:
     """A batch of 300 puts, or as many as the host allows, is one commit with one version, under 100 checks."""
     host = await stage.host()
     count = min(300, host.capabilities.max_batch_keys)
-    checks = {f"k/{n:03}": None for n in range(100)} if host.capabilities.conditional else None
+    checks = {f"k/{n:03}": None for n in range(100)} if host.capabilities.checks else None
     version = await stage.write(host, {f"k/{n:03}": b"%d" % n for n in range(count)}, checks=checks)
     listed = await host.list("k/")
     assert [(entry.key, entry.value) for entry in listed] == [(f"k/{n:03}", b"%d" % n) for n in range(count)], (
@@ -131,8 +131,8 @@ async def many_keys_in_one_batch(stage: Stage) -> None:
 async def checks_are_refused_where_they_cannot_hold(stage: Stage) -> None:
     """A host without conditional commits refuses a batch with checks (StoreError) and writes nothing."""
     host = await stage.host()
-    if host.capabilities.conditional:
-        raise Skipped("this host has conditional commits")
+    if host.capabilities.checks:
+        raise Skipped("this host takes checks")
     await stage.rejected(host, stage.batch({"k/a": b"1"}, checks={"k/a": None}), StoreError, "a batch with a check")
 
 
@@ -210,6 +210,6 @@ async def a_closed_store_keeps_its_data(stage: Stage) -> None:
     again = await stage.another(host)
     after = await again.list("")
     assert after == before, f"after close and reopen the store holds {after}, before it held {before}"
-    if again.capabilities.conditional:
+    if again.capabilities.checks:
         await stage.refuse(again, ["k/2"], {"k/2": b"x"}, checks={"k/2": first})
         await stage.write(again, {"k/2": b"x"}, checks={"k/2": second, "k/4": None})

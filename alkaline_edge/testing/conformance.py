@@ -20,7 +20,7 @@ from .stage import Case, Gather, Maker, Result, Skipped, Stage, Store
 
 __all__ = ["CASES", "Case", "Result", "Store", "check_case", "format_results", "run_conformance"]
 
-_CONDITIONAL = ("conditional",)
+_CONDITIONAL = ("checks",)
 _RACES = ("conditional", "read_your_writes")
 _ALL = (
     (cases_reading.get_answers_in_order, ()),

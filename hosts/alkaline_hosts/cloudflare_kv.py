@@ -7,8 +7,12 @@ chosen by name:
   or ``D1Host``; values above ``large`` bytes are KV keys written once. As strong as the coordinator.
 - ``KVHost(kv, single_writer=True)``: everything in KV, and you see to it that one process at a time writes: not the
   ``fetch`` of a Worker, which runs in many places at once, but its ``scheduled``, say. Checks are held against what
-  this writer knows. Two writers are found by the next one to open the store, which then refuses; they are not stopped.
+  this writer knows, so its capabilities say ``conditional=False`` and ``single_writer=True``: a Runtime runs on it, and
+  what needs several writers, such as leases, is refused. Two writers are found by the next one to open the store, which
+  then refuses; they are not stopped.
 - ``KVHost(kv)``: no checks at all. A Runtime refuses it at start; for storing what needs none.
+
+``KVArchive(kv)`` holds the bundles of finished runs, whatever host they ran on.
 
 ``resume_token`` names the last commit that a host knows. Keep it where you keep the run's id, and open the store with
 ``resume=token``: a stale view is then a StoreError whose ``detail["reason"]`` is "stale", never a step run twice.
@@ -24,10 +28,13 @@ from alkaline_edge.errors import InvalidInput, StoreError
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry, Host
 from alkaline_edge.limits import check_batch, check_key
 
+from ._kv_archive import KVArchive
 from ._kv_log import KVLog
 from ._kv_namespace import MAX_VALUE, Counted
 from ._kv_values import LargeValues
 from ._workers import WorkerPlatform
+
+__all__ = ["KVArchive", "KVHost"]
 
 CAPABILITIES = Capabilities(
     name="Cloudflare KV",
@@ -45,8 +52,7 @@ CAPABILITIES = Capabilities(
 )
 SINGLE_WRITER = replace(
     CAPABILITIES,
-    conditional=True,
-    exclusive=True,
+    single_writer=True,
     notes=(
         "Checks hold only as long as one process at a time writes, which the author promised with single_writer=True.",
         *CAPABILITIES.notes,

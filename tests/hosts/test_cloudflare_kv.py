@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from alkaline_edge import Context, Runtime, workflow
-from alkaline_edge.errors import ERR_STORE, InvalidInput, StoreError, UnknownOutcome
+from alkaline_edge.errors import ERR_STORE, ConflictError, InvalidInput, NotFound, StoreError, UnknownOutcome
 from alkaline_edge.host import Batch, Check, Committed, Conflict, Host, Put
 from alkaline_edge.testing.conformance import CASES, check_case
 from alkaline_hosts._kv_log import CHECKPOINT_COMMITS, SPILL_BYTES
-from alkaline_hosts.cloudflare_kv import KVHost
+from alkaline_hosts.cloudflare_kv import KVArchive, KVHost
 from alkaline_hosts.memory import MemoryHost, MemoryStore
 from tests.hosts.kv_simulator import Fault, Place, SimulatedKV
 
@@ -372,6 +372,94 @@ def test_what_needs_checks_is_refused_at_start() -> None:
         KVHost(kv.at("here"), coordinator=MemoryHost(), single_writer=True)
     with pytest.raises(InvalidInput, match="resume token"):
         single(kv, resume="kv1.x.y")
+
+
+def test_a_single_writer_is_called_what_it_is() -> None:
+    """It says that it has no conditional commits; a lease, which would need them, is refused at start."""
+    host = single(SimulatedKV())
+    can = host.capabilities
+    assert (can.conditional, can.exclusive, can.single_writer, can.checks) == (False, False, True, True)
+    Runtime(host)
+    with pytest.raises(StoreError, match="no lease keeps a second writer out") as refused:
+        Runtime(host, lease=5.0)
+    assert refused.value.code == ERR_STORE
+
+
+def test_a_run_left_behind_is_taken_up_at_once() -> None:
+    """The next life of the only writer does not wait for the lease of the one before."""
+
+    @workflow(name="asked", version=1)
+    async def asked(ctx: Context) -> Any:
+        return await ctx.step("ask", asyncio.sleep, 0, "answer")
+
+    async def body() -> None:
+        kv = SimulatedKV(lag=0, list_lag=0)
+        runtime = Runtime(single(kv), workflows=[asked])
+        await runtime.start("asked", id="exe_1")  # and never closed: its process is gone
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        async with Runtime(single(kv), workflows=[asked]) as following:
+            [found] = await following.recover()
+            assert await found.result() == "answer"
+
+    run(body)
+
+
+def test_finished_histories_are_archived() -> None:
+    """A run that has ended is a bundle in KV that another store takes in; one that has not is refused."""
+
+    @workflow(name="asked", version=1)
+    async def asked(ctx: Context, wait: bool) -> Any:
+        answer = await ctx.step("ask", asyncio.sleep, 0, "x" * 5_000)
+        return await ctx.wait_for_signal("go") if wait else answer
+
+    async def body() -> None:
+        kv = SimulatedKV()
+        archive = KVArchive(kv.at("here"))
+        async with Runtime(MemoryHost(), workflows=[asked]) as runtime:
+            assert await (await runtime.start("asked", False, id="done")).result() == "x" * 5_000
+            await (await runtime.start("asked", True, id="waiting")).settle()
+            history = await runtime.history("done")
+            with pytest.raises(ConflictError, match="when it has ended"):
+                await archive.store(runtime, "waiting", delete=True)
+            assert kv.counts["put"] == 0
+            await archive.store(runtime, "done", delete=True)
+            with pytest.raises(NotFound):
+                await runtime.get_execution("done")
+            assert (await runtime.get_execution("waiting")).status == "suspended"
+        assert await archive.ids() == ["done"]
+        assert await KVArchive(kv.at("elsewhere")).load("done") is None
+        kv.now += 61
+        bundle = await KVArchive(kv.at("third")).load("done")
+        assert bundle is not None
+        async with Runtime(MemoryHost(), workflows=[asked]) as runtime:
+            await runtime.import_(bundle)
+            assert await runtime.history("done") == history
+
+    run(body)
+
+
+def test_a_delete_waits_for_the_archive() -> None:
+    """Where KV did not confirm the bundle, the run stays where it is, and storing it again is harmless."""
+
+    @workflow(name="empty", version=1)
+    async def empty(ctx: Context) -> None:
+        pass
+
+    async def body() -> None:
+        kv = SimulatedKV(fault=lambda operation, n: "lost" if (operation, n) == ("put", 1) else None)
+        archive = KVArchive(kv.at("here"))
+        async with Runtime(MemoryHost(), workflows=[empty]) as runtime:
+            await (await runtime.start("empty", id="done")).result()
+            with pytest.raises(UnknownOutcome):
+                await archive.store(runtime, "done", delete=True)
+            assert (await runtime.get_execution("done")).finished
+            await archive.store(runtime, "done", delete=True)
+            with pytest.raises(NotFound):
+                await runtime.get_execution("done")
+        assert len(kv.truth()) == 1
+
+    run(body)
 
 
 def test_sweep_deletes_values_that_nothing_refers_to() -> None:
