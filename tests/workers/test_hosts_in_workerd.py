@@ -98,6 +98,15 @@ def test_schema_is_made_once_and_guarded(servers: Any) -> None:
     assert seen["newer"].startswith("StoreError: this database has schema version 99")
 
 
+@pytest.mark.parametrize(("host", "least"), [("object/largest", 1_990_000), ("d1", 1_490_000)])
+def test_two_megabytes(current: WorkerServer, host: str, least: int) -> None:
+    """The largest value fills the platform's row of 2 MB and comes back; one byte more is refused before it is sent."""
+    seen = current.fetch(f"/{host}/largest").json()
+    assert seen["size"] >= least
+    assert seen["over"].startswith(f"InvalidInput: a value of {seen['size'] + 1} bytes is over")
+    assert (seen["unsent"], seen["keys"], seen["same"]) == (True, ["size/most"], True)
+
+
 def test_queries_are_refused_before_they_are_sent(current: WorkerServer) -> None:
     """With max_queries, a batch that would go over is ERR_STORE and nothing of it is written."""
     outcome, written, sent, after = current.fetch("/d1_faults/refused_queries").json()

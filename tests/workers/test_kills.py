@@ -124,10 +124,11 @@ def test_a_lost_alarm_is_repaired_on_wake(servers: Servers) -> None:
 
 
 def test_an_alarm_that_raises_is_repeated(servers: Servers) -> None:
-    """Alarms that fail are called again by the platform, and the run is woken once."""
+    """An alarm that fails before its work is called again by the platform and does it; one that fails after, too."""
     server = servers()
-    server.fetch("/rpc?name=failing&method=fail_alarms&args=[2]")
+    server.fetch("/rpc?name=failing&method=fail_alarms&args=[1,1]")
     start(server, "failing", "nap", 0.5, "exe_5")
     assert wait(lambda: server.fetch("/marks?run=exe_5").json()) == {"woken": 1}
+    wait(lambda: server.fetch("/rpc?name=failing&method=failures_left").json() == 0)
     wait(lambda: status(server, "failing", "exe_5")["status"] == "completed")
     assert server.fetch("/marks?run=exe_5").json() == {"woken": 1}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 from collections.abc import Callable
@@ -70,6 +71,41 @@ def test_settle_answers_when_the_run_rests(current: WorkerServer) -> None:
     assert str(current.fetch("/runs-of/settled/runs?settle=1", body).body).count('"completed"') == 1
 
 
+def test_one_object_for_many_runs_and_one_for_each(current: WorkerServer) -> None:
+    """One object lists all of its runs; an object per run knows its own alone. Alarms wake both kinds."""
+    ids = ["a", "b", "c"]
+    for id in ids:
+        for object in ("together", f"alone-{id}"):
+            body = json.dumps({"workflow": "nap", "input": 0.3, "id": id})
+            assert current.fetch(f"/runs-of/{object}/runs", body).status == 201
+
+    def of(object: str) -> dict[str, str]:
+        return {run["id"]: run["status"] for run in current.fetch(f"/runs-of/{object}/runs").json()["runs"]}
+
+    until(lambda: of("together") == dict.fromkeys(ids, "completed"))
+    until(lambda: all(of(f"alone-{id}") == {id: "completed"} for id in ids))
+    assert current.fetch("/marks?run=a").json() == {"woken": 2}
+
+
+@pytest.mark.parametrize("base", ["/runs-of/heavy", ""], ids=["object", "d1"])
+def test_values_beyond_a_row_are_kept_in_parts(current: WorkerServer, base: str) -> None:
+    """A step's result of 5 MB, more than a row holds, is the same after the wait, when the history is read again."""
+    body = json.dumps({"workflow": "heavy", "input": 5_000_000, "id": "heavy"})
+    assert current.fetch(f"{base}/runs", body).status == 201
+    until(lambda: current.fetch(f"{base}/runs/heavy").json()["status"] == "suspended")
+    assert current.fetch(f"{base}/runs/heavy/signals/go", "").status == 202
+    done = until(lambda: (found := current.fetch(f"{base}/runs/heavy").json())["status"] == "completed" and found)
+    value = bytes(range(251)) * (5_000_000 // 251 + 1)
+    assert done["result"] == [len(value), hashlib.sha256(value).hexdigest()]
+
+
+def test_a_finished_run_is_archived_in_kv(current: WorkerServer) -> None:
+    """A history that ended on D1 is a bundle in KV, gone from D1, and read again elsewhere."""
+    start(current, "many", 30, "old", "?settle=1")
+    assert current.fetch("/archive?id=old").json() == {"left": [], "events": 32}
+    assert current.fetch("/runs/old").status == 404
+
+
 def test_two_workers_race_on_one_d1(servers: Servers) -> None:
     """Two Workers add to one counter in one database: no addition is lost, and some had to try again."""
     server = servers(the_worker("a"), the_worker("b"))
@@ -132,22 +168,23 @@ def test_a_run_of_thousands_of_steps_stays_under_the_queries_of_an_invocation(se
     assert max(found["queries"]) <= 1_000
 
 
-def test_a_request_cancelled_mid_run(servers: Servers) -> None:
+@pytest.mark.parametrize("base", ["/runs-of/hung-up", ""], ids=["object", "d1"])
+def test_a_request_cancelled_mid_run(current: WorkerServer, base: str) -> None:
     """A client that hangs up in the middle of a run loses the answer, and the run completes all the same."""
-    server = servers()
-    body = json.dumps({"workflow": "marching", "input": [6, 0.2], "id": "exe_1"}).encode()
+    server, id = current, f"cancelled{len(base)}"
+    body = json.dumps({"workflow": "marching", "input": [6, 0.2], "id": id}).encode()
     url = urlsplit(server.url)
     with socket.create_connection((url.hostname, url.port)) as client:
-        head = f"POST /runs?settle=1 HTTP/1.1\r\nHost: worker\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST {base}/runs?settle=1 HTTP/1.1\r\nHost: worker\r\nContent-Length: {len(body)}\r\n\r\n"
         client.sendall(head.encode() + body)
-        until(lambda: server.fetch("/marks?run=exe_1").json(), what="the first step")
+        until(lambda: server.fetch(f"/marks?run={id}").json(), what="the first step")
 
     def done() -> bool:
         server.scheduled()
-        return bool(status(server, "exe_1")["status"] == "completed")
+        return bool(server.fetch(f"{base}/runs/{id}").json()["status"] == "completed")
 
     until(done, 60)
-    marks = server.fetch("/marks?run=exe_1").json()
+    marks = server.fetch(f"/marks?run={id}").json()
     assert sorted(marks) == [f"step{n:03d}" for n in range(6)]
     assert sum(marks.values()) <= 7
 

@@ -9,9 +9,10 @@ from flows import WORKFLOWS
 from workers import DurableObject, Response, WorkerEntrypoint, import_from_javascript
 
 from alkaline_edge import Runtime
-from alkaline_hosts.cloudflare_kv import KVHost
+from alkaline_hosts.cloudflare_kv import KVArchive, KVHost
 from alkaline_hosts.d1 import D1Host
 from alkaline_hosts.durable_object import DurableObjectHost
+from alkaline_hosts.memory import MemoryHost
 from alkaline_hosts.worker import DurableRuns, WorkerRuns, runs_object
 
 INVOCATIONS = []
@@ -31,19 +32,25 @@ class Runs(DurableRuns, DurableObject):
     """The ready-made class, with ways to break its alarm."""
 
     workflows = WORKFLOWS
-    failures = 0
+    failures = late_failures = 0
 
-    async def fail_alarms(self, times):
-        self.failures = times
+    async def fail_alarms(self, times, late_times):
+        self.failures, self.late_failures = times, late_times
+
+    async def failures_left(self):
+        return self.failures + self.late_failures
 
     async def lose_alarm(self):
         await self._host.set_alarm(None)
 
     async def alarm(self, *info):
-        await super().alarm(*info)
         if self.failures:
             self.failures -= 1
             raise RuntimeError("this alarm was told to fail")
+        await super().alarm(*info)
+        if self.late_failures:
+            self.late_failures -= 1
+            raise RuntimeError("this alarm was told to fail when its work was done")
 
 
 class ObjectMaker:
@@ -145,6 +152,18 @@ class Default(WorkerRuns, WorkerEntrypoint):
     async def on_invocations(self):
         """How many queries each invocation of the ready-made Worker has made, and how often a step was called."""
         return json.dumps({"queries": [host.queries for host in INVOCATIONS], "counted": flows.counted})
+
+    async def on_archive(self, id):
+        """Move a finished run from D1 into KV; the bundle, and whether D1 still has the run."""
+        async with self.new_runtime() as runtime:
+            archive = KVArchive(env().KV)
+            await archive.store(runtime, id, delete=True)
+            page = await runtime.list_executions()
+            bundle = await archive.load(id)
+        async with Runtime(MemoryHost(), workflows=WORKFLOWS) as runtime:
+            await runtime.import_(bundle)
+            events = len(await runtime.history(id))
+        return json.dumps({"left": [run.id for run in page if run.id == id], "events": events})
 
     async def on_random(self):
         host = D1Host(env().DB)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from typing import Any
 
@@ -55,6 +56,19 @@ async def thousands(ctx: Context, steps: int) -> int:
     return sum([await ctx.step("count", count, n) for n in range(steps)])
 
 
+def made(size: int) -> bytes:
+    """So many bytes, none like its neighbour."""
+    return bytes(range(251)) * (size // 251 + 1)
+
+
+@workflow(name="heavy", version=1)
+async def heavy(ctx: Context, size: int) -> list[Any]:
+    """A step with a large result, a wait, and the large result again."""
+    value = await ctx.step("made", made, size)
+    await ctx.wait_for_signal("go")
+    return [len(value), hashlib.sha256(value).hexdigest()]
+
+
 async def slow_mark(run: str, step: str, seconds: float) -> str:
     await asyncio.sleep(seconds)
     return await mark(run, step)
@@ -95,4 +109,4 @@ async def asked(ctx: Context, start: int) -> list[Any]:
     return numbers
 
 
-WORKFLOWS = [approval, many, thousands, marching, nap, asked]
+WORKFLOWS = [approval, many, thousands, heavy, marching, nap, asked]

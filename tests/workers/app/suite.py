@@ -113,6 +113,26 @@ async def audit(host: Any, log: str) -> dict[str, int]:
     return {"head": int(entry.value) if entry else 0, "entries": len(names), "last": last}
 
 
+async def largest(host: Any) -> dict[str, Any]:
+    """The largest value that the host takes, kept and read back; one byte more, refused; and what of it was written."""
+    size = host.capabilities.max_value
+    value = host.entropy(1000) * (size // 1000 + 1)
+    sent = getattr(host, "queries", 0)
+    try:
+        await host.commit(
+            Batch(host.entropy(8).hex(), (), (Put("size/small", b""), Put("size/over", value[: size + 1])))
+        )
+        over = "committed"
+    except Exception as error:
+        over = f"{type(error).__name__}: {error}"
+    unsent = getattr(host, "queries", 0) == sent
+    await host.commit(Batch(host.entropy(8).hex(), (), (Put("size/most", value[:size]),)))
+    entries = await host.list("size/")
+    same = entries[0].value == value[:size]
+    await host.commit(Batch(host.entropy(8).hex(), (), (), ("size/most",)))
+    return {"size": size, "over": over, "unsent": unsent, "keys": [entry.key for entry in entries], "same": same}
+
+
 async def contend(host: Any, name: str, times: str) -> int:
     """Add one to a counter ``times`` times against others who do the same; return how often it had to try again."""
     retries = 0
