@@ -23,6 +23,7 @@ from .retry import Retry
 from .runs import ExecutionInfo, ExecutionRecord, StepInfo
 from .runtime import Meter, Page, Recorded, Run, Runtime, in_thread
 from .runtime.moving import migrate
+from .runtime.syncing import Peer, Synced, hand_over, sync
 from .workflows import Workflow, workflow
 
 __version__ = "0.1.0"
@@ -30,7 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "workflow", "Runtime", "Run", "Retry", "Budget", "Context", "RAISE",
     "Codec", "ExecutionInfo", "ExecutionRecord", "Meter", "Page", "Recorded", "StepInfo", "Workflow",
-    "in_thread", "migrate",
+    "in_thread", "migrate", "sync", "Synced", "hand_over", "Peer",
     "AlkalineError", "BudgetExceeded", "ClosedError", "ConflictError", "CycleDetected", "DepthExceeded",
     "DeterminismError", "InvalidInput", "NotFound", "RunCancelled", "StepError", "StepOutcomeUnknown", "StoreError",
     "UnknownOutcome",

@@ -7,6 +7,8 @@
     i/<id>/<place>                  the inbox: what others ask of the run
     d/<run>/<dedupe>                a signal, update, cancel or timer with that dedupe key was accepted
     u/<run>/<entry>                 the reply to an update
+    m/<run>                         the run was taken over here: of which hand-over; it outlives the run
+    m/store                         a random name of this store, once a run was to be handed over to it
     t/<13 digits of ms>/<id>        a suspended run that wants to be woken
     g/<run>                         what all who share the run's budget have spent
     x/s/<status>/<workflow>/<id>    indexes
@@ -76,6 +78,15 @@ def reply(run: str, entry: str) -> str:
 def timer(wake_at: int, id: str) -> str:
     """The wake-up of a suspended run."""
     return f"t/{max(0, wake_at):013d}/{id}"
+
+
+def taken(run: str) -> str:
+    """What says that a hand-over of the run was taken over here."""
+    return f"m/{run}"
+
+
+STORE = "m/store"
+"""The name of the store itself."""
 
 
 def shared(run: str) -> str:

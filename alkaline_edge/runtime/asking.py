@@ -103,6 +103,10 @@ async def update(runtime: Runtime, id: str, name: str, payload: Any) -> Any:
             record = await runtime.store.record(id)
             if record.finished:
                 raise ConflictError(f"run {id!r} ended ({record.status}) before it answered the update {name!r}", id=id)
+            if record.moved_to is not None:
+                raise ConflictError(
+                    f"run {id!r} was handed over to {record.moved_to} before it answered the update {name!r}", id=id
+                )
             await raise_if_stuck(runtime, id)
         await wait(runtime, id, None)
 

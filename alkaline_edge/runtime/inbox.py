@@ -152,7 +152,9 @@ async def send(store: Store, id: str, kind: str, name: str, payload: Any, dedupe
         taken = await store.keys_under(f"i/{id}/")
         last = max((keys.position_of(key) for key in taken if not key.rsplit("/", 1)[1].startswith("~")), default=0)
         place = keys.inbox(id, keys.position(last + 1))
-        write = Write({place: None, marker: None}, {marker: store.codec.encode(entry), place: encoded})
+        # The record too: an entry for a run that ended or was handed over meanwhile would never be read.
+        fence = {place: None, marker: None, keys.record(id): record.version_tag}
+        write = Write(fence, {marker: store.codec.encode(entry), place: encoded})
         if not isinstance(await store.commit(write), Conflict):
             return record.run, entry
     raise ConflictError(f"the inbox of run {id!r} is too busy: 100 attempts met another sender; try again later")

@@ -16,7 +16,9 @@ from ..events import Event
 from ..history import Cursor, Timed, blobs_of, decode_all
 from ..host import Conflict, Host
 from ..runs import ExecutionRecord, Header
-from . import asking, creation, owning
+from . import asking, creation
+from .frozen import ARRIVING, BUNDLE, UNCONFIRMED, freeze, may_be_replaced, taken
+from .parts import check_record, check_requests
 from .run import Run
 from .store import Store, Write, indexes_of
 
@@ -26,29 +28,36 @@ if TYPE_CHECKING:
 
 async def export(runtime: Runtime, id: str, handoff: bool) -> bytes:
     """See ``Runtime.export``."""
-    record = await (_freeze(runtime, id) if handoff else runtime.store.record(id))
+    record = await (freeze(runtime, id, BUNDLE) if handoff else runtime.store.record(id))
     store = runtime.store
     commits = await store.commits(keys.history(record.run, record.generation))
     cursor, events = decode_all(commits, runtime.codec)
     refs = {ref for commit in events for ref in blobs_of(event for _, event in commit)}
     blobs = [runtime.codec.encode(await store.blob(record.run, ref)) for ref in sorted(refs, key=lambda r: r.digest)]
-    shared = []
-    for account in Header.from_map(_started(events).header).accounts:
-        entry = (await store.host.get([keys.shared(account[0])]))[0]
-        if entry is not None:
-            shared.append([account[0], *runtime.codec.decode(entry.value)])
+    shared = await shared_accounts(runtime, started(events))
     values = record.to_map()
     for name in ("owner", "lease_until", "moved_to", "result"):
         values.pop(name)
     values.update(cursor_length=cursor.length, head=cursor.head)
     bundle = Bundle(
         record.id, record.run, record.workflow, record.version, record.generation, record.epoch, record.status,
-        commits, blobs, values, await _ends(store, f"i/{id}/"), await _ends(store, f"d/{record.run}/"), shared, handoff,
+        commits, blobs, values, await ends(store, f"i/{id}/"), await ends(store, f"d/{record.run}/"), shared, handoff,
     )  # fmt: skip
     return bundles.encode(bundle, runtime.codec)
 
 
-async def _ends(store: Store, prefix: str) -> list[list[Any]]:
+async def shared_accounts(runtime: Runtime, first: ev.Started) -> list[list[Any]]:
+    """What the shared budgets of a run hold: [random run id, tokens, micro-usd]."""
+    found: list[list[Any]] = []
+    for account in Header.from_map(first.header).accounts:
+        entry = (await runtime.host.get([keys.shared(account[0])]))[0]
+        if entry is not None:
+            found.append([account[0], *runtime.codec.decode(entry.value)])
+    return found
+
+
+async def ends(store: Store, prefix: str) -> list[list[Any]]:
+    """What stands under a prefix: [the key's last part, bytes]."""
     found: list[list[Any]] = []
     after = ""
     while True:
@@ -59,37 +68,12 @@ async def _ends(store: Store, prefix: str) -> list[list[Any]]:
         after = entries[-1].key
 
 
-def _started(events: list[list[Timed]]) -> ev.Started:
+def started(events: list[list[Timed]]) -> ev.Started:
+    """The first event; ERR_STORE where it is another one."""
     first = events[0][0][1] if events else None
     if not isinstance(first, ev.Started):
         raise StoreError("the history does not begin with a Started event: it is damaged, restore it")
     return first
-
-
-async def _freeze(runtime: Runtime, id: str) -> ExecutionRecord:
-    """Stop the run here for good: what is in flight ends first. Doing it twice gives the same bundle."""
-    while True:
-        record = await runtime.store.record(id)
-        if record.moved_to is not None or record.finished:
-            return record
-        if owning.held_by_other(runtime, record):
-            raise ConflictError(
-                f"run {id!r} is held by another owner; hand it over from there, or pause it first", id=id
-            )
-        if id in runtime.active():
-            await asking.request(runtime, id, "pause", "", None)
-            await runtime.settle(id)
-            continue
-        before = indexes_of(record)
-        record.moved_to, record.status, record.owner, record.wake_at = "a bundle", "paused", None, None
-        record.epoch += 1
-        write = Write({keys.record(id): record.version_tag})
-        runtime.store.put_record(write, record, before)
-        if not isinstance(await runtime.store.commit(write), Conflict):
-            asleep = runtime.asleep.pop(id, None)
-            if asleep is not None:
-                asleep.machine.set_aside()
-            return record
 
 
 async def import_(runtime: Runtime, data: bytes, mode: str) -> Run:
@@ -97,34 +81,74 @@ async def import_(runtime: Runtime, data: bytes, mode: str) -> Run:
     if mode not in ("copy", "take_over"):
         raise InvalidInput(f'mode is "copy" or "take_over", not {mode!r}')
     bundle, events = bundles.decode(data, runtime.codec)
+    check_record(bundle.record)
+    check_requests(bundle.requests, bundle.markers, runtime.codec)
     existing = await runtime.store.find(bundle.id)
-    if existing is not None:
-        again = existing.run == bundle.run and existing.epoch > bundle.epoch and existing.moved_to is None
-        if again and mode == "take_over":
-            return Run(runtime, bundle.id)  # this very bundle was imported before
-        back = existing.run == bundle.run and existing.moved_to is not None and mode == "take_over"
-        if not (back and await _extends(runtime, existing, bundle)):
+    record = _record_of(bundle, events, runtime.host.now_ms(), mode)
+    write = Write({keys.record(bundle.id): existing.version_tag if existing is not None else None})
+    if mode == "take_over":
+        if not bundle.handoff and not record.finished:
+            raise InvalidInput(
+                "this bundle is a copy, and the run may go on where it was exported: export it with handoff to take it "
+                "over, or import it as a copy"
+            )
+        known = await taken(runtime, bundle.run)
+        if known.again(bundle.epoch, bundles.head_of(bundle)):
+            return Run(runtime, bundle.id)  # this very hand-over was taken over before
+        known.note(write, bundle.epoch, bundles.head_of(bundle))
+    if existing is not None and not (existing.moved_to == ARRIVING and existing.run == bundle.run):
+        if mode == "copy" or not await _makes_way(runtime, existing, bundle):
             raise ConflictError(
                 f"a run {bundle.id!r} exists here already ({existing.status}); delete it first, or import elsewhere",
                 id=bundle.id,
             )
-    record = _record_of(bundle, events, runtime.host.now_ms(), mode)
-    if existing is not None:
         record.epoch = max(record.epoch, existing.epoch + 1)
-    await _put_run(runtime, record, bundle.commits, bundle.blobs)
-    write = Write({keys.record(bundle.id): existing.version_tag if existing is not None else None})
+    claimed = await _cleared(runtime, record, await _claim(runtime, record, existing))
+    fence: dict[str, str | None] = {keys.record(bundle.id): claimed.version_tag}
+    ahead: dict[str, bytes] = {}
+    stale: list[str] = []
     if mode == "take_over":
         write.puts.update((keys.inbox(bundle.id, end), value) for end, value in bundle.requests)
-        write.puts.update((f"d/{bundle.run}/{end}", value) for end, value in bundle.markers)
         write.puts.update((keys.shared(a[0]), runtime.codec.encode(a[1:])) for a in bundle.shared)
-    batch = Write(write.checks, {})
-    runtime.store.put_record(
-        batch, record, indexes_of(existing) if existing is not None else None, _large(runtime, record)
-    )
+        ahead = {f"d/{bundle.run}/{end}": value for end, value in bundle.markers}
+        stale = await runtime.store.keys_under(f"i/{bundle.id}/")  # what an earlier stay of the run left here
+    batch = Write({**write.checks, **fence}, {})
+    runtime.store.put_record(batch, record, indexes_of(claimed), _large(runtime, record))
     batch.puts.update(write.puts)
-    if isinstance(await runtime.store.commit(batch), Conflict):
+    batch.deletes.update(key for key in stale if key not in batch.puts)
+    written = await _put_run(runtime, record, bundle.commits, bundle.blobs, fence, ahead)
+    if not written or isinstance(await runtime.store.commit(batch), Conflict):
         raise ConflictError(f"run {bundle.id!r} was changed here while it was imported; import it again", id=bundle.id)
     return Run(runtime, bundle.id)
+
+
+async def _cleared(runtime: Runtime, record: ExecutionRecord, claimed: ExecutionRecord) -> ExecutionRecord:
+    """Remove what an earlier import left. The claim is renewed: a delete that lands late must not meet what follows."""
+    name = keys.history(record.run, record.generation)
+    prefixes = (f"s/{name}/", f"h/{name}/")
+    if not any([await runtime.host.list(prefix, "", 1) for prefix in prefixes]):
+        return claimed
+    await runtime.store.purge(prefixes, {keys.record(record.id): claimed.version_tag})
+    return await _claim(runtime, record, claimed)
+
+
+async def _claim(runtime: Runtime, record: ExecutionRecord, existing: ExecutionRecord | None) -> ExecutionRecord:
+    """Move the record, so that of two imports at the same time the earlier one's writes fail their checks.
+
+    Without it, an import that is repeated while the first is still under way could write its history over that of a
+    run which goes on already.
+    """
+    claim = existing
+    if claim is None:
+        claim = ExecutionRecord.from_map({**record.to_map(), "result": None, "failure": None}, "")
+        claim.status, claim.moved_to, claim.wake_at, claim.epoch = "paused", ARRIVING, None, 0
+    write = Write({keys.record(record.id): existing.version_tag if existing is not None else None})
+    runtime.store.put_record(write, claim, indexes_of(claim) if existing is not None else None)
+    outcome = await runtime.store.commit(write)
+    if isinstance(outcome, Conflict):
+        raise ConflictError(f"run {record.id!r} was changed here while it was imported; import it again", id=record.id)
+    claim.version_tag = outcome.version
+    return claim
 
 
 def _large(runtime: Runtime, record: ExecutionRecord) -> BlobRef | None:
@@ -132,7 +156,10 @@ def _large(runtime: Runtime, record: ExecutionRecord) -> BlobRef | None:
     return BlobRef(sha256(data).digest(), len(data)) if len(data) > runtime.store.limits.inline_limit else None
 
 
-async def _extends(runtime: Runtime, existing: ExecutionRecord, bundle: Bundle) -> bool:
+async def _makes_way(runtime: Runtime, existing: ExecutionRecord, bundle: Bundle) -> bool:
+    """Whether what is here may become the bundle's run: a paused copy, or what was handed over from here earlier."""
+    if existing.run != bundle.run or not may_be_replaced(existing, bundle.epoch):
+        return False
     if existing.generation != bundle.generation:
         return existing.generation < bundle.generation
     ours = await runtime.store.commits(keys.history(existing.run, existing.generation))
@@ -170,11 +197,17 @@ def _decoded(bundle: Bundle) -> Any:
     return lambda n: (sha256(bundle.blobs[n]).digest(), codec.decode(bundle.blobs[n]))
 
 
-async def _put_run(runtime: Runtime, record: ExecutionRecord, commits: Iterable[bytes], blobs: Iterable[bytes]) -> None:
-    """Write a history and its large values: keys of a random run id that nobody reads before the record is there."""
+async def _put_run(
+    runtime: Runtime,
+    record: ExecutionRecord,
+    commits: Iterable[bytes],
+    blobs: Iterable[bytes],
+    fence: dict[str, str | None] | None = None,
+    ahead: dict[str, bytes] | None = None,
+) -> bool:
+    """Write a history, its large values and what else goes ahead; False as soon as ``fence`` does not hold."""
     store, name = runtime.store, keys.history(record.run, record.generation)
-    await store.purge((f"s/{name}/", f"h/{name}/"))
-    puts: dict[str, bytes] = {}
+    puts: dict[str, bytes] = dict(ahead or {})
     for blob in blobs:
         store._chunked(blob, record.run, puts)
     parts: list[bytes] = []
@@ -187,22 +220,22 @@ async def _put_run(runtime: Runtime, record: ExecutionRecord, commits: Iterable[
         parts.append(raw)
     if parts:
         puts[keys.segment(name, first) if sealed else keys.commit(name, first)] = b"".join(parts)
-    await put_in_batches(store, puts)
+    return await put_in_batches(store, puts, fence)
 
 
-async def put_in_batches(store: Store, puts: dict[str, bytes]) -> None:
-    """Put keys in batches that the host takes. Repeating it is harmless."""
-    write = Write()
+async def put_in_batches(store: Store, puts: dict[str, bytes], fence: dict[str, str | None] | None = None) -> bool:
+    """Put keys in batches that the host takes. Repeating it is harmless. False as soon as ``fence`` does not hold."""
+    write = Write(dict(fence or {}))
     size = 0
     for key, value in puts.items():
         full = len(write.puts) >= min(200, store.limits.max_batch_keys)
         if write.puts and (full or size + len(value) > store.limits.max_batch_bytes // 2):
-            await store.commit(write)
-            write, size = Write(), 0
+            if isinstance(await store.commit(write), Conflict):
+                return False
+            write, size = Write(dict(fence or {})), 0
         write.puts[key] = value
         size += len(value) + len(key)
-    if write.puts:
-        await store.commit(write)
+    return not write.puts or not isinstance(await store.commit(write), Conflict)
 
 
 async def fork(runtime: Runtime, id: str, at: int, edit: dict[str, Any]) -> Run:
@@ -212,7 +245,7 @@ async def fork(runtime: Runtime, id: str, at: int, edit: dict[str, Any]) -> Run:
     if not 1 <= at <= len(commits):
         raise InvalidInput(f"run {id!r} has {len(commits)} commits; fork at 1 to {len(commits)}, not {at}")
     run = creation.new_run_id(runtime.host)
-    header = Header.from_map(_started(commits).header)
+    header = Header.from_map(started(commits).header)
     header.id, header.run, header.parent, header.forked_from = f"{id}~fork-{run}", run, None, [id, at]
     header.accounts = [[run if a[0] == source.run else a[0], *a[1:]] for a in header.accounts[-1:]]
     header.totals, header.shared = header.totals[-1:], False
@@ -256,6 +289,12 @@ def _edited(event: Event, header: Header, edit: dict[str, Any], unused: set[str]
 async def delete(runtime: Runtime, id: str) -> None:
     """See ``Runtime.delete``. The record goes last, so a delete that was interrupted can be repeated."""
     record = await runtime.store.record(id)
+    if record.moved_to is not None and record.moved_to.endswith(UNCONFIRMED):
+        raise ConflictError(
+            f"run {id!r} is being handed over to {record.moved_to}: hand it over again, and delete it once that is "
+            "confirmed",
+            id=id,
+        )
     if not record.finished and record.status != "paused":
         raise ConflictError(f"run {id!r} is {record.status}; cancel it first, and delete it when it has ended", id=id)
     asleep = runtime.asleep.pop(id, None)

@@ -133,27 +133,34 @@ class Store:
 
     # --- histories -------------------------------------------------------------------------------------------------
     async def pages(self, name: str) -> AsyncIterator[tuple[bool, int, list[bytes]]]:
-        """Commits of a history, in order, a page at a time: (sealed, position of the first, bytes of each)."""
+        """Commits of a history, in order, a page at a time: (sealed, position of the first, bytes of each).
+
+        Where commits are sealed into segments, those that are not sealed yet are read first: what is sealed between
+        the two listings is then found twice, and not missed.
+        """
         expected = 0
-        for prefix, limit in ((f"s/{name}/", 16), (f"h/{name}/", 500)):
-            after = ""
-            while True:
-                entries = await self.host.list(prefix, after, limit)
-                page: list[bytes] = []
-                first = expected
-                for entry in entries:
-                    start = keys.position_of(entry.key)
-                    commits = split(entry.value) if prefix[0] == "s" else [entry.value]
-                    if start > expected:
-                        raise _Gap
-                    fresh = commits[max(0, expected - start) :]
-                    page.extend(fresh)
-                    expected += len(fresh)
-                if page:
-                    yield prefix[0] == "s", first, page
-                if len(entries) < limit:
-                    break
-                after = entries[-1].key
+        tail: list[Entry] | None = None
+        if self.limits.segment_commits:
+            tail = [entry async for page in self._listed(f"h/{name}/", 500) for entry in page]
+        async for entries in self._listed(f"s/{name}/", 16):
+            first, fresh = expected, _fresh(entries, expected)
+            expected += len(fresh)
+            if fresh:
+                yield True, first, fresh
+        async for entries in self._listed(f"h/{name}/", 500) if tail is None else _once(tail):
+            first, fresh = expected, _fresh(entries, expected)
+            expected += len(fresh)
+            if fresh:
+                yield False, first, fresh
+
+    async def _listed(self, prefix: str, limit: int) -> AsyncIterator[list[Entry]]:
+        after = ""
+        while True:
+            entries = await self.host.list(prefix, after, limit)
+            yield entries
+            if len(entries) < limit:
+                return
+            after = entries[-1].key
 
     async def commits(self, name: str) -> list[bytes]:
         """Every commit of a history, without a gap."""
@@ -245,11 +252,33 @@ class Store:
             if len(entries) < 500:
                 return found
 
-    async def purge(self, prefixes: Iterable[str]) -> None:
-        """Delete everything under ``prefixes``, some keys at a time; repeating it is harmless."""
+    async def purge(self, prefixes: Iterable[str], checks: dict[str, str | None] | None = None) -> bool:
+        """Delete everything under ``prefixes``, some keys at a time; repeating it is harmless.
+
+        False as soon as ``checks`` do not hold.
+        """
         for prefix in prefixes:
             while True:
                 entries = await self.host.list(prefix, "", 200)
                 if not entries:
                     break
-                await self.commit(Write(deletes={entry.key for entry in entries}))
+                write = Write(dict(checks or {}), deletes={entry.key for entry in entries})
+                if isinstance(await self.commit(write), Conflict):
+                    return False
+        return True
+
+
+async def _once(entries: list[Entry]) -> AsyncIterator[list[Entry]]:
+    yield entries
+
+
+def _fresh(entries: list[Entry], expected: int) -> list[bytes]:
+    """The commits of ``entries`` from position ``expected`` on."""
+    page: list[bytes] = []
+    for entry in entries:
+        start = keys.position_of(entry.key)
+        commits = split(entry.value) if entry.key[0] == "s" else [entry.value]
+        if start > expected + len(page):
+            raise _Gap
+        page.extend(commits[max(0, expected + len(page) - start) :])
+    return page

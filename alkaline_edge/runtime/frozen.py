@@ -1,0 +1,120 @@
+"""Who has a run: freezing it where it was handed over from, and remembering what was taken over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .. import events as ev
+from .. import keys
+from ..errors import ConflictError
+from ..history import decode_all
+from ..host import Conflict
+from ..runs import ExecutionRecord
+from . import asking, owning
+from .store import Write, indexes_of
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+BUNDLE = "a bundle"
+"""What a record's ``moved_to`` says of a run that was handed over to whoever imports the file."""
+
+
+ARRIVING = "this store, where all of it has not arrived yet; import it again"
+"""What ``moved_to`` says while a bundle is being imported."""
+UNCONFIRMED = ", not confirmed yet"
+"""The end of ``moved_to`` until the other store has said that it has the run."""
+
+
+async def freeze(runtime: Runtime, id: str, to: str) -> ExecutionRecord:
+    """Stop the run here for good: what is in flight ends first. Doing it twice changes nothing.
+
+    ``to`` is what the record says of where it went. A run that has ended stays as it is.
+    """
+    while True:
+        record = await runtime.store.record(id)
+        if record.moved_to is not None or record.finished:
+            return record
+        if owning.held_by_other(runtime, record):
+            raise ConflictError(
+                f"run {id!r} is held by another owner; hand it over from there, or pause it first", id=id
+            )
+        await _check_family(runtime, record)
+        if id in runtime.active():
+            await asking.request(runtime, id, "pause", "", None)
+            await runtime.settle(id)
+            continue
+        before = indexes_of(record)
+        record.moved_to, record.status, record.owner, record.wake_at = to, "paused", None, None
+        record.epoch += 1
+        write = Write({keys.record(id): record.version_tag})
+        runtime.store.put_record(write, record, before)
+        if not isinstance(await runtime.store.commit(write), Conflict):
+            asleep = runtime.asleep.pop(id, None)
+            if asleep is not None:
+                asleep.machine.set_aside()
+            return record
+
+
+async def _check_family(runtime: Runtime, record: ExecutionRecord) -> None:
+    """ERR_CONFLICT where a parent or a child stays behind: one would wait for the other for ever."""
+    relatives = [] if record.parent is None else [record.parent]
+    commits = await runtime.store.commits(keys.history(record.run, record.generation))
+    children: dict[str, str] = {}
+    for _, event in (each for commit in decode_all(commits, runtime.codec)[1] for each in commit):
+        if isinstance(event, ev.ChildStarted):
+            children[event.id] = event.child
+        elif isinstance(event, ev.ChildFinished):
+            children.pop(event.id, None)
+    for other in (*relatives, *children.values()):
+        found = await runtime.store.find(other)
+        if found is not None and not found.finished and found.moved_to is None:
+            raise ConflictError(
+                f"run {record.id!r} can't be handed over while {other!r} goes on here: one waits for the other by this "
+                "store. Hand it over when that has ended",
+                id=record.id,
+                relative=other,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The last hand-over of a run that this store took over. It outlives the run, so a late repeat starts nothing."""
+
+    runtime: Runtime
+    run: str
+    epoch: int
+    head: bytes
+    version: str | None
+
+    def again(self, epoch: int, head: bytes) -> bool:
+        """Whether the hand-over was taken over before; ERR_CONFLICT for another one under the same name."""
+        if epoch == self.epoch and head != self.head:
+            raise ConflictError("another history of this run was taken over here under the same epoch: they parted")
+        return epoch <= self.epoch
+
+    def note(self, write: Write, epoch: int, head: bytes) -> None:
+        """Take it over with ``write``, once."""
+        write.checks[keys.taken(self.run)] = self.version
+        write.puts[keys.taken(self.run)] = self.runtime.codec.encode([epoch, head])
+
+
+async def taken(runtime: Runtime, run: str) -> Taken:
+    """What is known of hand-overs of the run with that random id to this store."""
+    entry = (await runtime.host.get([keys.taken(run)]))[0]
+    if entry is None:
+        return Taken(runtime, run, -1, b"", None)
+    epoch, head = runtime.codec.decode(entry.value)
+    return Taken(runtime, run, epoch, head, entry.version)
+
+
+def may_be_replaced(existing: ExecutionRecord, epoch: int) -> bool:
+    """Whether a hand-over of that epoch may go on from this record, as far as the record says.
+
+    A bundle may come back to where it was exported. A run that went to a named store returns with a higher epoch only:
+    an old hand-over that arrives late must not begin it a second time.
+    """
+    if existing.moved_to is not None:
+        return epoch > existing.epoch or (epoch == existing.epoch and existing.moved_to == BUNDLE)
+    return existing.status == "paused" and existing.owner is None

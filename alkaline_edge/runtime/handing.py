@@ -1,0 +1,352 @@
+"""``Local``: a runtime as one side of ``sync`` and ``hand_over``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import events as ev
+from .. import keys
+from ..codec import BlobRef
+from ..errors import ConflictError, InvalidInput, NotFound
+from ..history import MAGIC, Cursor, Timed, blobs_of, decode_all, digest_of
+from ..host import Conflict
+from ..runs import ExecutionRecord
+from . import moving, parts
+from .frozen import ARRIVING, UNCONFIRMED, freeze, may_be_replaced, taken
+from .owning import forget_generation
+from .parts import PART_BYTES, Letter, Part, Place
+from .store import Write, indexes_of
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+_CARRIED = ("created_at", "attempt", "spent", "attributes", "parent", "depth", "failure")
+"""The fields of a record that go with a copy."""
+_REQUESTS_AT_ONCE = 100
+
+
+class Local:
+    """One side of a move: the store of ``runtime``."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._store = runtime.store
+
+    @property
+    def name(self) -> str:
+        """The host's name."""
+        return self.runtime.host.capabilities.name
+
+    async def identity(self) -> str:
+        """The store's own random name; it gets one when it is first asked."""
+        host = self.runtime.host
+        for _ in range(3):
+            entry = (await host.get([keys.STORE]))[0]
+            if entry is not None:
+                return str(self.runtime.codec.decode(entry.value))
+            write = Write({keys.STORE: None}, {keys.STORE: self.runtime.codec.encode(host.entropy(8).hex())})
+            await self._store.commit(write)
+        raise ConflictError("the store's name was written and is not there; try again")
+
+    async def place(self, id: str) -> Place | None:
+        """Where the run's history stands here; None without one."""
+        record = await self._store.find(id)
+        if record is None:
+            return None
+        cursor = await self._end(record)
+        known = await taken(self.runtime, record.run)
+        return Place(
+            id, record.run, record.generation, cursor.length, cursor.head, record.status, record.epoch, record.moved_to,
+            max(0, known.epoch),
+        )  # fmt: skip
+
+    async def _end(self, record: ExecutionRecord) -> Cursor:
+        """The end of the history as it stands: a record may lag behind it."""
+        raws = await self._commits(record)
+        return Cursor(len(raws), digest_of(raws[-1]) if raws else MAGIC)
+
+    async def _commits(self, record: ExecutionRecord) -> list[bytes]:
+        return await self._store.commits(keys.history(record.run, record.generation))
+
+    async def digests(self, id: str, generation: int) -> bytes:
+        """The digest of every commit of a history, one after the other: 16 bytes each. Empty if it is not there."""
+        record = await self._store.record(id)
+        return b"".join(map(digest_of, await self._store.commits(keys.history(record.run, generation))))
+
+    # --- as the source ---------------------------------------------------------------------------------------------
+    async def part(self, id: str, at: Place | None) -> bytes:
+        """The next part for a store that stands at ``at``; empty when that store has it all.
+
+        ERR_CONFLICT when ``at`` is not a place in this history; ``detail["parted"]`` where the run is the same.
+        """
+        record = await self._store.record(id)
+        if record.moved_to == ARRIVING:
+            raise ConflictError(f"run {id!r} has not arrived here yet: import it again first", id=id)
+        commits = await self._commits(record)
+        first = await self._checked(record, commits, at)
+        if first == len(commits):
+            return b""
+        cursor = Cursor(first, digest_of(commits[first - 1]) if first else MAGIC)
+        before, size, chosen = cursor.head, 0, list[bytes]()
+        blobs: dict[bytes, bytes] = {}
+        for raw in commits[first:]:
+            if chosen and size + len(raw) > PART_BYTES:
+                break
+            for ref in blobs_of(event for _, event in cursor.advance(raw, self.runtime.codec)):
+                if ref.digest not in blobs:
+                    blobs[ref.digest] = self.runtime.codec.encode(await self._store.blob(record.run, ref))
+                    size += ref.size
+            chosen.append(raw)
+            size += len(raw)
+        part = Part(
+            id, record.run, record.workflow, record.version, record.generation, record.epoch, first, before,
+            {name: getattr(record, name) for name in _CARRIED}, chosen, list(blobs.values()),
+        )  # fmt: skip
+        return parts.encode(part, self.runtime.codec)
+
+    async def _checked(self, record: ExecutionRecord, commits: list[bytes], at: Place | None) -> int:
+        """How many commits of the present history the other store has."""
+        if at is None:
+            return 0
+        if at.run != record.run:
+            raise ConflictError(
+                f"the target holds another run under the id {record.id!r}: delete it there, or choose another id",
+                id=record.id,
+            )
+        there = commits
+        if at.generation < record.generation:
+            there = await self._store.commits(keys.history(record.run, at.generation))
+            if not there:  # forgotten here: of one run id, and older
+                return 0
+        ahead = at.generation > record.generation or at.length > len(there)
+        if ahead or (at.length and digest_of(there[at.length - 1]) != at.head):
+            raise ConflictError(f"run {record.id!r} went on at the target", id=record.id, parted=True)
+        return at.length if at.generation == record.generation else 0
+
+    async def freeze(self, id: str, name: str, store: str) -> bytes:
+        """Stop the run here, on its way to the store ``store``; the letter that hands it over.
+
+        Empty for a run that has ended: it is nobody's. Doing it again gives the same letter; towards another store it
+        is ERR_CONFLICT.
+        """
+        mark = f"{name} [{store}]"
+        record = await freeze(self.runtime, id, mark + UNCONFIRMED)
+        if record.moved_to is None:
+            return b""
+        if f"[{store}]" not in record.moved_to:
+            raise ConflictError(f"run {id!r} was handed over to {record.moved_to}", id=id)
+        commits = await self._commits(record)
+        cursor, events = decode_all(commits, self.runtime.codec)
+        letter = Letter(
+            store, id, record.run, record.generation, record.epoch, cursor.length, cursor.head,
+            await moving.ends(self._store, f"i/{id}/"), await moving.ends(self._store, f"d/{record.run}/"),
+            await moving.shared_accounts(self.runtime, moving.started(events)),
+        )  # fmt: skip
+        return parts.encode(letter, self.runtime.codec)
+
+    async def confirm(self, id: str, store: str) -> None:
+        """Note that the store has taken the run over: its history may be deleted here from now on."""
+        while True:
+            record = await self._store.record(id)
+            moved = record.moved_to
+            if moved is None or not moved.endswith(f"[{store}]{UNCONFIRMED}"):
+                return
+            record.moved_to = moved.removesuffix(UNCONFIRMED)
+            write = Write({keys.record(id): record.version_tag})
+            self._store.put_record(write, record, indexes_of(record))
+            if not isinstance(await self._store.commit(write), Conflict):
+                return
+
+    # --- as the target ---------------------------------------------------------------------------------------------
+    async def accept(self, part: bytes) -> Place:
+        """Store a part: verified first, bounded and in canonical form, then written so that the copy is whole up to it.
+
+        A part that is here already changes nothing. ERR_CONFLICT: the run goes on here, the id is another run's, or the
+        part does not follow from what is here. ERR_INVALID_INPUT and ERR_STORE: the part is not sound.
+        """
+        given, events = parts.decode_part(part, self.runtime.codec)
+        record = await self._store.find(given.id)
+        if record is None:
+            end = Cursor()
+        else:
+            if record.run != given.run:
+                raise ConflictError(f"another run has the id {given.id!r} here: delete it first", id=given.id)
+            end = await self._end(record) if given.generation == record.generation else Cursor()
+            if given.generation < record.generation or given.first + len(given.commits) <= end.length:
+                return await self._there(given.id)
+            self._accepts(record, given, await taken(self.runtime, record.run))
+        heads = [given.before, *map(digest_of, given.commits)]
+        skip = end.length - given.first
+        if skip < 0 or heads[skip] != end.head:
+            raise ConflictError(
+                f"the part does not follow from the {end.length} commits that are here: sync again", id=given.id
+            )
+        await self._append(record, given, events, skip)
+        return await self._there(given.id)
+
+    async def _there(self, id: str) -> Place:
+        place = await self.place(id)
+        if place is None:
+            raise NotFound(f"run {id!r} was deleted here meanwhile", id=id)
+        return place
+
+    def _accepts(self, record: ExecutionRecord, part: Part, known: Any) -> None:
+        """ERR_CONFLICT where the run lives here and is not a copy to be brought up to date."""
+        held = record.owner is not None or record.status not in ("paused",)
+        if record.moved_to is None and (held or part.epoch <= known.epoch):
+            raise ConflictError(
+                f"run {record.id!r} is {record.status} here and may go on: only a paused copy is brought up to date",
+                id=record.id,
+                status=record.status,
+            )
+
+    async def _append(self, record: ExecutionRecord | None, part: Part, events: list[list[Timed]], skip: int) -> None:
+        """Write commits behind what is there, a batch at a time, each with the record that says how far it goes."""
+        store, name = self._store, keys.history(part.run, part.generation)
+        blobs: dict[str, bytes] = {}
+        for blob in part.blobs:
+            store._chunked(blob, part.run, blobs)
+        await moving.put_in_batches(store, blobs)
+        sealing = store.limits.segment_commits and not await store.host.list(f"h/{name}/", "", 1)
+        at = skip
+        while at < len(part.commits):
+            count = self._batch(part.commits, at, sealing)
+            first = part.first + at
+            chosen = part.commits[at : at + count]
+            if sealing:
+                puts = {keys.segment(name, first): b"".join(chosen)}
+            else:
+                puts = {keys.commit(name, first + n): raw for n, raw in enumerate(chosen)}
+            record = await self._put(record, part, events[at + count - 1], chosen[-1], first + count, puts)
+            at += count
+        if record is not None and record.generation >= 2:
+            await forget_generation(self.runtime, record)
+
+    def _batch(self, commits: list[bytes], at: int, sealing: int) -> int:
+        """How many commits go into the next batch."""
+        limits = self._store.limits
+        most = sealing or min(200, max(1, limits.max_batch_keys - 20))
+        room = (limits.max_value if sealing else limits.max_batch_bytes) // 2
+        count, size = 0, 0
+        for raw in commits[at : at + most]:
+            size += len(raw)
+            if count and size > room:
+                break
+            count += 1
+        return count
+
+    async def _put(
+        self,
+        before: ExecutionRecord | None,
+        part: Part,
+        last: list[Timed],
+        raw: bytes,
+        length: int,
+        puts: dict[str, bytes],
+    ) -> ExecutionRecord:
+        """One batch: commits, and the record as of the last of them."""
+        now = self.runtime.host.now_ms()
+        record = ExecutionRecord(
+            part.id, part.run, part.workflow, part.version, "paused", now, now, generation=part.generation,
+            cursor_length=length, head=digest_of(raw), epoch=part.epoch,
+        )  # fmt: skip
+        for name in _CARRIED:
+            if name != "failure" and name in part.record:
+                setattr(record, name, part.record[name])
+        if before is not None:
+            record.epoch, record.moved_to = max(before.epoch, part.epoch), before.moved_to
+        ref = await self._ended(record, part, last[-1][1])
+        write = Write({keys.record(part.id): before.version_tag if before is not None else None})
+        write.checks[next(iter(puts))] = None
+        self._store.put_record(write, record, indexes_of(before) if before is not None else None, ref)
+        write.puts.update(puts)
+        outcome = await self._store.commit(write)
+        if isinstance(outcome, Conflict):
+            raise ConflictError(f"run {part.id!r} was changed here meanwhile: sync again", id=part.id)
+        record.version_tag = outcome.version
+        return record
+
+    async def _ended(self, record: ExecutionRecord, part: Part, last: ev.Event) -> BlobRef | None:
+        """Set the status of a run that ends with ``last``; where its result stands, if that is large."""
+        if isinstance(last, ev.Completed):
+            record.status, record.result, record.moved_to = "completed", last.value, None
+            if type(last.value) is BlobRef:
+                record.result = await self._store.blob(record.run, last.value)
+                return last.value
+        elif isinstance(last, ev.Failed):
+            record.status, record.failure, record.moved_to = "failed", last.failure, None
+        elif isinstance(last, ev.Cancelled):
+            record.status, record.failure, record.moved_to = "cancelled", part.record.get("failure"), None
+        return None
+
+    async def take_over(self, letter: bytes) -> Place:
+        """Activate the run here: its history must be here already, exactly as the letter says.
+
+        The same letter again changes nothing, also when the run has gone on, ended, or was deleted meanwhile: then the
+        answer is where it stands now.
+        """
+        given = parts.decode_letter(letter, self.runtime.codec)
+        if given.to != await self.identity():
+            raise InvalidInput("this run is on its way to another store: nothing was changed")
+        known = await taken(self.runtime, given.run)
+        if known.again(given.epoch, given.head):
+            place = await self.place(given.id)
+            if place is None or place.run != given.run:
+                return Place(given.id, given.run, given.generation, given.length, given.head, "deleted", given.epoch,
+                             None, known.epoch)  # fmt: skip
+            return place
+        record = await self._store.record(given.id)
+        end = await self._end(record)
+        here = (record.run, record.generation, end.length, end.head)
+        if here != (given.run, given.generation, given.length, given.head):
+            raise ConflictError(
+                f"the copy of run {given.id!r} that is here is not what was frozen at its source: sync it again",
+                id=given.id,
+            )
+        if record.moved_to != ARRIVING and not may_be_replaced(record, given.epoch):
+            raise ConflictError(
+                f"run {given.id!r} is {record.status} here: only a paused copy is taken over", id=given.id
+            )
+        stale = await self._stale(record, given)
+        await moving.put_in_batches(self._store, {f"d/{given.run}/{end}": value for end, value in given.markers})
+        record = await self._requests_ahead(record, given)
+        before, now = indexes_of(record), self.runtime.host.now_ms()
+        record.status, record.wake_at, record.waiting = "suspended", now, ["its new host"]
+        record.owner, record.lease_until, record.moved_to = None, 0, None
+        record.epoch, record.updated_at = max(record.epoch, given.epoch) + 1, now
+        write = Write({keys.record(given.id): record.version_tag})
+        self._store.put_record(write, record, before)
+        known.note(write, given.epoch, given.head)
+        if len(given.requests) <= _REQUESTS_AT_ONCE:
+            write.puts.update((keys.inbox(given.id, end), value) for end, value in given.requests)
+        write.puts.update((keys.shared(a[0]), self.runtime.codec.encode(a[1:])) for a in given.shared)
+        write.deletes |= stale
+        if isinstance(await self._store.commit(write), Conflict):
+            raise ConflictError(f"run {given.id!r} was changed here meanwhile: hand it over again", id=given.id)
+        self.runtime.poke(given.id)
+        return await self._there(given.id)
+
+    async def _stale(self, record: ExecutionRecord, letter: Letter) -> set[str]:
+        """What an earlier stay of the run left in its inbox; ERR_CONFLICT for what was asked of a copy meanwhile."""
+        present = set(await self._store.keys_under(f"i/{letter.id}/"))
+        if present and record.moved_to is None:
+            raise ConflictError(
+                f"the copy of run {letter.id!r} that is here was sent a request: delete it, and hand over again",
+                id=letter.id,
+            )
+        return present - {keys.inbox(letter.id, end) for end, _ in letter.requests}
+
+    async def _requests_ahead(self, record: ExecutionRecord, letter: Letter) -> ExecutionRecord:
+        """More requests than a batch takes go ahead of it, while the record keeps everybody from taking the run up."""
+        if len(letter.requests) <= _REQUESTS_AT_ONCE:
+            return record
+        record.moved_to = ARRIVING
+        write = Write({keys.record(letter.id): record.version_tag})
+        self._store.put_record(write, record, indexes_of(record))
+        outcome = await self._store.commit(write)
+        fence = {} if isinstance(outcome, Conflict) else {keys.record(letter.id): outcome.version}
+        puts = {keys.inbox(letter.id, end): value for end, value in letter.requests}
+        if not fence or not await moving.put_in_batches(self._store, puts, dict(fence)):
+            raise ConflictError(f"run {letter.id!r} was changed here meanwhile: hand it over again", id=letter.id)
+        record.version_tag = fence[keys.record(letter.id)]
+        return record

@@ -1,0 +1,213 @@
+"""What goes over the wire when a run moves piece by piece: parts of a history, and the letter that hands a run over.
+
+Both are canonical msgpack with a digest at the end, bounded and refused unless they are in canonical form, as bundles
+are (SPEC.md, "Parts"). Pure: bytes in, bytes out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, NamedTuple
+
+from ..codec import Codec
+from ..errors import InvalidInput
+from ..events import FORMAT_VERSION, Started
+from ..history import DIGEST, Cursor, Timed, blobs_of
+from ..limits import MAX_BUNDLE_BYTES
+from ..names import check_id, check_workflow_name
+from ..runs import Header
+from . import asking
+
+PART, LETTER = "alkaline_edge part", "alkaline_edge handover"
+PART_BYTES = 1024 * 1024
+"""Bytes of commits and large values in a part, of which at least one commit is whole: what an interruption repeats."""
+
+
+class Place(NamedTuple):
+    """Where a run's history stands in a store.
+
+    ``length`` commits of ``generation``, the last of which has the digest ``head``. ``taken`` is the epoch of the last
+    hand-over that this store took over, 0 without one; ``moved_to`` says where the run went, if it was handed over.
+    """
+
+    id: str
+    run: str
+    generation: int
+    length: int
+    head: bytes
+    status: str
+    epoch: int
+    moved_to: str | None = None
+    taken: int = 0
+
+    def to_list(self) -> list[Any]:
+        """For the wire."""
+        return list(self)
+
+    @classmethod
+    def of(cls, raw: Any) -> Place:
+        """What ``to_list`` returned, from outside; InvalidInput for anything else."""
+        kinds: tuple[Any, ...] = (str, str, int, int, bytes, str, int, (str, type(None)), int)
+        if not isinstance(raw, list) or len(raw) != len(kinds) or not all(map(isinstance, raw, kinds)):
+            raise InvalidInput("the other side does not say where the run stands: is it an alkaline_edge host?")
+        return cls(*raw)
+
+
+@dataclass(slots=True)
+class Part:
+    """Commits of one history from ``first`` on, the digest ``before`` them, and the large values that they refer to.
+
+    ``record`` is the record of the run at its source, without what belongs to that store alone.
+    """
+
+    id: str
+    run: str
+    workflow: str
+    version: int
+    generation: int
+    epoch: int
+    first: int
+    before: bytes
+    record: dict[str, Any]
+    commits: list[bytes]
+    blobs: list[bytes] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Letter:
+    """What hands a run over to the store ``to``, once that store has the whole history: it is frozen at its source.
+
+    ``run`` and ``epoch`` name the hand-over: taking the same one over twice is taking it over once. ``requests`` are
+    unread inbox entries and ``markers`` dedupe markers: [key's end, bytes].
+    """
+
+    to: str
+    id: str
+    run: str
+    generation: int
+    epoch: int
+    length: int
+    head: bytes
+    requests: list[list[Any]]
+    markers: list[list[Any]]
+    shared: list[list[Any]]
+
+
+_PART_FIELDS: dict[str, type] = {
+    "id": str, "run": str, "workflow": str, "version": int, "generation": int, "epoch": int, "first": int,
+    "before": bytes, "record": dict, "commits": list, "blobs": list,
+}  # fmt: skip
+_LETTER_FIELDS: dict[str, type] = {
+    "to": str, "id": str, "run": str, "generation": int, "epoch": int, "length": int, "head": bytes, "requests": list,
+    "markers": list, "shared": list,
+}  # fmt: skip
+
+
+def encode(item: Part | Letter, codec: Codec) -> bytes:
+    """The bytes of a part or a letter."""
+    name, fields = (PART, _PART_FIELDS) if isinstance(item, Part) else (LETTER, _LETTER_FIELDS)
+    body = [name, FORMAT_VERSION, {field: getattr(item, field) for field in fields}]
+    return codec.encode([*body, sha256(codec.encode(body)).digest()])
+
+
+def _opened(data: bytes, name: str, fields: dict[str, type], codec: Codec) -> dict[str, Any]:
+    raw = codec.decode_untrusted(bytes(data), MAX_BUNDLE_BYTES)
+    if not isinstance(raw, list) or len(raw) != 4 or raw[0] != name:
+        raise InvalidInput(f"these bytes are not an {name}: nothing was written")
+    if raw[1] != FORMAT_VERSION:
+        raise InvalidInput(
+            f"the {name} is of format {raw[1]}, and this alkaline_edge reads {FORMAT_VERSION}; upgrade to read it",
+            format=raw[1],
+        )
+    if sha256(codec.encode(raw[:3])).digest() != raw[3]:
+        raise InvalidInput(f"the digest of the {name} does not fit its contents: it was damaged; send it again")
+    values = raw[2]
+    if not isinstance(values, dict) or values.keys() != fields.keys():
+        raise InvalidInput(f"the {name} does not have the fields of one: nothing was written")
+    for field_, kind in fields.items():
+        if type(values[field_]) is not kind:
+            raise InvalidInput(f"{field_} of the {name} is a {type(values[field_]).__name__}, not a {kind.__name__}")
+    for number in ("generation", "epoch", "first", "length"):
+        if values.get(number, 0) < 0:
+            raise InvalidInput(f"{number} of the {name} is negative: nothing was written")
+    check_id(values["id"])
+    check_id(values["run"], "the random run id")
+    return values
+
+
+def decode_part(data: bytes, codec: Codec) -> tuple[Part, list[list[Timed]]]:
+    """The part of bytes from outside, and its commits' events. InvalidInput or StoreError if it is not sound.
+
+    The chain holds from ``before`` on; that ``before`` is the head of what is there is for the caller to check.
+    """
+    part = Part(**_opened(data, PART, _PART_FIELDS, codec))
+    check_workflow_name(part.workflow)
+    for items in (part.commits, part.blobs):
+        if not all(type(item) is bytes for item in items):
+            raise InvalidInput("the commits and blobs of a part must be bytes: nothing was written")
+    if not part.commits or len(part.before) != DIGEST:
+        raise InvalidInput("a part holds one commit or more, and the digest of the one before them")
+    cursor = Cursor() if part.first == 0 else Cursor(part.first, part.before)
+    events = [cursor.advance(commit, codec) for commit in part.commits]
+    for commit in part.commits:
+        codec.check_commit(commit)
+    for blob in part.blobs:
+        codec.decode_untrusted(blob, MAX_BUNDLE_BYTES)
+    if part.first == 0:
+        _check_start(part, events)
+    there = {sha256(blob).digest() for blob in part.blobs}
+    refs = [ref for commit in events for ref in blobs_of(event for _, event in commit)]
+    if not {ref.digest for ref in refs} == there:
+        raise InvalidInput("the large values of a part are not those that its commits refer to; send it again")
+    check_record(part.record)
+    return part, events
+
+
+def _check_start(part: Part, events: list[list[Timed]]) -> None:
+    first = events[0][0][1]
+    if not isinstance(first, Started):
+        raise InvalidInput("the history does not begin with a Started event: nothing was written")
+    header = Header.from_map(first.header)
+    said = (header.id, header.run, header.workflow, header.version, header.generation)
+    if said != (part.id, part.run, part.workflow, part.version, part.generation):
+        raise InvalidInput("a part and its history name different runs: nothing was written")
+
+
+def check_record(values: dict[str, Any]) -> None:
+    """InvalidInput for a record from outside that a store can't hold."""
+    wanted: dict[str, tuple[type, ...]] = {
+        "created_at": (int,), "updated_at": (int,), "attempt": (int,), "spent": (dict,), "waiting": (list,),
+        "wake_at": (int, type(None)), "parent": (str, type(None)), "depth": (int,), "attributes": (dict,),
+        "failure": (dict, type(None)), "cursor_length": (int,), "head": (bytes,),
+    }  # fmt: skip
+    for name, value in values.items():
+        if name in wanted and type(value) not in wanted[name]:
+            raise InvalidInput(f"{name} of the record is a {type(value).__name__}: nothing was written")
+    asking.check_attributes(values.get("attributes"))
+
+
+def decode_letter(data: bytes, codec: Codec) -> Letter:
+    """The letter of bytes from outside; InvalidInput if it is not sound."""
+    letter = Letter(**_opened(data, LETTER, _LETTER_FIELDS, codec))
+    check_requests(letter.requests, letter.markers, codec)
+    for triple in letter.shared:
+        if not isinstance(triple, list) or len(triple) != 3 or not all(type(n) is int for n in triple[1:]):
+            raise InvalidInput("shared accounts must be [run, tokens, micro-usd]: nothing was written")
+        check_id(triple[0], "the owner of a shared account")
+    return letter
+
+
+def check_requests(requests: list[Any], markers: list[Any], codec: Codec) -> None:
+    """InvalidInput for inbox entries and dedupe markers from outside that a run could not read."""
+    for pair in [*requests, *markers]:
+        if not isinstance(pair, list) or len(pair) != 2 or type(pair[1]) is not bytes:
+            raise InvalidInput("requests and markers must be pairs: nothing was written")
+        check_id(pair[0], "the key of a request or marker")
+    for _, raw in requests:
+        entry = codec.decode_untrusted(raw, MAX_BUNDLE_BYTES)
+        if not isinstance(entry, list) or len(entry) != 4 or not all(isinstance(text, str) for text in entry[:3]):
+            raise InvalidInput("a request must be [entry, kind, name, payload]: nothing was written")
+    for _, raw in markers:
+        if not isinstance(codec.decode_untrusted(raw, MAX_BUNDLE_BYTES), str):
+            raise InvalidInput("a dedupe marker must be the text of its entry: nothing was written")

@@ -1,0 +1,156 @@
+"""``sync`` and ``hand_over``: bringing a run to another store piece by piece, over any connection.
+
+Both talk to a ``Peer`` on each side: ``Local`` is that of a runtime, and a client of a remote host has the same
+methods. Every piece leaves a copy that is whole up to some commit, so what was interrupted at any byte is begun again
+and goes on from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from ..errors import ConflictError, InvalidInput
+from ..history import DIGEST
+from .handing import Local
+from .parts import Place
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+T = TypeVar("T")
+
+
+class Peer(Protocol):
+    """One side of a move. ``handing.Local`` says what each method promises."""
+
+    @property
+    def name(self) -> str:
+        """What a person calls this store, such as its URL."""
+        ...
+
+    async def identity(self) -> str:
+        """The store's own random name."""
+        ...
+
+    async def place(self, id: str) -> Place | None:
+        """Where the run's history stands here; None without one."""
+        ...
+
+    async def digests(self, id: str, generation: int) -> bytes:
+        """The digest of every commit of a history, one after the other."""
+        ...
+
+    async def part(self, id: str, at: Place | None) -> bytes:
+        """The next part for a store that stands at ``at``; empty when that store has it all."""
+        ...
+
+    async def accept(self, part: bytes) -> Place:
+        """Store a part."""
+        ...
+
+    async def freeze(self, id: str, name: str, store: str) -> bytes:
+        """Stop the run here, on its way to the store ``store``; the letter that hands it over."""
+        ...
+
+    async def take_over(self, letter: bytes) -> Place:
+        """Activate the run here."""
+        ...
+
+    async def confirm(self, id: str, store: str) -> None:
+        """Note that the store has taken the run over."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What a ``sync`` did: ``parts`` of ``sent`` bytes in all, and where the target stands now."""
+
+    place: Place
+    parts: int
+    sent: int
+
+
+async def sync(source: Runtime | Peer, target: Runtime | Peer, id: str) -> Synced:
+    """Bring ``target``'s copy of the run up to ``source``: only what it lacks is sent. It may be repeated at any time.
+
+    The copy is paused, as one that was imported: nothing advances it unless somebody resumes it. What is not a
+    fast-forward is ERR_CONFLICT, and changes nothing: ``detail`` holds ``position``, the number of commits that both
+    have in common, and the heads ``source`` and ``target``. A run that goes on at the target is ERR_CONFLICT as well.
+    """
+    a, b = _peer(source), _peer(target)
+    there = await b.place(id)
+    parts = sent = 0
+    while True:
+        try:
+            part = await a.part(id, there)
+        except ConflictError as error:
+            if there is None or not error.detail.get("parted"):
+                raise
+            raise await _parted(a, b, there) from None
+        if not part:
+            assert there is not None  # a source without the run has raised ERR_NOT_FOUND
+            return Synced(there, parts, sent)
+        there = await b.accept(part)
+        parts, sent = parts + 1, sent + len(part)
+
+
+async def _parted(a: Peer, b: Peer, there: Place) -> ConflictError:
+    """The error that says where two histories part."""
+    here = await a.place(there.id)
+    assert here is not None
+    ours, theirs = await a.digests(there.id, there.generation), await b.digests(there.id, there.generation)
+    position = 0
+    while (
+        position < min(len(ours), len(theirs))
+        and ours[position : position + DIGEST] == theirs[position : position + DIGEST]
+    ):
+        position += DIGEST
+    position //= DIGEST
+    heads = {"source": here.head.hex(), "target": there.head.hex()}
+    if position * DIGEST == len(ours) and here.generation <= there.generation:
+        what = f"the target is ahead: it has {there.length} commits, and the source {here.length}"
+    else:
+        what = f"the histories part behind commit {position}"
+    return ConflictError(
+        f"run {there.id!r} can't be fast-forwarded: {what} (heads: source {heads['source']}, target "
+        f"{heads['target']}). Nothing was changed; sync the other way, or delete the copy and sync again",
+        id=there.id,
+        position=position,
+        generation=there.generation,
+        **heads,
+    )
+
+
+async def hand_over(source: Runtime | Peer, id: str, target: Runtime | Peer) -> Place:
+    """Move the run to ``target`` for good, and return where it stands there. Interrupted anywhere, call it again.
+
+    What the target lacks is sent first, while the run goes on; then the run is frozen here, the rest is sent, and the
+    target activates it: at no moment do two stores advance it. A run that has ended is only copied. ERR_CONFLICT: the
+    run is on its way to another store already, or the target holds something else under its id. ERR_INVALID_INPUT:
+    both are one store.
+    """
+    a, b = _peer(source), _peer(target)
+    store = await b.identity()
+    if await a.identity() == store:
+        raise InvalidInput("source and target are the same store: there is nothing to hand over")
+    here = await a.place(id)
+    if here is None or here.moved_to is None:
+        await sync(a, b, id)  # most of it while the run goes on, and whatever is refused is refused before it stops
+    letter = await a.freeze(id, b.name, store)
+    if not letter:
+        return (await sync(a, b, id)).place
+    frozen = await a.place(id)
+    there = await b.place(id)
+    assert frozen is not None
+    if there is None or there.taken < frozen.epoch:
+        await sync(a, b, id)
+        there = await b.take_over(letter)
+    await a.confirm(id, store)
+    return there
+
+
+def _peer(side: Runtime | Peer) -> Peer:
+    from .runtime import Runtime
+
+    return Local(side) if isinstance(side, Runtime) else side

@@ -1,0 +1,632 @@
+"""sync and hand_over between two runtimes: only what is missing is sent, and a fault anywhere loses nothing."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from alkaline_edge import ConflictError, Context, InvalidInput, NotFound, Runtime, StoreError, hand_over, sync, workflow
+from alkaline_edge.codec import Codec
+from alkaline_edge.host import Capabilities
+from alkaline_edge.runtime import handing, parts
+from alkaline_edge.runtime.handing import Local
+from alkaline_edge.runtime.parts import Place
+from alkaline_edge.testing import SimulatedCrash, SimulatedHost
+from tests.support import Process, drive, kinds
+
+ran: list[Any] = []
+
+
+async def work(n: int) -> Any:
+    ran.append(n)
+    return n * 10
+
+
+@workflow
+async def flow(ctx: Context, size: int) -> Any:
+    done = [await ctx.step("work", work, n) for n in range(3)]
+    big = await ctx.step("big", lambda: "x" * size)
+    go = await ctx.wait_for_signal("go")
+    done += [await ctx.step("work", work, n) for n in range(3, 6)]
+    return [done, len(big), go, await ctx.wait_for_signal("more", timeout=5, default="none")]
+
+
+@workflow
+async def generations(ctx: Context, n: int) -> Any:
+    await ctx.step("work", work, n)
+    await ctx.wait_for_signal("next")
+    if n < 3:
+        ctx.continue_as_new(n + 1)
+    return n
+
+
+@workflow
+async def child(ctx: Context, n: int) -> int:
+    await ctx.wait_for_signal("child")
+    return n
+
+
+@workflow
+async def parent(ctx: Context, n: int) -> Any:
+    return await ctx.child("child", n, id="c")
+
+
+DONE = [[0, 10, 20, 30, 40, 50], 10, "yes", "none"]
+
+
+async def suspended(size: int = 10, **options: Any) -> Process:
+    ran.clear()
+    process = Process(flow, generations, parent, child, host=SimulatedHost(**options))
+    await (await process.runtime.start("flow", size, id="a", attributes={"team": "blue"})).settle()
+    return process
+
+
+def other(seed: int = 2, **options: Any) -> Process:
+    return Process(flow, generations, parent, child, host=SimulatedHost(seed=seed, **options))
+
+
+async def closed(*processes: Process) -> None:
+    for process in processes:
+        await process.runtime.close()
+
+
+class Wire:
+    """A peer behind a wire: counts what crosses it, and breaks at the call with that number, before or after it."""
+
+    def __init__(self, runtime: Runtime, cut: int = -1, after: bool = False) -> None:
+        self.local, self.cut, self.after = Local(runtime), cut, after
+        self.calls = self.sent = 0
+        self.name = "wire"
+
+    def __getattr__(self, verb: str) -> Any:
+        async def call(*args: Any) -> Any:
+            self.calls += 1
+            here = self.calls - 1 == self.cut
+            if here and not self.after:
+                raise OSError("the wire was cut")
+            self.sent += sum(len(arg) for arg in args if isinstance(arg, bytes))
+            answer = await getattr(self.local, verb)(*args)
+            if here:
+                raise OSError("the wire was cut")
+            return answer
+
+        return call
+
+
+def test_only_the_missing_end_is_sent_and_the_copy_is_paused() -> None:
+    """A second sync sends what came since, a third nothing; the copy replays to the same result and repeats no step."""
+
+    async def test() -> None:
+        a, b = await suspended(size=300_000), other()
+        first = await sync(a.runtime, b.runtime, "a")
+        assert first.parts == 1
+        assert first.sent > 300_000
+        copy = await b.runtime.get_execution("a")
+        assert (copy.status, copy.owner, copy.attributes) == ("paused", None, {"team": "blue"})
+        assert await b.runtime.recover() == []
+        await b.runtime.run_due()
+        assert (await sync(a.runtime, b.runtime, "a")).sent == 0
+        await a.runtime.signal("a", "go", "yes")
+        await a.runtime.settle("a")
+        second = await sync(a.runtime, b.runtime, "a")
+        assert 0 < second.sent < 1_500
+        assert await b.runtime.history("a") == await a.runtime.history("a")
+        assert [r.id for r in await b.runtime.list_executions(attributes={"team": "blue"})] == ["a"]
+        ran.clear()
+        assert await (await b.runtime.resume("a")).result() == [DONE[0], 300_000, "yes", "none"]
+        assert ran == []
+        await closed(a, b)
+
+    drive(test)
+
+
+def test_a_run_that_ended_ends_at_the_copy_too_with_its_large_result() -> None:
+    """Status, result and failure are those of the source."""
+
+    @workflow
+    async def ends(ctx: Context, how: str) -> str:
+        if how == "fail":
+            raise ValueError("no")
+        return "x" * 300_000
+
+    async def test() -> None:
+        a, b = Process(ends), Process(ends, host=SimulatedHost(seed=2))
+        for how in ("fail", "end"):
+            run = await a.runtime.start("ends", how, id=how)
+            await run.settle()
+            await sync(a.runtime, b.runtime, how)
+            ours, theirs = await a.runtime.get_execution(how), await b.runtime.get_execution(how)
+            assert (ours.status, ours.result, ours.failure) == (theirs.status, theirs.result, theirs.failure)
+        assert await hand_over(a.runtime, "end", b.runtime) == await Local(b.runtime).place("end")
+        await closed(a, b)
+
+    drive(test)
+
+
+def test_what_is_no_fast_forward_is_refused_with_both_heads_and_the_place() -> None:
+    """A copy that went on by itself, and a source that is behind: nothing is changed."""
+
+    async def test() -> None:
+        a, b = await suspended(), other()
+        await sync(a.runtime, b.runtime, "a")
+        common = (await b.runtime.get_execution("a")).cursor_length
+        await b.runtime.resume("a")
+        await b.runtime.signal("a", "go", "theirs")
+        await b.runtime.settle("a")
+        with pytest.raises(ConflictError, match="the target is ahead") as ahead:
+            await sync(a.runtime, b.runtime, "a")
+        assert ahead.value.detail["position"] == common
+        await a.runtime.signal("a", "go", "ours")
+        await a.runtime.settle("a")
+        before = dict(b.host.store.entries)
+        with pytest.raises(ConflictError, match=f"part behind commit {common}") as parted:
+            await sync(a.runtime, b.runtime, "a")
+        heads = [(await p.runtime.get_execution("a")).head.hex() for p in (a, b)]
+        assert parted.value.detail == {
+            "id": "a", "position": common, "generation": 0, "source": heads[0], "target": heads[1],
+        }  # fmt: skip
+        assert b.host.store.entries == before
+        await closed(a, b)
+
+    drive(test)
+
+
+def test_a_run_that_may_go_on_at_the_target_is_never_written_to() -> None:
+    """Also another run of the same id, and a run that the source does not have."""
+
+    async def test() -> None:
+        a, b = await suspended(), other()
+        await hand_over(a.runtime, "a", b.runtime)
+        await b.runtime.signal("a", "go", "yes")
+        await b.runtime.settle("a")
+        for wrong in (sync(a.runtime, b.runtime, "a"), sync(b.runtime, b.runtime, "none")):
+            with pytest.raises((ConflictError, NotFound)):
+                await wrong
+        await sync(b.runtime, a.runtime, "a")  # what was handed over may follow, and stays frozen
+        record = await a.runtime.get_execution("a")
+        assert record.moved_to is not None
+        assert record.head == (await b.runtime.get_execution("a")).head
+        c = other(seed=5)
+        await (await c.runtime.start("flow", 1, id="a")).settle()
+        with pytest.raises(ConflictError, match="another run under the id"):
+            await sync(b.runtime, c.runtime, "a")
+        await closed(a, b, c)
+
+    drive(test)
+
+
+def test_a_copy_follows_its_source_into_the_next_generation() -> None:
+    """continue_as_new begins a new history; the copy has it, and old ones don't pile up."""
+
+    async def test() -> None:
+        a, b = other(1), other(2)
+        run = await a.runtime.start("generations", 0, id="g")
+        for _ in range(3):
+            await run.settle()
+            await sync(a.runtime, b.runtime, "g")
+            await run.signal("next")
+        await run.settle()
+        await sync(a.runtime, b.runtime, "g")
+        assert (await b.runtime.get_execution("g")).generation == 3
+        assert await b.runtime.history("g") == await a.runtime.history("g")
+        names = {key.split("/")[1] for key in b.host.store.keys if key[:2] in ("h/", "s/")}
+        assert len(names) <= 2
+        await hand_over(a.runtime, "g", b.runtime)
+        await b.runtime.signal("g", "next")
+        assert await b.runtime.result("g", None) == 3
+        await closed(a, b)
+
+    drive(test)
+
+
+def test_a_hand_over_carries_requests_and_dedupe_keys_and_comes_back() -> None:
+    """Both ways, with what was asked meanwhile: each signal counts once, and each step runs once."""
+
+    async def test() -> None:
+        a, b = await suspended(), other()
+        await a.runtime.signal("a", "more", "later", dedupe="k")
+        await a.runtime.settle("a")
+        there = await hand_over(a.runtime, "a", b.runtime)
+        assert there.moved_to is None
+        for refused in (a.runtime.resume("a"), a.runtime.signal("a", "go")):
+            with pytest.raises(ConflictError, match="handed over to simulated"):
+                await refused
+        assert await hand_over(a.runtime, "a", b.runtime) is not None
+        await b.runtime.signal("a", "more", "again", dedupe="k")
+        await b.runtime.signal("a", "go", "yes", dedupe="g")
+        await b.runtime.settle("a")
+        await hand_over(b.runtime, "a", a.runtime)
+        assert await a.runtime.result("a", None) == [DONE[0], 10, "yes", "later"]
+        assert kinds(await a.runtime.history("a")).count("SignalReceived") == 2
+        assert ran == [0, 1, 2, 3, 4, 5]
+        await closed(a, b)
+
+    drive(test)
+
+
+def test_a_running_step_ends_before_its_run_is_handed_over() -> None:
+    """The pause waits for what is in flight; its outcome goes along."""
+
+    async def test() -> None:
+        a, b = other(1), other(2)
+        await a.runtime.start("flow", 10, id="a")
+        await hand_over(a.runtime, "a", b.runtime)
+        await b.runtime.signal("a", "go", "yes")
+        ran_here = list(ran)
+        assert await b.runtime.result("a", None) == DONE
+        assert sorted(ran[-6:]) == [0, 1, 2, 3, 4, 5]
+        assert len(ran_here) >= 1
+        await closed(a, b)
+
+    ran.clear()
+    drive(test)
+
+
+def test_a_hand_over_has_one_target() -> None:
+    """A run on its way to one store is not handed to another, nor its letter; and a store not to itself."""
+
+    async def test() -> None:
+        a, b, c = await suspended(), other(), other(seed=3)
+        with pytest.raises(OSError, match="cut"):
+            await hand_over(a.runtime, "a", Wire(b.runtime, cut=5))
+        record = await a.runtime.get_execution("a")
+        assert record.moved_to is not None
+        assert record.moved_to.endswith("not confirmed yet")
+        with pytest.raises(ConflictError, match="handed over to wire"):
+            await hand_over(a.runtime, "a", c.runtime)
+        with pytest.raises(ConflictError, match="delete it once that is confirmed"):
+            await a.runtime.delete("a")
+        letter = await Local(a.runtime).freeze("a", "wire", await Local(b.runtime).identity())
+        with pytest.raises(InvalidInput, match="another store"):
+            await Local(c.runtime).take_over(letter)
+        await hand_over(a.runtime, "a", b.runtime)
+        with pytest.raises(InvalidInput, match="same store"):
+            await hand_over(b.runtime, "a", b.runtime)
+        await a.runtime.delete("a")
+        await closed(a, b, c)
+
+    drive(test)
+
+
+def test_a_late_repeat_of_a_hand_over_starts_nothing() -> None:
+    """The letter and the bundle again: after the run went home, and after it was deleted."""
+
+    async def test() -> None:
+        a, b = await suspended(), other()
+        bundle_first = other(seed=7)
+        await hand_over(a.runtime, "a", b.runtime)
+        letter = await Local(a.runtime).freeze("a", "x", await Local(b.runtime).identity())
+        bundle = await a.runtime.export("a", handoff=True)
+        await hand_over(b.runtime, "a", a.runtime)
+        assert (await Local(b.runtime).take_over(letter)).moved_to is not None
+        await b.runtime.import_(bundle, "take_over")
+        assert (await b.runtime.get_execution("a")).moved_to is not None
+        await b.runtime.delete("a")
+        assert (await Local(b.runtime).take_over(letter)).status == "deleted"
+        await b.runtime.import_(bundle, "take_over")
+        with pytest.raises(NotFound):
+            await b.runtime.get_execution("a")
+        await bundle_first.runtime.import_(bundle, "take_over")  # a file is the run of whoever imports it first
+        await closed(a, b, bundle_first)
+
+    drive(test)
+
+
+def test_a_copy_that_was_exported_is_not_taken_over() -> None:
+    """Its source may go on, so taking it over would make two; and a copied hand-over can be taken over later."""
+
+    async def test() -> None:
+        a, b = await suspended(), other()
+        with pytest.raises(InvalidInput, match="is a copy"):
+            await b.runtime.import_(await a.runtime.export("a"), "take_over")
+        bundle = await a.runtime.export("a", handoff=True)
+        await b.runtime.import_(bundle)
+        assert (await b.runtime.get_execution("a")).status == "paused"
+        await b.runtime.import_(bundle, "take_over")
+        assert (await b.runtime.get_execution("a")).status == "suspended"
+        await closed(a, b)
+
+    drive(test)
+
+
+def test_a_family_is_not_torn_apart() -> None:
+    """A parent that waits for a child here, and that child, stay; when the child has ended, the parent may go."""
+
+    async def test() -> None:
+        a, b = other(1), other(2)
+        run = await a.runtime.start("parent", 7, id="p")
+        await run.settle()
+        for id in ("p", "c"):
+            with pytest.raises(ConflictError, match="one waits for the other"):
+                await hand_over(a.runtime, id, b.runtime)
+        await a.runtime.signal("c", "child")
+        assert await run.result() == 7
+        await closed(a, b)
+
+    drive(test)
+
+
+def test_every_damaged_byte_of_a_part_or_a_letter_is_refused() -> None:
+    """One bit flipped anywhere, or an end cut off: a typed error, and nothing is written."""
+
+    async def test() -> None:
+        a, b = await suspended(), other()
+        identity = await Local(b.runtime).identity()
+        part = await Local(a.runtime).part("a", None)
+        await a.runtime.signal("a", "other", 1)
+        letter = await Local(a.runtime).freeze("a", "b", identity)
+        before = dict(b.host.store.entries)
+        for data, verb in ((part, Local(b.runtime).accept), (letter, Local(b.runtime).take_over)):
+            cuts = [data[:n] for n in (0, 1, len(data) // 2, len(data) - 1)]
+            for damaged in (*cuts, *(data[:n] + bytes([data[n] ^ 4]) + data[n + 1 :] for n in range(len(data)))):
+                with pytest.raises((InvalidInput, StoreError)):
+                    await verb(damaged)
+        assert b.host.store.entries == before
+        await closed(a, b)
+
+    drive(test)
+
+
+@pytest.mark.parametrize("field", ["before", "record", "commits", "blobs", "first", "version", "run"])
+def test_a_part_of_wrong_shapes_with_a_right_digest_is_refused(field: str) -> None:
+    """An edit that computes the digest anew is still a typed error, and nothing is written."""
+    wrong: dict[str, Any] = {
+        "before": b"x" * 16, "record": {"attributes": {"a": [1]}}, "commits": [b"\x90"], "blobs": [b"\xc0"], "first": 1,
+        "version": 9, "run": "another",
+    }  # fmt: skip
+
+    async def test() -> None:
+        a, b, codec = await suspended(), other(), Codec()
+        part, _ = parts.decode_part(await Local(a.runtime).part("a", None), codec)
+        setattr(part, field, wrong[field])
+        with pytest.raises((InvalidInput, StoreError, ConflictError)):
+            await Local(b.runtime).accept(parts.encode(part, codec))
+        assert b.host.store.entries == {}
+        await closed(a, b)
+
+    drive(test)
+
+
+def test_a_place_from_outside_is_checked() -> None:
+    """What the other side says is not believed in its shape."""
+    for raw in (None, [], ["a"] * 9, {}):
+        with pytest.raises(InvalidInput, match="does not say where"):
+            Place.of(raw)
+
+
+def test_a_long_history_goes_in_parts_and_an_interruption_repeats_at_most_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of bounded size; after a cut only what did not arrive is sent again; in a store with small batches too."""
+    monkeypatch.setattr(handing, "PART_BYTES", 600)
+    small = Capabilities("small", durability="volatile", segment_commits=3, max_value=4096, max_batch_bytes=8192,
+                         max_batch_keys=40, inline_limit=1024)  # fmt: skip
+
+    @workflow
+    async def many(ctx: Context, n: int) -> int:
+        for k in range(n):
+            await ctx.step("work", work, k)
+        await ctx.wait_for_signal("go")
+        return n
+
+    async def test(target: Capabilities) -> None:
+        a, b = Process(many), Process(many, host=SimulatedHost(seed=2, capabilities=target))
+        await (await a.runtime.start("many", 100, id="m")).settle()
+        whole = await sync(a.runtime, Process(many, host=SimulatedHost(seed=3)).runtime, "m")
+        assert whole.parts > 5
+        first = Wire(b.runtime, cut=6, after=True)
+        with pytest.raises(OSError, match="cut"):
+            await sync(a.runtime, first, "m")
+        rest = Wire(b.runtime)
+        await sync(a.runtime, rest, "m")
+        assert first.sent + rest.sent == whole.sent
+        assert await b.runtime.history("m") == await a.runtime.history("m")
+        await hand_over(a.runtime, "m", b.runtime)
+        await b.runtime.signal("m", "go")
+        assert await b.runtime.result("m", None) == 100
+        await closed(a, b)
+
+    for target in (small, Capabilities("keys", durability="volatile", segment_commits=0)):
+        drive(lambda target=target: test(target))  # type: ignore[misc]  # bound now
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_hand_over_cut_at_any_call_is_repeated(after: bool) -> None:
+    """Each call across the wire lost, or its answer: never two active, nothing lost, nothing done twice."""
+
+    async def test(cut: int) -> int:
+        a, b = await suspended(), other()
+        await a.runtime.signal("a", "go", "yes", dedupe="g")
+        wire = Wire(b.runtime, cut, after)
+        try:
+            await hand_over(a.runtime, "a", wire)
+        except OSError:
+            one, two = await a.runtime.get_execution("a"), await b.runtime.store.find("a")
+            active = [r.moved_to is None and r.status != "paused" for r in (one, two) if r is not None]
+            assert sum(active) <= 1
+            await hand_over(a.runtime, "a", b.runtime)
+        assert (await a.runtime.get_execution("a")).moved_to is not None or wire.calls == 0
+        assert await b.runtime.result("a", None) == DONE
+        assert ran == [0, 1, 2, 3, 4, 5]
+        await closed(a, b)
+        return wire.calls
+
+    calls = drive(lambda: test(-1))
+    assert calls >= 6
+    for cut in range(calls):
+        drive(lambda cut=cut: test(cut))  # type: ignore[misc]  # bound now
+
+
+@pytest.mark.parametrize(
+    "kind", ["crash", "crash-after", "applied-then-error", "error-before", "applied-then-conflict"]
+)
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_fault_at_any_callback_of_either_store_loses_nothing(side: str, kind: str) -> None:
+    """The process of one side dies, or an answer of its store is lost, at each call in turn; then it is repeated.
+
+    At the end one store has the run, with each step done once, and every signal that was acknowledged is there.
+    """
+
+    async def test(call: int) -> bool:
+        ran.clear()
+        hosts = {"source": SimulatedHost(seed=1), "target": SimulatedHost(seed=2)}
+        sides = {name: Process(flow, host=host) for name, host in hosts.items()}
+        await (await sides["source"].runtime.start("flow", 10, id="a")).settle()
+        await sides["source"].runtime.signal("a", "more", "kept", dedupe="k")
+        await sides["source"].runtime.settle("a")
+        host = hosts[side]
+        host.calls = 0
+        hit = False
+
+        def fault(n: int, verb: str) -> Any:
+            nonlocal hit
+            if n != call or (verb != "commit" and kind != "crash"):
+                return None
+            hit = True
+            return kind
+
+        host.fault = fault
+        for _ in range(4):
+            try:
+                await hand_over(sides["source"].runtime, "a", sides["target"].runtime)
+                break
+            except (SimulatedCrash, StoreError, ConflictError):
+                host.fault = None
+                if host.dead:
+                    await sides[side].crash()
+        else:
+            raise AssertionError("four attempts")
+        last = host.calls >= call or hit
+        host.fault = None
+        if host.dead:  # behind the hand-over, while the run went on at the target
+            await sides[side].crash()
+        source, target = sides["source"].runtime, sides["target"].runtime
+        assert (await source.get_execution("a")).moved_to is not None
+        await source.recover()
+        await source.run_due()
+        await target.recover()
+        await target.signal("a", "go", "yes")
+        assert await target.result("a", None) == [DONE[0], 10, "yes", "kept"]
+        assert ran == [0, 1, 2, 3, 4, 5]
+        await closed(*sides.values())
+        return last
+
+    for call in itertools.count(1):
+        if not drive(lambda call=call: test(call)):  # type: ignore[misc]  # bound now
+            assert call > 10
+            break
+
+
+def test_two_hand_overs_at_once_activate_one() -> None:
+    """Two callers hand the same run to two stores: one of them has it, the other one is told."""
+    import asyncio
+
+    async def test(first: int) -> None:
+        a, b, c = await suspended(), other(), other(seed=3)
+        order = [b, c] if first else [c, b]
+        found = await asyncio.gather(*(hand_over(a.runtime, "a", p.runtime) for p in order), return_exceptions=True)
+        assert sum(isinstance(one, ConflictError) for one in found) == 1
+        active = [r for p in (b, c) if (r := await p.runtime.store.find("a")) is not None and r.status != "paused"]
+        assert len(active) == 1
+        await closed(a, b, c)
+
+    for first in (0, 1):
+        drive(lambda first=first: test(first))  # type: ignore[misc]  # bound now
+
+
+def test_the_same_import_twice_at_once_harms_no_run_that_goes_on() -> None:
+    """A client that lost its patience sends a bundle again while the first is under way."""
+    import asyncio
+
+    async def test() -> None:
+        a, b = await suspended(), other()
+        bundle = await a.runtime.export("a", handoff=True)
+        found = await asyncio.gather(
+            *(b.runtime.import_(bundle, "take_over") for _ in range(3)), return_exceptions=True
+        )
+        assert all(not isinstance(one, BaseException) or isinstance(one, ConflictError) for one in found)
+        await b.runtime.import_(bundle, "take_over")
+        await b.runtime.signal("a", "go", "yes")
+        assert await b.runtime.result("a", None) == DONE
+        assert ran == [0, 1, 2, 3, 4, 5]
+        await closed(a, b)
+
+    drive(test)
+
+
+def test_many_unread_requests_go_along() -> None:
+    """More than a batch takes: they go ahead of the activation, which still happens once."""
+
+    async def test() -> None:
+        a, b = await suspended(), other()
+        quiet = Runtime(a.host)
+        for n in range(150):
+            await quiet.signal("a", "other", n)
+        await quiet.signal("a", "go", "yes")
+        await hand_over(quiet, "a", b.runtime)
+        assert await b.runtime.result("a", None) == DONE
+        assert kinds(await b.runtime.history("a")).count("SignalReceived") == 151
+        await closed(a, b)
+
+    drive(test)
+
+
+def test_a_history_that_is_sealed_while_it_is_read_is_read_whole() -> None:
+    """Commits become a segment between the two listings of a reader: it finds them twice, and never misses them."""
+
+    @workflow
+    async def many(ctx: Context, n: int) -> int:
+        for k in range(n):
+            await ctx.step("work", work, k)
+        return n
+
+    async def test() -> None:
+        a = Process(many)
+        await (await a.runtime.start("many", 5, id="m")).settle()
+        store, name = a.host.store, (await a.runtime.get_execution("m")).run
+        whole = await a.runtime.history("m")
+        commits = [(key, store.entries[key]) for key in store.keys if key.startswith("h/")]
+        lists = 0
+
+        def seal(number: int, verb: str, arguments: Any) -> None:
+            nonlocal lists
+            lists += verb == "list"
+            if verb == "list" and lists == 2:
+                for key, _ in commits:
+                    del store.entries[key]
+                sealed = b"".join(entry.value for _, entry in commits)
+                store.entries[f"s/{name}/a0"] = commits[0][1]._replace(key=f"s/{name}/a0", value=sealed)
+                store.keys = sorted(store.entries)
+
+        a.host.on_call = seal
+        assert await a.runtime.history("m") == whole
+        assert lists >= 2
+        await closed(a)
+
+    drive(test)
+
+
+def test_a_signal_is_never_acknowledged_into_a_run_that_left() -> None:
+    """A signal that races the freeze is in the letter, or is refused."""
+    import asyncio
+
+    async def test(turns: int) -> None:
+        a, b = await suspended(), other()
+
+        async def late() -> bool:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            try:
+                await a.runtime.signal("a", "go", "yes")
+            except ConflictError:
+                return False
+            return True
+
+        sent, _ = await asyncio.gather(late(), hand_over(a.runtime, "a", b.runtime))
+        if not sent:
+            await b.runtime.signal("a", "go", "yes")
+        assert await b.runtime.result("a", 10) == DONE
+        await closed(a, b)
+
+    for turns in range(0, 120, 3):
+        drive(lambda turns=turns: test(turns))  # type: ignore[misc]  # bound now
