@@ -22,22 +22,12 @@ from datetime import date
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from alkaline_edge.errors import (
-    ERR_CLOSED,
-    ERR_CONFLICT,
-    ERR_INVALID_INPUT,
-    ERR_NOT_FOUND,
-    ERR_STORE,
-    AlkalineError,
-    InvalidInput,
-    NotFound,
-)
+from alkaline_edge.errors import AlkalineError, InvalidInput, NotFound
 from alkaline_edge.failures import StepError
 from alkaline_edge.runs import ExecutionRecord
 from alkaline_edge.runtime import Run, Runtime
 
-STATUS = {ERR_INVALID_INPUT: 400, ERR_NOT_FOUND: 404, ERR_CONFLICT: 409, ERR_STORE: 503, ERR_CLOSED: 503}
-"""HTTP statuses by code; every other error of a workflow is 422."""
+from ._http import STATUS
 
 PUBLIC = (
     "id", "workflow", "version", "status", "attempt", "spent", "cursor_length", "waiting", "wake_at", "parent", "depth",

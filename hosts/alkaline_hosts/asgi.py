@@ -1,0 +1,114 @@
+"""``asgi_app``: runs over HTTP on any ASGI server: start, signal, look, and move them.
+
+    app = asgi_app(Runtime(PostgresHost(pool), workflows=[research]), token=os.environ["ALKALINE_TOKEN"])
+
+The routes are those of ``_runs_api`` (JSON) and ``_moves_api`` (what ``alkaline_hosts.remote.Remote`` speaks).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any
+
+from alkaline_edge.errors import InvalidInput
+from alkaline_edge.runtime import Runtime
+
+from ._http import MAX_BODY, Head, HttpApi, Request, Response
+from ._signing import Access
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def asgi_app(
+    runtime: Runtime,
+    *,
+    token: str | Iterable[str] = (),
+    keys: Mapping[str, str | bytes] | None = None,
+    origins: Iterable[str] = (),
+    max_body: int = MAX_BODY,
+    serve: bool = True,
+    open_to_all: bool = False,
+) -> App:
+    """An ASGI application that answers for ``runtime``.
+
+    ``token``: bearer tokens that are let in; ``keys``: secrets of signed requests, by the key's name. One of the two is
+    needed; ``open_to_all`` does without, for a server that only its own machine or a proxy with a check of its own can
+    reach. ``origins``: the web origins whose pages may ask. ``max_body``: bytes of a request. ``serve``: while the
+    application is up, wake timers and take up runs (the server must support lifespan). The caller closes the runtime.
+    """
+    access = None
+    if token or keys:
+        access = Access(token, keys)
+    elif not open_to_all:
+        raise InvalidInput("say who may ask: give a token or keys, or open_to_all=True")
+    return _Application(runtime, HttpApi(runtime, access, origins, max_body, open_moves=open_to_all), serve)
+
+
+class _Application:
+    def __init__(self, runtime: Runtime, api: HttpApi, serve: bool) -> None:
+        self._runtime, self._api, self._serve = runtime, api, serve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1003})
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()
+        until = asyncio.Event()
+        task = asyncio.ensure_future(self._runtime.serve(until)) if self._serve else None
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        until.set()
+        if task is not None:
+            await asyncio.wait({task}, timeout=10)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        head = _head(scope)
+        response = self._api.refuse(head)
+        if response is None:
+            body = await self._body(receive)
+            if body is None:
+                return
+            if len(body) > self._api.max_body:
+                response = self._api.too_large(head)
+            else:
+                response = await self._api.handle(Request(*head, bytes(body)))
+        await _send(response, send)
+
+    async def _body(self, receive: Receive) -> bytearray | None:
+        """The body, as far as one chunk past the limit; None when the client went away before its end."""
+        body = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return None
+            body += message.get("body", b"")
+            if len(body) > self._api.max_body or not message.get("more_body", False):
+                return body
+
+
+def _head(scope: Scope) -> Head:
+    path = scope.get("raw_path") or scope["path"].encode()
+    query = scope.get("query_string", b"")
+    target = (path.partition(b"?")[0] + (b"?" + query if query else b"")).decode("latin-1")
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    return Head(scope["method"], target, headers)
+
+
+async def _send(response: Response, send: Send) -> None:
+    headers = {**response.headers, "content-length": str(len(response.body))}
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": response.status, "headers": raw})
+    await send({"type": "http.response.body", "body": response.body})
