@@ -95,8 +95,9 @@ class Bench(DurableObject):
         query = dict(parse_qsl(urlsplit(request.url).query))
 
         async def bare(count):
+            name = self.host.entropy(6).hex()
             for n in range(count):
-                self.sql.exec("INSERT OR REPLACE INTO bare VALUES (?, ?)", f"h/{n:06d}", to_js(VALUE))
+                self.sql.exec("INSERT INTO bare VALUES (?, ?)", f"h/{name}/{n:06d}", to_js(VALUE))
 
         return Response(json.dumps(await measure(self.host, bare, int(query["count"]))))
 
@@ -111,14 +112,14 @@ class Default(WorkerEntrypoint):
 
     async def d1(self, count):
         db = raw_binding(self.env.DB, "prepare", "D1")
+        host = D1Host(db)
         await db.prepare("CREATE TABLE IF NOT EXISTS bare (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID").run()
 
         async def bare(count):
-            put = db.prepare("INSERT OR REPLACE INTO bare VALUES (?, ?)")
+            put, name = db.prepare("INSERT INTO bare VALUES (?, ?)"), host.entropy(6).hex()
             for n in range(count):
-                await put.bind(f"h/{n:06d}", "x" * 188).run()
+                await put.bind(f"h/{name}/{n:06d}", "x" * 188).run()
 
-        host = D1Host(db)
         found = await measure(host, bare, count)
         host.new_invocation()
         await steps(host, count)
@@ -126,12 +127,13 @@ class Default(WorkerEntrypoint):
 
     async def kv(self, count):
         kv = raw_binding(self.env.KV, "getWithMetadata", "KV")
+        host = KVHost(kv, single_writer=True)
 
         async def bare(count):
+            name = host.entropy(6).hex()
             for n in range(count):
-                await kv.put(f"bare/{n:06d}", to_js(VALUE))
+                await kv.put(f"bare/{name}/{n:06d}", to_js(VALUE))
 
-        host = KVHost(kv, single_writer=True)
         found = await measure(host, bare, count)
         before = host.operations
         await steps(host, count)
