@@ -17,6 +17,7 @@ from alkaline_edge.errors import InvalidInput
 from alkaline_edge.runs import STATUSES
 
 from . import _output
+from ._moving_commands import asking, handover, is_remote, serve_command, sync_
 from ._shell import EXIT_NO, EXIT_USAGE, Group, on_store, reading, reported, showing, writing, writing_to_run
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
@@ -29,7 +30,7 @@ def alkaline() -> None:
     """Look at durable runs, move them, and check their histories.
 
     STORE is a file's path, or a URL such as postgresql://... or redis://...; leave it out where --store or the
-    variable ALKALINE_STORE names one.
+    variable ALKALINE_STORE names one. export, import, handover and sync also take the http(s) URL of a server.
 
     Exit codes: 0 done, 1 the answer is no (diff, check), 2 usage or input, 3 the store, 4 not found.
     """
@@ -115,7 +116,9 @@ def export(store: str, run: str, file: str, handoff: bool, as_json: bool) -> Non
     temporary = target.with_name(target.name + ".part")
     temporary.touch()  # before a hand-over freezes the run: a place that can't be written must not cost anything
     try:
-        if handoff:
+        if is_remote(store):
+            data = asking(store, lambda server: server.export(run, handoff))
+        elif handoff:
             data = writing_to_run(store, run, lambda runtime: runtime.export(run, True))
         else:
             data = reading(store, lambda runtime: runtime.export(run))
@@ -138,11 +141,14 @@ def import_(store: str, file: str, take_over: bool, as_json: bool) -> None:
     """Store the run of FILE, an .alk bundle."""
     mode, data = "take_over" if take_over else "copy", Path(file).read_bytes()
     replay.read(data, showing())  # before a store is made for what is no bundle
-    run = writing(store, lambda runtime: runtime.import_(data, mode))
-    if as_json:
-        _output.print_json({"run": run.id, "mode": mode})
+    if is_remote(store):
+        id = asking(store, lambda server: server.import_(data, mode))
     else:
-        _output.say(f"{run.id}: imported, {'it may go on' if take_over else 'paused until somebody resumes it'}")
+        id = writing(store, lambda runtime: runtime.import_(data, mode)).id
+    if as_json:
+        _output.print_json({"run": id, "mode": mode})
+    else:
+        _output.say(f"{id}: imported, {'it may go on' if take_over else 'paused until somebody resumes it'}")
 
 
 @alkaline.command()
@@ -288,3 +294,12 @@ def _said(as_json: bool, text: str, run: str) -> None:
         _output.print_json({"run": run, "recorded": True})
     else:
         _output.say(text)
+
+
+def _served(name: str) -> list[Workflow]:
+    with _current_directory():
+        return _workflows(name)
+
+
+for _command in (handover, sync_, serve_command(_served)):
+    alkaline.add_command(_command)

@@ -114,12 +114,12 @@ def on_store(*names: str, optional: int = 0) -> Callable[[Callable[..., Any]], C
 
 def reading(store: str, work: Callable[[Runtime], Coroutine[Any, Any, Any]], codec: Codec | None = None) -> Any:
     """Do ``work`` with a runtime that runs nothing, on a store opened read-only: it works beside a live writer."""
-    return asyncio.run(_with(lambda: _to_read(store), work, codec))
+    return asyncio.run(_with(lambda: opened_to_read(store), work, codec))
 
 
 def writing(store: str, work: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Any:
     """Do ``work`` with a runtime that runs nothing, on a store opened to write."""
-    return asyncio.run(_with(lambda: _to_write(store), work, None))
+    return asyncio.run(_with(lambda: opened_to_write(store), work, None))
 
 
 def writing_to_run(store: str, run: str, work: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Any:
@@ -139,14 +139,16 @@ async def _with(
         await host.close()
 
 
-def _to_read(store: str) -> Host:
+def opened_to_read(store: str) -> Host:
+    """The host of ``store``, read-only; ERR_NOT_FOUND for a file that is not there."""
     try:
         return open_host(store, read_only=True)
     except NotFound as error:
         raise NotFound(f"{str(error).split(':', 1)[0]}: check the path of the store") from error
 
 
-def _to_write(store: str) -> Host:
+def opened_to_write(store: str) -> Host:
+    """The host of ``store``; ERR_CONFLICT, with what to do, for a file that another process writes."""
     try:
         return open_host(store)
     except ConflictError as error:

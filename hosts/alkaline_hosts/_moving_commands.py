@@ -1,0 +1,180 @@
+"""The commands of ``alkaline`` that reach over a network: handover, sync, serve, and parts of export and import."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import click
+
+from alkaline_edge import InvalidInput, Peer, Runtime, Workflow, hand_over, sync
+from alkaline_edge.runtime.syncing import Synced
+
+from . import _output
+from ._shell import on_store, opened_to_read, opened_to_write, reported, showing
+from .remote import Remote
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+_SECRETS = """Over http(s), ALKALINE_TOKEN holds the bearer token, or ALKALINE_KEY a key for signed requests, as
+NAME:SECRET; ALKALINE_SOURCE_TOKEN, ALKALINE_TARGET_TOKEN and so on where the two sides want different ones."""
+
+
+def is_remote(store: str) -> bool:
+    """Whether ``store`` is the URL of a server."""
+    return store.startswith(("http://", "https://"))
+
+
+def remote(url: str, side: str = "") -> Remote:
+    """The runs behind ``url``, asked with the secret in the environment: a command line is seen by others."""
+
+    def found(name: str) -> str | None:
+        return os.environ.get(f"ALKALINE_{side}_{name}") or os.environ.get(f"ALKALINE_{name}") or None
+
+    token, key = found("TOKEN"), found("KEY")
+    if key is not None and token is None:
+        name, sign, secret = key.partition(":")
+        if not sign:
+            raise InvalidInput("ALKALINE_KEY is a key's name and its secret: NAME:SECRET")
+        return Remote(url, key=(name, secret))
+    if token is None:
+        raise InvalidInput(f"{url} wants to know who asks: set ALKALINE_TOKEN or ALKALINE_KEY")
+    return Remote(url, token=token)
+
+
+def asking(url: str, ask: Callable[[Remote], Awaitable[Any]]) -> Any:
+    """What ``ask`` returns of the server at ``url``."""
+
+    async def work() -> Any:
+        async with remote(url) as server:
+            return await ask(server)
+
+    return asyncio.run(work())
+
+
+@contextlib.asynccontextmanager
+async def _side(store: str, side: str, write: bool) -> AsyncIterator[Runtime | Peer]:
+    if is_remote(store):
+        async with remote(store, side) as server:
+            yield server
+        return
+    host = opened_to_write(store) if write else opened_to_read(store)
+    try:
+        async with Runtime(host) as runtime:
+            yield runtime
+    finally:
+        await host.close()
+
+
+def _there(store: str, run: str, target: str) -> None:
+    """ERR_NOT_FOUND where the source is a store or a run that is not there, before anything is created."""
+    if store == target:
+        raise InvalidInput("source and target are the same store")
+    if is_remote(store):
+        return
+
+    async def look() -> None:
+        host = opened_to_read(store)
+        try:
+            async with Runtime(host, codec=showing()) as runtime:
+                await runtime.get_execution(run)
+        finally:
+            await host.close()
+
+    asyncio.run(look())
+
+
+@click.command(epilog=_SECRETS)
+@AS_JSON
+@reported
+@on_store("RUN", "TARGET")
+def handover(store: str, run: str, target: str, as_json: bool) -> None:
+    """Move a run to TARGET, a store or the http(s) URL of a server: it is frozen here and goes on there.
+
+    Interrupted at any point, the same command goes on from there, and the run is never advanced on both sides.
+    """
+    _there(store, run, target)
+
+    async def work() -> Any:
+        async with _side(store, "SOURCE", True) as a, _side(target, "TARGET", True) as b:
+            return await hand_over(a, run, b)
+
+    place = asyncio.run(work())
+    if as_json:
+        _output.print_json({"run": run, "commits": place.length, "head": place.head.hex(), "status": place.status})
+    else:
+        _output.say(f"{run}: handed over, {place.length:,} commits; it goes on there ({place.status})")
+
+
+@click.command("sync", epilog=_SECRETS)
+@AS_JSON
+@reported
+@on_store("RUN", "TARGET")
+def sync_(store: str, run: str, target: str, as_json: bool) -> None:
+    """Bring TARGET's copy of a run up to date, sending only what it lacks; refused where that is no fast-forward."""
+    _there(store, run, target)
+
+    async def work() -> Synced:
+        async with _side(store, "SOURCE", False) as a, _side(target, "TARGET", True) as b:
+            return await sync(a, b, run)
+
+    done = asyncio.run(work())
+    place = done.place
+    if as_json:
+        _output.print_json({"run": run, "commits": place.length, "head": place.head.hex(), "sent": done.sent})
+    else:
+        _output.say(f"{run}: {place.length:,} commits there, {done.sent:,} bytes were sent")
+
+
+def serve_command(workflows: Callable[[str], list[Workflow]]) -> click.Command:
+    """``alkaline serve``, which finds workflows as ``alkaline check`` does."""
+
+    @click.command("serve")
+    @click.option(
+        "--workflows", "names", multiple=True, metavar="MODULE[:NAME]",
+        help="What it can run; without any it keeps runs and moves them.",
+    )  # fmt: skip
+    @click.option("--bind", default="127.0.0.1:8000", show_default=True, metavar="ADDRESS:PORT")
+    @click.option("--origin", "origins", multiple=True, help="A web origin whose pages may ask.")
+    @AS_JSON
+    @reported
+    @on_store()
+    def serve(store: str, names: Sequence[str], bind: str, origins: Sequence[str], as_json: bool) -> None:
+        """Run a store's workflows and answer for them over HTTP, until interrupted.
+
+        ALKALINE_TOKEN holds the bearer token that is let in, ALKALINE_KEY a key for signed requests, NAME:SECRET. TLS
+        is the business of the proxy in front.
+        """
+        try:
+            import uvicorn
+        except ModuleNotFoundError:
+            raise InvalidInput("alkaline serve needs uvicorn: pip install 'alkaline-edge[serve]'") from None
+        address, _, port = bind.rpartition(":")
+        if not address or not port.isdigit():
+            raise InvalidInput(f"--bind wants ADDRESS:PORT, not {bind!r}")
+        known = [workflow for name in names for workflow in workflows(name)]
+        asyncio.run(_serve(uvicorn, store, known, address.strip("[]"), int(port), origins))
+
+    found: click.Command = serve
+    return found
+
+
+async def _serve(
+    uvicorn: Any, store: str, workflows: list[Workflow], address: str, port: int, origins: Sequence[str]
+) -> None:
+    from .asgi import asgi_app
+
+    name, sign, secret = os.environ.get("ALKALINE_KEY", "").partition(":")
+    keys = {name: secret} if sign else None
+    token = os.environ.get("ALKALINE_TOKEN", "")
+    if not token and not keys:
+        raise InvalidInput("say who may ask: set ALKALINE_TOKEN, or ALKALINE_KEY to NAME:SECRET")
+    host = opened_to_write(store)
+    try:
+        async with Runtime(host, workflows=workflows) as runtime:
+            app = asgi_app(runtime, token=token, keys=keys, origins=origins)
+            await uvicorn.Server(uvicorn.Config(app, host=address, port=port, log_level="warning")).serve()
+    finally:
+        await host.close()
