@@ -27,13 +27,15 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from alkaline_edge.host import Host
 from alkaline_edge.runtime import Runtime
 from alkaline_edge.workflows import Workflow
 
+from ._http import HttpApi
 from ._runs_api import RunsApi
+from ._signing import Access
+from ._worker_http import respond
 
 WAKE_SECONDS = 5.0
 """For how long an alarm waits for what it woke. What takes longer goes on, and the next alarm looks after it."""
@@ -48,12 +50,14 @@ class DurableRuns:
     """A Durable Object that holds runs; put it before ``DurableObject`` among the bases.
 
     ``workflows`` are what it can run, ``runtime_options`` go to its Runtime. Every public method is callable over RPC,
-    with and returning plain values, and ``fetch`` offers them over HTTP (see ``_runs_api``). The alarm wakes due
-    timers, and runs that an earlier life of the object left behind.
+    with and returning plain values, and ``fetch`` offers them over HTTP (see ``_runs_api``). Where ``make_access``
+    says who may ask, runs are moved over HTTP as well (see ``_moves_api``); ``origins`` are the web origins whose pages
+    may ask. The alarm wakes due timers, and runs that an earlier life of the object left behind.
     """
 
     workflows: Sequence[Workflow] = ()
     runtime_options: Mapping[str, Any] = MappingProxyType({})
+    origins: Sequence[str] = ()
 
     def __init__(self, ctx: Any, env: Any) -> None:
         from .durable_object import DurableObjectHost
@@ -62,12 +66,17 @@ class DurableRuns:
         self._host = DurableObjectHost(ctx)
         self._runtime = Runtime(self._host, workflows=self.workflows, **self.runtime_options)
         self._api = RunsApi(self._runtime)
+        self._http = HttpApi(self._runtime, self.make_access(env), self.origins)
         self._taken_up = False
 
     async def fetch(self, request: Any) -> Any:
         """The verbs over HTTP."""
         await self._take_up()
-        return await _respond(self._api, request)
+        return await respond(self._http, request)
+
+    def make_access(self, env: Any) -> Access | None:
+        """Who may ask over HTTP; override it: ``return Access(env.TOKEN)``. None: everybody, and no run is moved."""
+        return None
 
     async def alarm(self, *_: Any) -> None:
         """Wake what is due. An error is raised once the alarm is set again; the platform then repeats the alarm."""
@@ -164,6 +173,7 @@ class WorkerRuns:
 
     workflows: Sequence[Workflow] = ()
     runtime_options: Mapping[str, Any] = MappingProxyType({})
+    origins: Sequence[str] = ()
     database = "DB"
     max_queries = 1_000
 
@@ -179,10 +189,14 @@ class WorkerRuns:
     async def fetch(self, request: Any) -> Any:
         """The verbs over HTTP."""
         runtime = self.new_runtime()
-        api = RunsApi(runtime)
-        response = await _respond(api, request)
+        api = HttpApi(runtime, self.make_access(self.env), self.origins)
+        response = await respond(api, request)
         self.ctx.waitUntil(_finish(runtime, api.touched))
         return response
+
+    def make_access(self, env: Any) -> Access | None:
+        """Who may ask over HTTP; override it: ``return Access(env.TOKEN)``. None: everybody, and no run is moved."""
+        return None
 
     async def scheduled(self, *_: Any) -> None:
         """Wake what is due and take up what was left, until it rests."""
@@ -206,13 +220,3 @@ async def _finish(runtime: Runtime, ids: set[str]) -> None:
     for id in ids:
         await runtime.settle(id)
     await runtime.close()
-
-
-async def _respond(api: RunsApi, request: Any) -> Any:
-    """A workers.Response for a workers.Request."""
-    from workers import Response
-
-    url = urlsplit(str(request.url))
-    body = await request.text() if request.method == "POST" else ""
-    answer = await api.handle(str(request.method), url.path, dict(parse_qsl(url.query, True)), body)
-    return Response(answer.body, status=answer.status, headers={"content-type": "application/json"})
