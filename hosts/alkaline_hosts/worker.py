@@ -34,7 +34,7 @@ from alkaline_edge.workflows import Workflow
 
 from ._http import HttpApi
 from ._runs_api import RunsApi
-from ._signing import Access
+from ._signing import Access as Access  # for authors, who override make_access
 from ._worker_http import respond
 
 WAKE_SECONDS = 5.0
