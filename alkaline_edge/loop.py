@@ -88,13 +88,16 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
     def run_ready(self) -> None:
         """Run callbacks until none is ready: as far as the handler gets without an outside event.
 
-        The caller is a plain function of the host's loop, not one of its tasks (see ``runtime``). Afterwards
-        ``violation`` holds what can't be replayed, if the handler tried such a thing.
+        A task of the loop that runs outside is left meanwhile: CPython 3.14 steps no task while another is current.
+        Afterwards ``violation`` holds what can't be replayed, if the handler tried such a thing.
         """
         ready = self.ready
         if not ready:
             return
         outer = asyncio._get_running_loop()
+        caller = None if outer is None else asyncio.current_task(outer)
+        if outer is not None and caller is not None:
+            asyncio._leave_task(outer, caller)
         hooks = sys.get_asyncgen_hooks()
         asyncio._set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finalize_asyncgen)
@@ -111,6 +114,8 @@ class DeterministicLoop(asyncio.AbstractEventLoop):
             self._stepping = False
             sys.set_asyncgen_hooks(*hooks)
             asyncio._set_running_loop(outer)
+            if outer is not None and caller is not None:
+                asyncio._enter_task(outer, caller)
 
     def set_aside(self) -> None:
         """Let go of every unfinished task without running any more of its code."""

@@ -225,7 +225,7 @@ class Driver:
 
     async def feed(self, events: list[tuple[int, Event]]) -> None:
         """Hand committed events to the machine, and seal the history when a segment's worth has come together."""
-        self.runtime.step_machine(lambda: self.machine.feed_live(events))
+        self.machine.feed_live(events)
         limit = self.store.limits.segment_commits
         if limit and len(self.unsealed) >= limit:
             await self._seal()

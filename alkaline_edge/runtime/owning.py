@@ -205,7 +205,7 @@ class _Loading:
             self.machine = new_machine(self._runtime, started, time_ms, self._attempt)
             self.machine.attributes = dict(self._record.attributes)  # those given at the start stand nowhere else
         machine = self.machine
-        self._runtime.step_machine(lambda: machine.feed(timed, more=True))
+        machine.feed(timed, more=True)
 
     def finish(self) -> tuple[Execution, Cursor, list[bytes]]:
         """Run the handler to the end of what is recorded."""
@@ -222,7 +222,7 @@ class _Loading:
                 id=record.id,
             )
         settled = record.status in ("suspended", "paused") and self._cursor.length == record.cursor_length
-        self._runtime.step_machine(lambda: machine.feed([], more=False, quiet=settled))
+        machine.feed([], more=False, quiet=settled)
         return machine, self._cursor, self._unsealed
 
 

@@ -162,7 +162,7 @@ class Runtime:
         driver = Driver(self, record, machine, cursor)
         driver.unsealed = [raw]
         try:
-            self.step_machine(lambda: machine.feed([]))
+            machine.feed([])
         except AlkalineError as error:
             driver.failed = error
         self.take_up(record.id, driver)
@@ -457,19 +457,6 @@ class Runtime:
             current = driver.record.parent if driver is not None else None
             seen += 1
         return False
-
-    def step_machine(self, step: Callable[[], Any]) -> None:
-        """Step a machine, whose own loop runs meanwhile: no task of the host's loop may be current (CPython 3.14)."""
-        task = asyncio.current_task()
-        if task is None:
-            step()
-            return
-        loop = asyncio.get_running_loop()
-        asyncio._leave_task(loop, task)
-        try:
-            step()
-        finally:
-            asyncio._enter_task(loop, task)
 
     def tell(self, event: lifecycle.LifecycleEvent) -> None:
         """Tell listeners. One that raises does not harm the run: the host's loop reports it."""

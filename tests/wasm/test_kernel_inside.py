@@ -33,21 +33,20 @@ TESTS_LEFT_OUT = {
     "tests/testing/test_conformance_suite.py::test_everything_is_closed_and_destroyed": NO_THREADS,
 }
 # What should pass and does not. Each must fail: one that passes or is skipped is to be taken out here.
-DEFECTS = {
-    "tests/test_replay.py::test_check_works_inside_a_running_loop_too": "on 3.14 no task steps inside another",
-    "tests/test_replay.py::test_bundles_commits_and_recorded_events_*": "on 3.14 no task steps inside another",
-}
+DEFECTS: dict[str, str] = {}
 # Minutes in WebAssembly: once is enough.
 LONG = {"tests/simulation/test_exhaustive.py"}
 BESIDE = ("tests", "alkaline_edge", "hosts", "examples", "pyproject.toml")
-OTHERS = {"wasm", "workers", "__pycache__"}
+# Other runtimes, sockets and servers.
+ELSEWHERE = {"wasm", "workers", "benchmarks", "http", "servers"}
+OTHERS = {"wasm", "workers", "http", "servers", "__pycache__"}
 INI = "[pytest]\npythonpath = .\nmarkers = slow: takes more than a few seconds\n"
 
 
 def modules() -> list[str]:
     """Every test module of the repository that is not a test of another runtime, by its path."""
     found = (path.relative_to(REPOSITORY) for path in (REPOSITORY / "tests").rglob("test_*.py"))
-    return sorted(str(path) for path in found if path.parts[1] not in {"wasm", "workers", "benchmarks"})
+    return sorted(str(path) for path in found if path.parts[1] not in ELSEWHERE)
 
 
 def packed() -> bytes:
