@@ -30,6 +30,15 @@
     return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
   }
 
+  // A connection that is closing says so here, before anything has begun.
+  function begin(db, mode, options) {
+    try {
+      return db.transaction(ENTRIES, mode, options);
+    } catch (error) {
+      throw new Failure("closing", textOf(error));
+    }
+  }
+
   const rangeOf = (prefix, after) =>
     after >= prefix
       ? IDBKeyRange.bound(after, `${prefix}\x7f`, true, true)
@@ -188,8 +197,8 @@
       if (broken) for (const tell of [...this.inFlight]) tell(db);
     }
 
-    // Run `act(db, settle)` on a connection. A connection that is closing throws before anything has begun, so that
-    // one may be tried again; so may a read (`again`), whatever happened to it.
+    // Run `act(db, settle)` on a connection. What had not begun may be tried again; so may a read (`again`), whatever
+    // happened to it.
     async run(again, act) {
       for (let attempt = 1; ; attempt++) {
         let db;
@@ -197,10 +206,11 @@
           db = await this.connection();
           return await this.attempt(db, act);
         } catch (error) {
-          const closing = error?.name === "InvalidStateError";
-          if (db && (closing || kindOf(error) === "lost")) this.drop(db);
-          if (attempt === 1 && db && (closing || (again && kindOf(error) === "lost"))) continue;
-          return answer(closing ? new Failure("unavailable", textOf(error)) : error);
+          const kind = kindOf(error);
+          if (!db || (kind !== "closing" && kind !== "lost")) return answer(error);
+          this.drop(db);
+          if (attempt === 1 && (again || kind === "closing")) continue;
+          return answer(kind === "closing" ? new Failure("unavailable", error.message) : error);
         }
       }
     }
@@ -224,7 +234,7 @@
 
     read(act) {
       return this.run(true, (db, settle) => {
-        const tx = db.transaction(ENTRIES, "readonly");
+        const tx = begin(db, "readonly");
         tx.onabort = () => settle(tx.error ?? new Failure("lost", "the transaction was aborted"));
         act(tx.objectStore(ENTRIES), (packed) => settle(null, packed));
       });
@@ -250,7 +260,7 @@
     // answers; a check that fails aborts the transaction, which undoes them.
     async write(id, { checks, puts, deletes }) {
       const result = await this.run(false, (db, settle) => {
-        const tx = db.transaction(ENTRIES, "readwrite", { durability: "strict" });
+        const tx = begin(db, "readwrite", { durability: "strict" });
         const store = tx.objectStore(ENTRIES);
         const conflicts = [];
         let failed = null;

@@ -46,6 +46,7 @@ CAPABILITIES = Capabilities(
     ),
 )
 
+_MOST = 2**32 - 1  # IndexedDB counts in 32 bits
 _WELL_FORMED = re.compile("[!-~]+").fullmatch
 
 
@@ -120,7 +121,7 @@ class IndexedDBHost:
         self._require_open()
         if limit <= 0 or after >= prefix + "\x7f":
             return []
-        head, values = _unpack(await self._read(self._store.list, prefix, after, limit))
+        head, values = _unpack(await self._read(self._store.list, prefix, after, min(limit, _MOST)))
         return [Entry(head[at], values.take(int(head[at + 2])), head[at + 1]) for at in range(0, len(head), 3)]
 
     async def commit(self, batch: Batch) -> Committed | Conflict:
@@ -248,7 +249,11 @@ class _Answers:
         """Begin an operation of the store and wait for its answer."""
         self._last = number = self._last + 1
         answer = self._pending[number] = _Answer()
-        verb(number, *arguments)
+        try:
+            verb(number, *arguments)
+        except BaseException:
+            del self._pending[number]
+            raise
         return await answer
 
     def deliver(self, number: int, answer: Any) -> None:
