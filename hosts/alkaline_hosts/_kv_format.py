@@ -67,7 +67,7 @@ class State:
 
     ``base`` is the name of the checkpoint that it began with, ``log`` those of the commits since then. ``covered``
     names what that checkpoint made superfluous, the commits behind position ``since`` among it, and ``unused`` the
-    large values that nothing refers to since then.
+    large values that nothing refers to since then. ``base_bytes`` and ``log_bytes`` are their sizes.
     """
 
     position: int = 0
@@ -79,6 +79,8 @@ class State:
     log: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
     covered: list[str] = field(default_factory=list)
+    base_bytes: int = 0
+    log_bytes: int = 0
 
     def encode(self) -> bytes:
         """As a checkpoint."""
@@ -106,6 +108,7 @@ class State:
                 del self.keys[bisect_left(self.keys, key)]
         self.position, self.digest = commit.position, commit.digest
         self.log.append(name)
+        self.log_bytes += len(commit.raw)
 
     def _drop(self, key: str) -> None:
         if self.entries[key].place:
@@ -120,7 +123,7 @@ def decode_state(name: str, raw: bytes) -> State:
     if not name.endswith(sha256(raw).hexdigest()[:16]):
         raise StoreError("a checkpoint in KV is damaged: its bytes are not those of its name; restore it")
     held = {key: Held(version, value, place) for key, version, value, place in entries}
-    return State(position, digest, name, since, held, [entry[0] for entry in entries], covered=covered)
+    return State(position, digest, name, since, held, [entry[0] for entry in entries], [], [], covered, len(raw))
 
 
 def parse_token(token: str) -> tuple[int, str]:

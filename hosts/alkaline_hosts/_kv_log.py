@@ -34,8 +34,10 @@ Wanted = list[tuple[str, Held | None]]
 
 SPILL_BYTES = 4096
 """Values above this many bytes are keys of their own, read when they are asked for."""
-CHECKPOINT_COMMITS = 100
-"""Commits after which all entries are written anew in one key, so that a store is opened with few reads."""
+CHECKPOINT_COMMITS, MOST_COMMITS = 100, 400
+"""Commits after which all entries are written anew in one key, so that a store is opened with few reads: the first
+number where they are as many bytes as a quarter of the entries, so that a large store is not written over and over,
+and at the second number anyhow."""
 AT_ONCE = 6
 """Reads and deletes in flight: a Worker has six connections."""
 RETRY_SECONDS = 1.1
@@ -90,7 +92,7 @@ class KVLog:
             places = await self._spill(batch)
             commit = Commit(state.position + 1, batch.id, state.digest, slim(batch, places), [*batch.deletes])
             await self._write(state, commit.encode())
-            if len(state.log) >= CHECKPOINT_COMMITS:
+            if _wants_checkpoint(state):
                 await self._checkpoint(state)
             return Committed(batch.id)
 
@@ -214,6 +216,7 @@ class KVLog:
         fresh = decode_state(name, raw)
         state.base, state.since, state.covered = name, fresh.since, fresh.covered
         state.log, state.unused = [], []
+        state.base_bytes, state.log_bytes = len(raw), 0
 
     async def sweep(self) -> int:
         """Delete what the checkpoint before the last has made superfluous; return how many keys KV took.
@@ -238,6 +241,11 @@ class KVLog:
         except Exception:
             return False
         return True
+
+
+def _wants_checkpoint(state: State) -> bool:
+    grown = 4 * state.log_bytes >= state.base_bytes
+    return len(state.log) >= (CHECKPOINT_COMMITS if grown else MOST_COMMITS)
 
 
 def _version(state: State, key: str) -> str | None:

@@ -13,7 +13,7 @@ from alkaline_edge import Context, Runtime, workflow
 from alkaline_edge.errors import ERR_STORE, ConflictError, InvalidInput, NotFound, StoreError, UnknownOutcome
 from alkaline_edge.host import Batch, Check, Committed, Conflict, Host, Put
 from alkaline_edge.testing.conformance import CASES, check_case
-from alkaline_hosts._kv_log import CHECKPOINT_COMMITS, SPILL_BYTES
+from alkaline_hosts._kv_log import CHECKPOINT_COMMITS, MOST_COMMITS, SPILL_BYTES
 from alkaline_hosts.cloudflare_kv import KVArchive, KVHost
 from alkaline_hosts.memory import MemoryHost, MemoryStore
 from tests.hosts.kv_simulator import Fault, Place, SimulatedKV
@@ -248,6 +248,24 @@ def test_checkpoints_bound_what_opening_costs(fault: Callable[[str, int], Fault 
         assert {entry.key: entry.value for entry in await again.list("k/")} == expected
         assert kv.counts.total() - before <= 12
         assert again.resume_token == host.resume_token
+
+    run(body)
+
+
+def test_a_large_store_is_not_written_over_and_over() -> None:
+    """With 3 MB of entries, 800 small commits write few checkpoints, and the store is still opened with few reads."""
+
+    async def body() -> None:
+        kv = SimulatedKV(list_lag=0, lag=0)
+        host = single(kv)
+        for n in range(1_000):
+            await host.commit(batch({f"large/{n:04d}": b"x" * 3_000}))
+        before = kv.counts["put"]
+        await fill(host, 800)
+        assert kv.counts["put"] - before <= 800 + 3
+        before = kv.counts.total()
+        assert len(await single(kv).list("k/", limit=2_000)) == 800
+        assert kv.counts.total() - before <= MOST_COMMITS + 10
 
     run(body)
 
