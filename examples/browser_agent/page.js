@@ -1,0 +1,189 @@
+// What the page shows and asks for. The agent itself is agent.py, in a Web Worker, or in this page with ?in=page.
+const at = (id) => document.getElementById(id);
+const make = (tag, text, className = "") => Object.assign(document.createElement(tag), { textContent: text, className });
+const asked = new URL(location).searchParams;
+const here = new URL("./", location).href;
+const dist = new URL(asked.get("dist") ?? "../../wasm/dist/", location).href;
+const inPage = asked.get("in") === "page";
+const WORDS = {
+  running: "Working", suspended: "Resting", completed: "Finished", failed: "Failed", paused: "Paused", cancelled: "Stopped",
+};
+const MARKS = { done: "✓", failed: "✕", again: "↻", spent: "¤", person: "●" };
+let worker = null;
+let ask = null;
+let shown = null; // the newest state
+let drafts = 0; // how many decisions there have been, which names the draft on the table
+
+// --- the engine -----------------------------------------------------------------------------------------------------
+const startIn = {
+  page: async () => (await import("./engine.js")).startEngine({ dist, here, say, tell: show }),
+  worker: () =>
+    new Promise((done, failed) => {
+      const address = new URL("worker.js", here);
+      address.search = new URLSearchParams({ dist, here });
+      worker = new Worker(address, { type: "module" });
+      const waiting = new Map();
+      let last = 0;
+      worker.onerror = (event) => failed(new Error(event.message || "the worker did not start"));
+      worker.onmessage = ({ data }) => {
+        if (data.say) say(data.say);
+        else if (data.state) show(data.state);
+        else if (data.broken) failed(new Error(data.broken));
+        else {
+          const { resolve, reject } = waiting.get(data.number);
+          waiting.delete(data.number);
+          if (data.error) reject(new Error(data.error));
+          else resolve(data.value);
+        }
+      };
+      done((verb, ...values) =>
+        new Promise((resolve, reject) => {
+          waiting.set(++last, { resolve, reject });
+          worker.postMessage({ number: last, verb, values });
+        }));
+    }),
+};
+
+async function start(beginAnew = false) {
+  at("trouble").hidden = true;
+  try {
+    ask = await startIn[inPage ? "page" : "worker"]();
+    await ask("open", beginAnew);
+  } catch (error) {
+    trouble(error);
+  }
+}
+
+// What went wrong, in the last line of what Python or JavaScript said, and what helps.
+function trouble(error) {
+  const text = `${error?.message ?? error}`.trim().split("\n").at(-1).replace(/^(PythonError: )?[\w.]+Error: /, "");
+  at("trouble-text").textContent = text;
+  at("begin-anew").hidden = !/is gone/.test(text);
+  at("trouble").hidden = false;
+  say("");
+}
+
+async function doing(...what) {
+  at("trouble").hidden = true;
+  try {
+    return await ask(...what);
+  } catch (error) {
+    trouble(error);
+  }
+}
+
+// --- what is seen ---------------------------------------------------------------------------------------------------
+function say(text) {
+  at("engine").textContent = text;
+}
+
+function show(text) {
+  const state = JSON.parse(text);
+  if (state.error) return trouble(state.error);
+  shown = state;
+  say(inPage ? "Python runs in this page." : "Python runs in a Web Worker.");
+  at("kept").textContent =
+    state.persisted === true ? "The browser promised to keep this site's data."
+    : state.persisted === false ? "The browser may clear this site's data when space runs short."
+    : "";
+  const run = state.run;
+  const active = run && !["completed", "failed", "cancelled"].includes(run.status);
+  at("ask").hidden = Boolean(active);
+  at("run").hidden = at("bar").hidden = !run;
+  at("crash").hidden = inPage || !active;
+  if (run) showRun(run, state.budget);
+}
+
+function showRun(run, budget) {
+  at("topic-shown").textContent = run.topic;
+  const status = run.asks ? "Waits for you" : run.status === "suspended" ? "Working" : WORDS[run.status];
+  if (at("status").textContent !== status) at("status").textContent = status; // a live region: only what is new
+  at("status").dataset.status = run.asks ? "asks" : run.status === "suspended" ? "running" : run.status;
+  at("run-id").textContent = run.id;
+  at("steps").textContent = run.steps;
+  at("steps-ran").textContent = run.ran;
+  at("steps-kept").textContent = run.steps - run.ran;
+  at("tokens").textContent = `${run.tokens.toLocaleString("en")} of ${budget.toLocaleString("en")}`;
+  at("meter").value = run.tokens;
+  at("meter").max = budget;
+  at("failure").textContent = run.failure ?? "";
+  drafts = run.timeline.filter((line) => line.kind === "person").length;
+  showTimeline(run);
+  const sentences = run.result?.report ?? run.draft;
+  at("draft").hidden = !sentences || !(run.asks || run.result);
+  at("decide").hidden = !run.asks;
+  at("draft-title").textContent = run.result ? "The report" : "A draft for you to decide on";
+  if (sentences) at("sentences").replaceChildren(...sections(sentences));
+}
+
+function sections(sentences) {
+  const pages = Map.groupBy ? Map.groupBy(sentences, (one) => one.from) : groups(sentences);
+  return [...pages].map(([title, found]) => {
+    const part = make("section", "");
+    part.append(make("p", found.map((one) => one.text).join(" ")), make("cite", title));
+    return part;
+  });
+}
+
+function groups(sentences) {
+  const pages = new Map();
+  for (const one of sentences) pages.set(one.from, [...(pages.get(one.from) ?? []), one]);
+  return pages;
+}
+
+// Lines are added, not made anew: a reader's place, and a screen reader's, stay.
+function showTimeline(run) {
+  const list = at("timeline");
+  if (list.dataset.run !== run.id) {
+    list.replaceChildren();
+    list.dataset.run = run.id;
+  }
+  for (const line of run.timeline.slice(list.children.length)) {
+    const item = make("li", "", line.kind);
+    const mark = make("span", MARKS[line.kind], "mark");
+    mark.setAttribute("aria-hidden", "true");
+    const when = make("time", new Date(line.at).toLocaleTimeString());
+    when.dateTime = new Date(line.at).toISOString();
+    item.append(mark, make("span", line.text, "what"), when);
+    list.append(item);
+    item.scrollIntoView?.({ block: "nearest" });
+  }
+}
+
+// --- what is asked --------------------------------------------------------------------------------------------------
+at("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const topic = at("topic").value.trim();
+  if (topic && ask) doing("start", topic);
+});
+for (const button of document.querySelectorAll("[data-want]")) {
+  button.addEventListener("click", () => {
+    const want = button.dataset.want;
+    doing("decide", shown.run.id, want === "approve", want, drafts);
+    at("status").focus();
+  });
+}
+at("download").addEventListener("click", async () => {
+  const { id } = shown.run;
+  const content = await doing("export", id);
+  if (!content) return;
+  const address = URL.createObjectURL(new Blob([content], { type: "application/octet-stream" }));
+  Object.assign(document.createElement("a"), { href: address, download: `${id}.alk` }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+});
+at("crash").addEventListener("click", () => {
+  worker.terminate();
+  say("The worker was ended in the middle of its work. Starting another one …");
+  start();
+});
+at("clear").addEventListener("click", () => {
+  if (confirm("Delete this run and all others from this browser?")) doing("clear");
+});
+at("begin-anew").addEventListener("click", () => start(true));
+at("again").addEventListener("click", () => location.reload());
+// A page that is left in good order hands its run back; one that is killed can't, and its lease runs out.
+addEventListener("pagehide", (event) => {
+  if (!event.persisted && ask) ask("close").catch(() => {});
+});
+
+start();

@@ -1,0 +1,260 @@
+"""examples/browser_agent in a real Chromium: it survives kills, two tabs, and is usable by keyboard and on a phone."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import Browser, Tab, serve, wait_until
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from alkaline_edge import replay
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXAMPLE = REPOSITORY / "examples" / "browser_agent"
+PAGE = "/examples/browser_agent/index.html"
+SHOTS = os.environ.get("SCREENSHOTS")  # a folder to keep pictures in, for a person to look at
+
+LINES = "return [...document.querySelectorAll('#timeline .what')].map((line) => line.textContent)"
+STATUS = "return document.getElementById('status').textContent"
+
+
+@pytest.fixture
+def site(dist: Path, origin: str) -> Iterator[tuple[str, list[str]]]:
+    """The repository's files on an origin of their own, and the paths that were asked for."""
+    with serve(REPOSITORY) as (address, asked):
+        yield address, asked
+
+
+@pytest.fixture
+def visit(site: tuple[str, list[str]], tmp_path: Path) -> Iterator[Browser]:
+    """A Chromium with a profile that outlives it."""
+    browser = Browser(site[0], tmp_path / "profile").start()
+    try:
+        yield browser
+    finally:
+        browser.quit()
+
+
+def opened(browser: Browser, query: str = "") -> Tab:
+    """The page, with its agent awake."""
+    tab = browser.tab(PAGE + query)
+    ready = "return !document.getElementById('ask').hidden || !document.getElementById('run').hidden"
+    wait_until(lambda: tab.js(ready), "the agent is awake", 60)
+    return tab
+
+
+def press(tab: Tab, selector: str) -> None:
+    """Click what a person would click."""
+    tab.driver.switch_to.window(tab.handle)
+    tab.driver.find_element(By.CSS_SELECTOR, selector).click()
+
+
+def until(tab: Tab, script: str, wanted: Any, what: str) -> Any:
+    """Wait until ``wanted(answer)``; what the page says of trouble ends the wait."""
+
+    def looked() -> Any:
+        trouble = "const t = document.getElementById('trouble'); return t.hidden ? '' : t.textContent"
+        assert not (said := tab.js(trouble)), said
+        answer = tab.js(script)
+        return answer if wanted(answer) else None
+
+    return wait_until(looked, what, 90)
+
+
+def picture(tab: Tab, name: str) -> None:
+    """Keep a picture of the whole page, where somebody asked for pictures."""
+    if SHOTS:
+        tab.driver.switch_to.window(tab.handle)
+        height = tab.js("return document.documentElement.scrollHeight")
+        width = tab.js("return innerWidth")
+        tab.cdp("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        tab.driver.save_screenshot(f"{SHOTS}/{name}.png")
+        tab.cdp("Emulation.clearDeviceMetricsOverride")
+
+
+def downloaded(tab: Tab, folder: Path) -> bytes:
+    """The history that the page's button gives."""
+    folder.mkdir()
+    tab.cdp("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+    press(tab, "#download")
+    return wait_until(lambda: list(folder.glob("*.alk")), "the history was downloaded")[0].read_bytes()
+
+
+def workflow_of_the_page() -> Any:
+    """`research` of the example, as CPython imports it."""
+    spec = importlib.util.spec_from_file_location("browser_agent_research", EXAMPLE / "research.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.research
+
+
+def articles_read(asked: list[str]) -> list[str]:
+    """The library's pages that were fetched, in order."""
+    return [
+        Path(path).stem
+        for path in list(asked)
+        if path.startswith("/examples/browser_agent/library/") and ".html" in path
+    ]
+
+
+def test_the_agent_survives_the_browsers_death(visit: Browser, site: tuple[str, list[str]], tmp_path: Path) -> None:
+    """SIGKILL of the browser at four moments: no recorded page is fetched again, and the report gets done."""
+    asked = site[1]
+    titles = {re.search("<title>(.*?)<", page.read_text())[1]: page.stem for page in EXAMPLE.glob("library/*.html")}  # type: ignore[index]
+    tab = opened(visit)
+    press(tab, "#ask button")
+    fetched = 0
+    for kill, enough in enumerate((2, 7, 14, 21)):
+        lines = until(tab, LINES, lambda found: len(found) >= enough, "the timeline grows")  # noqa: B023
+        picture(tab, f"kill-{kill}-before")
+        visit.kill()
+        fetched += len(articles_read(asked))
+        asked.clear()
+        tab = opened(visit.start())
+        again = until(tab, LINES, lambda found: len(found) > len(lines), "the agent goes on")  # noqa: B023
+        assert again[: len(lines)] == lines
+        recorded = {titles[line.partition(": ")[2]] for line in lines if line.startswith("read: ")}
+        assert not recorded & set(articles_read(asked)), "a recorded step was run again"
+        picture(tab, f"kill-{kill}-after")
+    until(tab, STATUS, lambda status: status == "Waits for you", "the draft is ready")
+    fetched += len(articles_read(asked))
+    assert len(titles) <= fetched <= len(titles) + 4, "at most the step that a kill caught is run again"
+    picture(tab, "asks")
+
+    press(tab, "[data-want=shorter]")
+    drafts = "return document.querySelectorAll('#timeline .done').length"
+    before = tab.js(drafts)
+    until(tab, drafts, lambda count: count > before, "a shorter draft is made")
+    until(tab, STATUS, lambda status: status == "Waits for you", "the shorter draft is ready")
+    visit.kill()
+    tab = opened(visit.start())
+    until(tab, STATUS, lambda status: status == "Waits for you", "it waits after a kill too")
+    tab.driver.find_element(By.CSS_SELECTOR, "[data-want=approve]").send_keys(Keys.ENTER)
+    until(tab, STATUS, lambda status: status == "Finished", "the report is done")
+    picture(tab, "finished")
+    bundle = downloaded(tab, tmp_path / "downloads")
+    checked = replay.check([bundle], [workflow_of_the_page()])[0]
+    assert checked.ok, checked.reason
+
+
+def test_two_tabs_show_one_run_and_either_may_decide(visit: Browser) -> None:
+    """The tab that does not own the run shows it too; its approval wakes the other; the owner's end moves the run."""
+    first = opened(visit)
+    press(first, "#ask button")
+    until(first, LINES, len, "the first tab works")
+    second = opened(visit)
+    until(second, LINES, lambda lines: len(lines) > 3, "the second tab shows it")
+    first.close()
+    until(second, STATUS, lambda status: status == "Waits for you", "the second tab goes on when the first is closed")
+    third = opened(visit)
+    until(third, STATUS, lambda status: status == "Waits for you", "a third tab shows the same")
+    press(third, "[data-want=approve]")
+    until(second, STATUS, lambda status: status == "Finished", "the second tab sees the end")
+    until(third, STATUS, lambda status: status == "Finished", "the third tab sees the end")
+    assert second.js(LINES) == third.js(LINES)
+
+
+def test_a_crashed_worker_is_replaced(visit: Browser) -> None:
+    """The button ends the Web Worker in the middle of its work; another one goes on, and a reload too."""
+    tab = opened(visit)
+    press(tab, "#ask button")
+    lines = until(tab, LINES, lambda found: len(found) >= 4, "the agent works")
+    press(tab, "#crash")
+    more = until(tab, LINES, lambda found: len(found) > len(lines), "a new worker goes on")
+    assert more[: len(lines)] == lines
+    kept = "return Number(document.getElementById('steps-kept').textContent)"
+    assert until(tab, kept, lambda steps: steps >= 2, "the page says how many steps were not run again")
+    tab.reload()
+    until(tab, LINES, lambda found: len(found) > len(more), "it goes on after a reload")
+
+
+def test_the_agent_runs_in_the_page_itself(visit: Browser) -> None:
+    """With ?in=page there is no worker, and the same agent comes to its draft."""
+    tab = opened(visit, "?in=page")
+    press(tab, "#ask button")
+    until(tab, STATUS, lambda status: status == "Waits for you", "the draft is ready")
+    assert "in this page" in tab.js("return document.getElementById('engine').textContent")
+
+
+def test_a_phone_and_a_keyboard_are_enough(visit: Browser) -> None:
+    """At 360 pixels nothing is cut off or scrolls sideways; Tab and Enter reach everything; every control is named."""
+    tab = opened(visit)
+    tab.cdp("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=1, mobile=True)
+    topic = tab.driver.find_element(By.ID, "topic")
+    topic.clear()
+    topic.send_keys("Who may own a run when two tabs are open?", Keys.ENTER)
+    until(tab, STATUS, lambda status: status == "Waits for you", "the draft is ready")
+    assert tab.js("return document.documentElement.scrollWidth") <= 360
+    wide = "return [...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > 360).length"
+    assert tab.js(wide) == 0
+    named = "return [...document.querySelectorAll('button, input, meter')].filter((e) => !e.textContent.trim() && !e.labels?.length).map((e) => e.id)"
+    assert tab.js(named) == []
+    if SHOTS:
+        picture(tab, "phone")
+        tab.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+        picture(tab, "phone-dark")
+    tab.js("document.getElementById('topic-shown').scrollIntoView(); document.activeElement.blur()")
+    active = tab.driver.switch_to.active_element
+    for _ in range(12):
+        if active.get_attribute("data-want") == "approve":
+            break
+        active.send_keys(Keys.TAB)
+        active = tab.driver.switch_to.active_element
+    assert active.get_attribute("data-want") == "approve"
+    active.send_keys(Keys.ENTER)
+    until(tab, STATUS, lambda status: status == "Finished", "the report is done")
+
+
+def test_a_store_that_is_gone_is_said_and_begun_anew_only_when_asked(visit: Browser) -> None:
+    """Somebody clears the agent's database: the page says so, and begins with an empty one at a press."""
+    tab = opened(visit)
+    press(tab, "#ask button")
+    until(tab, LINES, len, "the agent works")
+    blank = visit.tab("/README.md")
+    tab.close()
+    gone = "return await new Promise((done) => { const r = indexedDB.deleteDatabase('alkaline-edge browser agent'); r.onsuccess = () => done(1); })"
+    assert blank.js(gone) == 1
+    tab = visit.tab(PAGE)
+    said = "const t = document.getElementById('trouble'); return t.hidden ? '' : t.textContent"
+    text = wait_until(lambda: tab.js(said), "the page says that the store is gone", 60)
+    assert "is gone" in text
+    press(tab, "#begin-anew")
+    wait_until(lambda: not tab.js("return document.getElementById('ask').hidden"), "a new start", 60)
+
+
+def test_the_server_serves_the_example_and_nothing_else(dist: Path) -> None:
+    """`serve.py` prints where the page is, sends each kind of file as what it is, and no other file."""
+    process = subprocess.Popen(
+        [sys.executable, str(EXAMPLE / "serve.py"), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        address = re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline())[0]  # type: ignore[index]
+        with urllib.request.urlopen(f"{address}/") as answer:
+            assert "A research agent" in answer.read().decode()
+        with urllib.request.urlopen(f"{address}/wasm/dist/pyodide.mjs") as answer:
+            assert answer.headers["Content-Type"] == "text/javascript"
+        with urllib.request.urlopen(f"{address}/wasm/dist/pyodide.asm.wasm") as answer:
+            assert answer.headers["Content-Type"] == "application/wasm"
+        for other in ("/pyproject.toml", "/.git/config", "/examples/browser_agent/../../README.md", "/wasm/"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(address + other)
+    finally:
+        process.terminate()
+        process.wait()
