@@ -14,12 +14,11 @@ def note(place: str, n: int) -> dict[str, object]:
 
 @workflow(name="journey", version=1)
 async def journey(ctx: Context, stops: list[str]) -> dict[str, object]:
-    """At each stop three steps and some drawn values, then wait for the word to go on."""
+    """At each stop three steps and some drawn values; then it waits until somebody says that it has arrived."""
     seen: list[object] = []
-    for stop in stops:
-        notes = [await ctx.step(f"{stop}-{n}", note, stop, n) for n in range(3)]
-        seen.append([stop, [one["platform"] for one in notes], str(ctx.uuid()), ctx.random()])
+    for number, stop in enumerate(stops):
+        word = await ctx.wait_for_signal(f"arrive-{stop}") if number else "hello"
         ctx.set_attributes(stop=stop)
-        word = await ctx.wait_for_signal(f"leave-{stop}")
-        seen.append(word)
+        notes = [await ctx.step(f"{stop}-{n}", note, stop, n) for n in range(3)]
+        seen.append([stop, word, notes[0]["platform"], str(ctx.uuid()), ctx.random()])
     return {"seen": seen, "at": ctx.now().isoformat()}

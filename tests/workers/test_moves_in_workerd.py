@@ -30,7 +30,7 @@ def server(tmp_path: Path) -> Iterator[WorkerServer]:
 
 
 def test_a_run_goes_to_a_durable_object_and_back(server: WorkerServer) -> None:
-    """Sync, hand-over with a kill of workerd in between, going on there, hand-over back; both histories are the same."""
+    """Sync, a kill of workerd, hand-over, going on there, and back; both histories are the same."""
 
     async def test() -> None:
         home = Runtime(MemoryHost(), workflows=[journey])
@@ -39,23 +39,23 @@ def test_a_run_goes_to_a_durable_object_and_back(server: WorkerServer) -> None:
         async with Remote(server.url, token=TOKEN, timeout=120) as edge:
             first = await sync(home, edge, "j")
             assert first.sent > 100_000
-            await run.signal("leave-tab", "bye", dedupe="1")
+            await run.signal("other", "unread by the journey", dedupe="1")
             await run.settle()
             server.kill()
             server.start()
         async with Remote(server.url, token=TOKEN, timeout=120) as edge:
             moved = await hand_over(home, "j", edge)
             assert (await home.get_execution("j")).moved_to is not None
-            await edge.signal("j", "leave-edge", "on", dedupe="2")
-            while "leave-server" not in str((await edge.status("j"))["waiting"]):
+            await edge.signal("j", "arrive-edge", "on", dedupe="2")
+            while "arrive-server" not in str((await edge.status("j"))["waiting"]):
                 await asyncio.sleep(0.2)
             copy = Runtime(MemoryHost())
             await sync(edge, copy, "j")
             place = await hand_over(edge, "j", home)
             assert place.length > moved.length
-            await run.signal("leave-server", "home")
+            await run.signal("arrive-server", "home")
             result = await run.result()
-            assert [one for one in result["seen"] if isinstance(one, str)] == ["bye", "on", "home"]
+            assert [one[:2] for one in result["seen"]] == [["tab", "hello"], ["edge", "on"], ["server", "home"]]
             ours, theirs = await home.history("j"), await copy.history("j")
             assert ours[: len(theirs)] == theirs
             await sync(home, edge, "j")
