@@ -33,6 +33,10 @@ def text_of(error: BaseException) -> str:
     return str(error)
 
 
+POOL = 512
+"""Random bytes that are fetched at once."""
+
+
 class Allowance:
     """How much one invocation may ask of a service: counts, says when little is left, and knows what is too much.
 
@@ -67,14 +71,25 @@ class WorkerPlatform:
 
     def __init__(self) -> None:
         self._closed = False
+        self._random, self._drawn = b"", 0
 
     def now_ms(self) -> int:
         """The Worker's clock, ms since 1970 UTC. In production it moves only when I/O has happened."""
         return time.time_ns() // 1_000_000
 
     def entropy(self, n: int) -> bytes:
-        """The platform's secure random bytes. Outside of a request, at import for instance, the platform refuses."""
-        return os.urandom(n)
+        """The platform's secure random bytes. Outside of a request, at import for instance, the platform refuses.
+
+        A call into the platform costs as much as a short statement, so small draws share one. What it gave is kept in
+        this host, which no memory snapshot holds: one is taken where the platform refuses.
+        """
+        if n > POOL // 8:
+            return os.urandom(n)
+        start = self._drawn
+        if start + n > len(self._random):
+            self._random, start = os.urandom(POOL), 0
+        self._drawn = start + n
+        return self._random[start : start + n]
 
     async def sleep(self, seconds: float) -> None:
         """Return after about ``seconds``, if the Worker lives that long."""

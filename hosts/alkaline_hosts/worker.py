@@ -10,10 +10,16 @@
         async def fetch(self, request):
             return await runs_object(self.env.RUNS, "all").fetch(request)
 
-**One object for many runs, or one for each.** An object is one thread in one place. One object, named "all" say, can
-list its runs and let them share a budget or a board, and serves a few hundred steps per second in total. One object
-per run, named by the run's id, gives each run a thread, 10 GB and an alarm of its own, wherever its callers are; but no
-object can list what the others hold, and a run can't wait for a child in another object. The class is the same.
+**One object for many runs, or one for each.** The class is the same; the name that you give the object decides.
+
+- One object for many, named "all" say: it lists its runs, a parent waits for its children, runs share a budget, and one
+  alarm serves them. All of them share one thread, one place on earth, and 10 GB: about 3,000 steps a second that do
+  nothing else, measured locally. A step that computes holds up the others; one that waits does not.
+- One object for each run, named by the run's id: each has a thread, 10 GB and an alarm of its own, near who asked for
+  it first. But no object can list what the others hold, so keep an index elsewhere if you need one; a run can't wait
+  for a child in another object; and an object that is asked for a run that it does not hold comes into being for it.
+
+Begin with one for many, and give each user or tenant one of its own before a thread becomes the limit.
 
 ``WorkerRuns`` does the same without objects, on D1: every request and every cron trigger makes a runtime of its own,
 and leases keep two of them from advancing one run.

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from alkaline_edge import Context, Runtime, workflow
 from alkaline_edge.errors import InvalidInput
 from alkaline_hosts._runs_api import RunsApi
-from alkaline_hosts._workers import raw_binding
+from alkaline_hosts._workers import WorkerPlatform, raw_binding
 from alkaline_hosts.d1 import D1Host
 from alkaline_hosts.durable_object import DurableObjectHost
 from alkaline_hosts.memory import MemoryHost
@@ -66,6 +68,27 @@ def test_wrappers_of_the_sdk_are_taken_off() -> None:
     assert raw_binding(Wrapper(raw), "prepare", "D1") is raw
     assert raw_binding(Wrapper(Wrapper(raw)), "prepare", "D1") is raw
     assert raw_binding(raw, "prepare", "D1") is raw
+
+
+def test_entropy_is_drawn_in_one_piece_and_used_once() -> None:
+    """No byte is handed out twice: neither by one host, whatever the sizes, nor by two."""
+    drawn: list[bytes] = []
+
+    def counted(n: int) -> bytes:
+        drawn.append(secrets.token_bytes(n))
+        return drawn[-1]
+
+    with mock.patch("os.urandom", counted):
+        hosts = [WorkerPlatform(), WorkerPlatform()]
+        given = [host.entropy(size) for _ in range(30) for host in hosts for size in (8, 13, 63, 64, 65, 300)]
+    assert [len(got) for got in given] == [8, 13, 63, 64, 65, 300] * 60
+    assert len(drawn) < len(given) / 2
+    used: set[tuple[int, int]] = set()
+    for got in given:
+        [(piece, start)] = [(n, where) for n, each in enumerate(drawn) if (where := each.find(got)) >= 0]
+        places = {(piece, start + n) for n in range(len(got))}
+        assert not used & places
+        used |= places
 
 
 @workflow(name="asked", version=1)
