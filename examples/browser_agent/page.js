@@ -138,6 +138,7 @@ function showTimeline(run) {
     list.replaceChildren();
     list.dataset.run = run.id;
   }
+  const follows = list.scrollTop + list.clientHeight > list.scrollHeight - 40; // unless a reader has scrolled up
   for (const line of run.timeline.slice(list.children.length)) {
     const item = make("li", "", line.kind);
     const mark = make("span", MARKS[line.kind], "mark");
@@ -146,8 +147,8 @@ function showTimeline(run) {
     when.dateTime = new Date(line.at).toISOString();
     item.append(mark, make("span", line.text, "what"), when);
     list.append(item);
-    item.scrollIntoView?.({ block: "nearest" });
   }
+  if (follows) list.scrollTop = list.scrollHeight;
 }
 
 // --- what is asked --------------------------------------------------------------------------------------------------

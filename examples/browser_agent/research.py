@@ -15,8 +15,8 @@ from alkaline_edge import Budget, Context, Retry, StepInfo, workflow
 BUDGET = 6_000
 POLITE = 0.7  # seconds between two pages of one origin
 _COMMON = frozenset(
-    """a an and are as at be by can do does for from how in is it its no not of on or so that the then there they this to
-    was what when where which who why will with""".split()  # noqa: SIM905  # a list of quoted words says less
+    """a an and are as at be by can do does for from how in is it its no not of on or so that the then there they this
+    to was what when where which who why will with""".split()  # noqa: SIM905  # a list of quoted words says less
 )
 
 

@@ -25,6 +25,15 @@ EXAMPLE = REPOSITORY / "examples" / "browser_agent"
 PAGE = "/examples/browser_agent/index.html"
 SHOTS = os.environ.get("SCREENSHOTS")  # a folder to keep pictures in, for a person to look at
 
+GONE = """
+return await new Promise((done) => {
+  indexedDB.deleteDatabase("alkaline-edge browser agent").onsuccess = () => done(true);
+});
+"""
+UNNAMED = """
+const controls = [...document.querySelectorAll("button, input, meter")];
+return controls.filter((one) => !one.textContent.trim() && !one.labels?.length).map((one) => one.id);
+"""
 LINES = "return [...document.querySelectorAll('#timeline .what')].map((line) => line.textContent)"
 STATUS = "return document.getElementById('status').textContent"
 
@@ -72,13 +81,14 @@ def until(tab: Tab, script: str, wanted: Any, what: str) -> Any:
     return wait_until(looked, what, 90)
 
 
-def picture(tab: Tab, name: str) -> None:
+def picture(tab: Tab, name: str, width: int = 780) -> None:
     """Keep a picture of the whole page, where somebody asked for pictures."""
     if SHOTS:
         tab.driver.switch_to.window(tab.handle)
+        size = {"width": width, "deviceScaleFactor": 1, "mobile": width < 500}
+        tab.cdp("Emulation.setDeviceMetricsOverride", height=740, **size)
         height = tab.js("return document.documentElement.scrollHeight")
-        width = tab.js("return innerWidth")
-        tab.cdp("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        tab.cdp("Emulation.setDeviceMetricsOverride", height=height, **size)
         tab.driver.save_screenshot(f"{SHOTS}/{name}.png")
         tab.cdp("Emulation.clearDeviceMetricsOverride")
 
@@ -200,12 +210,11 @@ def test_a_phone_and_a_keyboard_are_enough(visit: Browser) -> None:
     assert tab.js("return document.documentElement.scrollWidth") <= 360
     wide = "return [...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > 360).length"
     assert tab.js(wide) == 0
-    named = "return [...document.querySelectorAll('button, input, meter')].filter((e) => !e.textContent.trim() && !e.labels?.length).map((e) => e.id)"
-    assert tab.js(named) == []
+    assert tab.js(UNNAMED) == []
     if SHOTS:
-        picture(tab, "phone")
+        picture(tab, "phone", 360)
         tab.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
-        picture(tab, "phone-dark")
+        picture(tab, "phone-dark", 360)
     tab.js("document.getElementById('topic-shown').scrollIntoView(); document.activeElement.blur()")
     active = tab.driver.switch_to.active_element
     for _ in range(12):
@@ -225,8 +234,7 @@ def test_a_store_that_is_gone_is_said_and_begun_anew_only_when_asked(visit: Brow
     until(tab, LINES, len, "the agent works")
     blank = visit.tab("/README.md")
     tab.close()
-    gone = "return await new Promise((done) => { const r = indexedDB.deleteDatabase('alkaline-edge browser agent'); r.onsuccess = () => done(1); })"
-    assert blank.js(gone) == 1
+    assert blank.js(GONE)
     tab = visit.tab(PAGE)
     said = "const t = document.getElementById('trouble'); return t.hidden ? '' : t.textContent"
     text = wait_until(lambda: tab.js(said), "the page says that the store is gone", 60)
