@@ -17,6 +17,7 @@ from alkaline_edge.testing import SimulatedCrash, SimulatedHost
 from tests.support import Process, drive, kinds
 
 ran: list[Any] = []
+FAULTS = ["crash", "crash-after", "applied-then-error", "error-before", "applied-then-conflict"]
 
 
 async def work(n: int) -> Any:
@@ -457,9 +458,7 @@ def test_a_hand_over_cut_at_any_call_is_repeated(after: bool) -> None:
         drive(lambda cut=cut: test(cut))  # type: ignore[misc]  # bound now
 
 
-@pytest.mark.parametrize(
-    "kind", ["crash", "crash-after", "applied-then-error", "error-before", "applied-then-conflict"]
-)
+@pytest.mark.parametrize("kind", FAULTS)
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_a_fault_at_any_callback_of_either_store_loses_nothing(side: str, kind: str) -> None:
     """The process of one side dies, or an answer of its store is lost, at each call in turn; then it is repeated.
@@ -630,3 +629,67 @@ def test_a_signal_is_never_acknowledged_into_a_run_that_left() -> None:
 
     for turns in range(0, 120, 3):
         drive(lambda turns=turns: test(turns))  # type: ignore[misc]  # bound now
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_at_any_callback_of_an_import_is_repeated(kind: str) -> None:
+    """The bundle of a hand-over, with a large value: the process dies, or an answer is lost, at each call in turn."""
+    small = Capabilities("small", durability="volatile", segment_commits=3, max_value=4096, max_batch_bytes=8192,
+                         max_batch_keys=40, inline_limit=1024)  # fmt: skip
+
+    async def test(call: int) -> bool:
+        a, b = await suspended(size=20_000, capabilities=small), other(capabilities=small)
+        await Runtime(a.host).signal("a", "more", "kept", dedupe="k")
+        bundle = await a.runtime.export("a", handoff=True)
+        host, hit = b.host, False
+
+        def fault(n: int, verb: str) -> Any:
+            nonlocal hit
+            if n != call or (verb != "commit" and kind != "crash"):
+                return None
+            hit = True
+            return kind
+
+        host.fault = fault
+        for _ in range(3):
+            try:
+                await b.runtime.import_(bundle, "take_over")
+                break
+            except (SimulatedCrash, StoreError, ConflictError):
+                host.fault = None
+                record = None if host.dead else await b.runtime.store.find("a")
+                assert record is None or record.moved_to is not None  # not begun by half
+                if host.dead:
+                    await b.crash()
+        else:
+            raise AssertionError("three attempts")
+        reached = hit or host.calls >= call
+        host.fault = None
+        await b.runtime.signal("a", "go", "yes")
+        assert await b.runtime.result("a", None) == [DONE[0], 20_000, "yes", "kept"]
+        assert ran == [0, 1, 2, 3, 4, 5]
+        await closed(a, b)
+        return reached
+
+    for call in itertools.count(1):
+        if not drive(lambda call=call: test(call)):  # type: ignore[misc]  # bound now
+            assert call > 8
+            break
+
+
+def test_a_commit_that_a_store_can_not_hold_is_refused_before_the_run_is_frozen() -> None:
+    """A large value that is inline at its source and above the target's limit: an import writes nothing."""
+    small = Capabilities("small", durability="volatile", max_value=4096, inline_limit=1024)
+
+    async def test() -> None:
+        a, b = await suspended(size=20_000), other(capabilities=small)
+        with pytest.raises(InvalidInput, match="max_value=4096"):
+            await b.runtime.import_(await a.runtime.export("a"))
+        assert b.host.store.entries == {}
+        with pytest.raises(InvalidInput, match="max_value=4096"):
+            await hand_over(a.runtime, "a", b.runtime)
+        assert (await a.runtime.get_execution("a")).moved_to is None
+        assert (await b.runtime.get_execution("a")).status == "paused"  # a copy, as far as it could come
+        await closed(a, b)
+
+    drive(test)

@@ -103,6 +103,12 @@ async def import_(runtime: Runtime, data: bytes, mode: str) -> Run:
                 id=bundle.id,
             )
         record.epoch = max(record.epoch, existing.epoch + 1)
+    longest, limits = max(map(len, bundle.commits)), runtime.store.limits
+    if longest > limits.max_value:
+        raise InvalidInput(
+            f"a commit of {longest} bytes is over {limits.name}'s max_value={limits.max_value}; nothing was written",
+            limit=limits.max_value,
+        )
     claimed = await _cleared(runtime, record, await _claim(runtime, record, existing))
     fence: dict[str, str | None] = {keys.record(bundle.id): claimed.version_tag}
     ahead: dict[str, bytes] = {}

@@ -1,10 +1,11 @@
 """One run, four places: begun in Chromium, continued in a Worker, finished on a server, replayed from a file.
 
-    python -m examples.handoff.run --store postgresql://localhost/agents
+    python -m examples.handoff.run
 
 In Chromium it is kept in IndexedDB, in the Worker (the real workerd, on this machine) by a Durable Object, on the
-server by the store that is named. Each move goes over HTTP. At each stage the number of commits and the digest of the
-last one are printed: what arrives is what left, and the finished history begins with each of them, byte for byte.
+server by a Postgres that is started for it, or by the store that --store names. Each move goes over HTTP. At each stage
+the number of commits and the digest of the last one are printed: what arrives is what left, and the finished history
+begins with each of them, byte for byte.
 """
 
 from __future__ import annotations
@@ -29,12 +30,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from alkaline_edge import Runtime, hand_over, replay, sync
+from alkaline_edge import AlkalineError, Runtime, hand_over, replay, sync
 from alkaline_edge.history import digest_of
 from alkaline_edge.runtime.handing import Local
 from alkaline_hosts.memory import MemoryHost
 from alkaline_hosts.opening import open_host
 from alkaline_hosts.remote import Remote
+from examples.handoff import postgres
 from examples.handoff.agent import journey
 from wasm.workers.harness import Worker, WorkerServer
 
@@ -228,17 +230,18 @@ def journey_from(store: str, directory: Path) -> Path:
 def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--store", required=True, help="where the server keeps the run: postgresql://..., or a path")
+    parser.add_argument("--store", help="where the server keeps the run: a URL or a path; otherwise a new Postgres")
     parser.add_argument("--directory", type=Path, help="where to keep the browser's profile, the edge's data, the file")
     chosen = parser.parse_args()
     try:
-        if chosen.directory is not None:
-            chosen.directory.mkdir(parents=True, exist_ok=True)
-            journey_from(chosen.store, chosen.directory)
-        else:
-            with tempfile.TemporaryDirectory(prefix="handoff-") as directory:
-                journey_from(chosen.store, Path(directory))
-    except Failed as failed:
+        with contextlib.ExitStack() as stack:
+            directory = chosen.directory
+            if directory is None:
+                directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="handoff-")))
+            directory.mkdir(parents=True, exist_ok=True)
+            store = chosen.store or stack.enter_context(postgres.started(directory / "postgres"))
+            journey_from(store, directory)
+    except (Failed, OSError, AlkalineError) as failed:
         print(f"failed: {failed}", file=sys.stderr)
         return 1
     return 0
