@@ -7,7 +7,7 @@
             self.host = DurableObjectHost(ctx)
 
 One object is one single-threaded writer, so a commit never waits for anybody. It is one SQL statement where that is
-enough, else one ``transactionSync``, and never awaits. A response or request leaves the object only once the writes
+enough, else one ``transactionSync``, with no await inside. A response or request leaves the object only once the writes
 before it are durable (the platform's output gate), so a commit needs no acknowledgement of its own.
 
 The alarm belongs to the host. Every commit that touches a timer, an inbox or the set of running runs sets it anew in
@@ -30,6 +30,9 @@ from ._workers import WorkerPlatform, raw_binding, text_of
 WATCH_MS = 10_000
 """While a run is running or a request waits in an inbox, the alarm is at most this far away: should the object die,
 the alarm wakes it, and the run is taken up again."""
+
+TURN_COMMITS = 100
+"""Commits after which other requests to the object have their turn: a run of quick steps would never wait otherwise."""
 
 TIMERS, INBOX, RUNNING = ALARMING = "t/", "i/", "x/s/running/"
 """The keys that ask for an alarm: the kernel's timers, inboxes and the index of running runs."""
@@ -77,6 +80,7 @@ class DurableObjectHost(WorkerPlatform):
         self._prepared: dict[str, Any] = {}
         self._blob = _to_js()
         self._sets_alarm = alarm
+        self._commits = 0
         self._alarm: int | None = _NOT_KNOWN  # where the alarm is, ms; None: there is none
         self._exec(sqlite.create_table("BLOB"))
 
@@ -115,6 +119,9 @@ class DurableObjectHost(WorkerPlatform):
             if sqlite.is_conflict(text_of(error)):
                 return Conflict(sqlite.failed_checks(batch, self._versions(batch)))
             raise _refused(error) from None
+        self._commits += 1
+        if self._commits % TURN_COMMITS == 0:
+            await self._turn()
         return Committed(batch.id)
 
     async def set_alarm(self, at_ms: int | None) -> None:
@@ -142,6 +149,12 @@ class DurableObjectHost(WorkerPlatform):
         if self._sets_alarm:
             self._transaction(self._arm)
         return self._alarm
+
+    async def _turn(self) -> None:
+        """Let other events of the object have their turn. asyncio's own sleep of nothing stays within this one."""
+        from js import scheduler
+
+        await scheduler.wait(0)
 
     # --- inside a transaction --------------------------------------------------------------------------------------
     def _apply(self, statements: Sequence[sqlite.Statement], alarm: bool) -> None:

@@ -87,6 +87,17 @@ def test_one_object_for_many_runs_and_one_for_each(current: WorkerServer) -> Non
     assert current.fetch("/marks?run=a").json() == {"woken": 2}
 
 
+def test_an_object_answers_while_a_run_takes_thousands_of_quick_steps(current: WorkerServer) -> None:
+    """Steps that never wait do not keep the object from others: it answers in the middle of the run."""
+    body = json.dumps({"workflow": "many", "input": 5_000, "id": "busy"})
+    assert current.fetch("/runs-of/busy/runs", body).status == 201
+    asked = 0
+    while (found := current.fetch("/runs-of/busy/runs/busy").json())["status"] == "running":
+        asked += 1
+    assert found["result"] == sum(range(5_000))
+    assert asked >= 5
+
+
 @pytest.mark.parametrize("base", ["/runs-of/heavy", ""], ids=["object", "d1"])
 def test_values_beyond_a_row_are_kept_in_parts(current: WorkerServer, base: str) -> None:
     """A step's result of 5 MB, more than a row holds, is the same after the wait, when the history is read again."""
