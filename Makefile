@@ -1,17 +1,18 @@
 # make demo   the research agent, killed and resumed
 # make test   lint, types and every test; installs what it needs
 # make bench  ratios against a floor, in one run
+# make wasm   the Pyodide distribution, in wasm/dist; make bench-wasm measures it
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types unit versions bench clean
+.PHONY: demo test lint types unit versions wasm test-pyodide test-browser bench bench-wasm clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
-test: lint types unit versions
+test: lint types unit versions test-pyodide test-browser
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -29,13 +30,19 @@ types: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-# tests/wasm and tests/workers need a browser and workerd: they have harnesses of their own, under wasm/.
+# Those that need a browser, workerd or a server have targets of their own.
+APART := wasm workers handoff servers
+
 unit: $(READY)
-	$(BIN)/python -m pytest tests --ignore=tests/wasm --ignore=tests/workers
+	$(BIN)/python -m pytest tests $(APART:%=--ignore=tests/%)
 
 # The kernel's tests on every other CPython that is found; .venv is the one that runs everything.
 versions: $(READY)
 	sh tests/versions.sh
+
+# Pyodide under Node and in Chromium; wasm/Makefile has a venv of its own, for CPython 3.12 or newer.
+wasm test-pyodide test-browser bench-wasm:
+	$(MAKE) -C wasm $@
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py
