@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 async def export(runtime: Runtime, id: str, handoff: bool) -> bytes:
     """See ``Runtime.export``."""
     record = await (freeze(runtime, id, BUNDLE) if handoff else runtime.store.record(id))
+    if record.moved_to == ARRIVING:
+        raise ConflictError(f"run {id!r} has not arrived here yet: import it again first", id=id)
     store = runtime.store
     commits = await store.commits(keys.history(record.run, record.generation))
     cursor, events = decode_all(commits, runtime.codec)

@@ -195,10 +195,18 @@ class WorkerRuns:
     async def fetch(self, request: Any) -> Any:
         """The verbs over HTTP."""
         runtime = self.new_runtime()
-        api = HttpApi(runtime, self.make_access(self.env), self.origins)
+        api = HttpApi(runtime, self._access(), self.origins)
         response = await respond(api, request)
         self.ctx.waitUntil(_finish(runtime, api.touched))
         return response
+
+    def _access(self) -> Access | None:
+        """One for all invocations of an isolate: it remembers which signed requests came before."""
+        kind: Any = type(self)
+        if "_kept_access" not in vars(kind):
+            kind._kept_access = self.make_access(self.env)
+        kept: Access | None = kind._kept_access
+        return kept
 
     def make_access(self, env: Any) -> Access | None:
         """Who may ask over HTTP; override it: ``return Access(env.TOKEN)``. None: everybody, and no run is moved."""
