@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from alkaline_edge import InvalidInput, Runtime, hand_over, sync
+from alkaline_hosts._signing import sign
 from alkaline_hosts.memory import MemoryHost
 from alkaline_hosts.remote import Remote
 from examples.handoff.agent import journey
@@ -83,3 +84,32 @@ def test_who_has_no_token_is_told_nothing_and_pages_of_the_origin_may_ask(server
                 await edge.place("j")
 
     asyncio.run(wrong())
+
+
+def test_a_run_goes_to_d1_by_signed_requests_and_a_replay_is_refused(tmp_path: Path) -> None:
+    """Each invocation has a runtime of its own; what it took over goes on, and a nonce counts once for the isolate."""
+    secret = "a-secret-of-enough-bytes"
+    entry = Path(__file__).parent / "moves" / "entry.py"
+    worker = Worker("app", entry, [HANDOFF, entry.parent], d1=["DB"], variables={"SECRET": secret})
+
+    async def test(url: str) -> None:
+        home = Runtime(MemoryHost(), workflows=[journey])
+        await (await home.start("journey", ["tab", "edge", "server"], id="j")).settle()
+        async with Remote(url, key=("laptop", secret), timeout=120) as edge:
+            await hand_over(home, "j", edge)
+            await edge.signal("j", "arrive-edge", "on", dedupe="2")
+            while "arrive-server" not in str((await edge.status("j"))["waiting"]):
+                await asyncio.sleep(0.2)
+            await hand_over(edge, "j", home)
+            await home.signal("j", "arrive-server", "home")
+            result = await home.result("j", 60)
+            assert [one[:2] for one in result["seen"]] == [["tab", "hello"], ["edge", "on"], ["server", "home"]]
+        with httpx.Client(base_url=url, timeout=120) as client:
+            headers = sign("laptop", secret, "GET", "/moves/j")
+            assert client.get("/moves/j", headers=headers).status_code == 200
+            assert client.get("/moves/j", headers=headers).status_code == 401
+            assert client.get("/moves/k", headers=sign("laptop", secret, "GET", "/moves/j")).status_code == 401
+        await home.close()
+
+    with WorkerServer(worker, storage=tmp_path) as server:
+        asyncio.run(asyncio.wait_for(test(server.url.rstrip("/")), 240))
