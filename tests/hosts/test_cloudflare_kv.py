@@ -378,6 +378,39 @@ def test_operations_are_counted_and_refused_before_they_are_sent() -> None:
     run(body)
 
 
+def test_a_long_run_stays_under_the_operations_of_an_invocation() -> None:
+    """A run on KV stops before its invocation has used up its operations; the next one goes on; no step runs twice."""
+    calls: list[int] = []
+
+    @workflow(name="many", version=1)
+    async def many(ctx: Context, steps: int) -> int:
+        for n in range(steps):
+            await ctx.step("add", calls.append, n)
+        return steps
+
+    async def body() -> None:
+        kv = SimulatedKV(lag=0, list_lag=0)
+        token, used = None, []
+        for invocation in range(20):
+            host = single(kv, resume=token, max_operations=300)
+            async with Runtime(host, workflows=[many]) as runtime:
+                host.when_low(runtime.drain)
+                if not invocation:
+                    await (await runtime.start("many", 700, id="exe_1")).settle()
+                await runtime.run_due()
+                status = (await runtime.get_execution("exe_1")).status
+            token = host.resume_token
+            used.append(host.operations)
+            if status == "completed":
+                break
+        assert status == "completed"
+        assert calls == list(range(700))
+        assert max(used) <= 300
+        assert 3 <= len(used) <= 8
+
+    run(body)
+
+
 def test_what_needs_checks_is_refused_at_start() -> None:
     """A Runtime on KV that nobody vouched for is ERR_STORE with the reason; so is a coordinator that can't check."""
     kv = SimulatedKV()
