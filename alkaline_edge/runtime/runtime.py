@@ -289,7 +289,9 @@ class Runtime:
     async def import_(self, bundle: bytes, mode: str = "copy") -> Run:
         """Store a bundle's run here. "copy": paused, until somebody resumes it. "take_over": it may go on at once.
 
-        Damaged, foreign or newer bundles are refused with nothing written; an id in use is ERR_CONFLICT.
+        Only a bundle that was exported with ``handoff``, or of a run that has ended, is taken over; the same one again
+        changes nothing, also after the run was deleted. Damaged, foreign or newer bundles are refused with nothing
+        written; an id in use is ERR_CONFLICT. Cut off, it may be repeated.
         """
         self._open()
         return await moving.import_(self, bundle, mode)
