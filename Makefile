@@ -7,7 +7,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint types unit versions wasm test-pyodide test-browser bench bench-wasm clean
+.PHONY: demo test lint types unit versions wasm test-pyodide test-browser bench bench-wasm \
+	test-workers bench-workers clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -43,6 +44,10 @@ versions: $(READY)
 # Pyodide under Node and in Chromium; wasm/Makefile has a venv of its own, for CPython 3.12 or newer.
 wasm test-pyodide test-browser bench-wasm:
 	$(MAKE) -C wasm $@
+
+# The real workerd; not yet part of `test`.
+test-workers bench-workers: $(READY)
+	$(MAKE) -C wasm/workers $@
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py
