@@ -38,8 +38,8 @@ DEFECTS: dict[str, str] = {}
 LONG = {"tests/simulation/test_exhaustive.py"}
 BESIDE = ("tests", "alkaline_edge", "hosts", "examples", "pyproject.toml")
 # Other runtimes, sockets and servers.
-ELSEWHERE = {"wasm", "workers", "benchmarks", "http", "servers"}
-OTHERS = {"wasm", "workers", "http", "servers", "__pycache__"}
+ELSEWHERE = {"wasm", "workers", "benchmarks", "http", "servers", "handoff"}
+OTHERS = {"wasm", "workers", "http", "servers", "handoff", "__pycache__"}
 INI = "[pytest]\npythonpath = .\nmarkers = slow: takes more than a few seconds\n"
 
 
