@@ -1,6 +1,7 @@
 """What the page can ask of the agent. It runs in Pyodide, in a Web Worker or in the page itself."""
 
 import asyncio
+import contextlib
 import json
 
 from pyodide.ffi import to_js
@@ -21,6 +22,7 @@ class Agent:
         self.library, self.tell = library, tell
         self.ran: dict[str, int] = {}
         self.replayed: dict[str, int] = {}
+        self.trouble: str | None = None
         self.runs = 0
         self._shown = ""
         self._changed = asyncio.Event()
@@ -31,16 +33,27 @@ class Agent:
         await self.host.list("", limit=1)  # a store that is gone says so here
         self.runtime = Runtime(self.host, workflows=[research], on_event=self._on_event, lease=LEASE)
         self._unwatch = self.host.watch(self._changed.set)
+        self.trouble = None
         self._tasks = [asyncio.ensure_future(self.runtime.serve()), asyncio.ensure_future(self._show())]
+        self._tasks[0].add_done_callback(self._ended)
         self._changed.set()
 
     def _on_event(self, event) -> None:
         kind = type(event).__name__
-        if kind == "StepFinished":
+        if kind == "RunStuck":
+            self.trouble = event.message
+        elif kind in ("StepFinished", "RunResumed"):
+            self.trouble = None
+        if kind == "StepFinished" and event.ok:
             self.ran[event.id] = self.ran.get(event.id, 0) + 1
-        elif kind == "RunResumed":
-            self.replayed[event.id] = event.replayed
+        elif kind == "RunResumed" and event.replayed:  # 0: it was still in memory
+            self.replayed[event.id] = event.replayed + 1  # with the run's start, which is not counted there
         self._changed.set()
+
+    def _ended(self, serving: asyncio.Task) -> None:
+        if not serving.cancelled() and (error := serving.exception()) is not None:
+            self.trouble = str(error)  # nothing goes on until the page is loaded again
+            self._changed.set()
 
     async def _show(self) -> None:
         while True:
@@ -49,7 +62,7 @@ class Agent:
             try:
                 shown = json.dumps(await self.state())
             except AlkalineError as error:
-                shown = json.dumps({"error": str(error), "reason": error.detail.get("reason", "")})
+                shown = json.dumps({"trouble": str(error)})
             if shown != self._shown:
                 self._shown = shown
                 self.tell(shown)
@@ -62,7 +75,7 @@ class Agent:
             page = await self.runtime.list_executions(workflow="research", after=after)
             runs, after = runs + list(page.items), page.after
         self.runs = len(runs)
-        state = {"persisted": self.host.persisted, "budget": BUDGET, "runs": len(runs), "run": None}
+        state = {"persisted": self.host.persisted, "budget": BUDGET, "trouble": self.trouble, "run": None}
         if not runs:
             return state
         record = max(runs, key=lambda one: (one.created_at, one.id))
@@ -70,14 +83,14 @@ class Agent:
         started = next((e.event.input for e in history), {})
         state["run"] = {
             "id": record.id,
+            "created": record.created_at,
             "topic": started.get("topic", ""),
             "status": record.status,
             "asks": any("decision" in one for one in record.waiting),
-            "waiting": record.waiting,
             "tokens": record.spent["tokens"],
             "steps": sum(isinstance(e.event, StepCompleted) for e in history),
             "ran": self.ran.get(record.id, 0),
-            "mine": record.owner == self.runtime.token,
+            "kept": sum(isinstance(e.event, StepCompleted) for e in history[: self.replayed.get(record.id, 0)]),
             "failure": (record.failure or {}).get("message"),
             "result": record.result,
             "draft": next((e.event.data for e in reversed(history) if isinstance(e.event, Emitted)), None),
@@ -103,9 +116,10 @@ class Agent:
 
     async def clear(self) -> None:
         """Forget everything. What runs is stopped first."""
-        await self.close()
+        with contextlib.suppress(AlkalineError):  # a store that is full or gone can't be left in good order
+            await self.close()
         await delete_store(STORE)
-        self._shown = ""
+        self.ran, self.replayed, self._shown = {}, {}, ""
         await self.open()
 
     async def close(self) -> None:
@@ -113,8 +127,10 @@ class Agent:
         for task in self._tasks:
             task.cancel()
         self._unwatch()
-        await self.runtime.close()
-        await self.host.close()
+        try:
+            await self.runtime.close()
+        finally:
+            await self.host.close()
 
 
 def _line(recorded) -> dict | None:

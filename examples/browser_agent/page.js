@@ -6,7 +6,8 @@ const here = new URL("./", location).href;
 const dist = new URL(asked.get("dist") ?? "../../wasm/dist/", location).href;
 const inPage = asked.get("in") === "page";
 const WORDS = {
-  running: "Working", suspended: "Resting", completed: "Finished", failed: "Failed", paused: "Paused", cancelled: "Stopped",
+  running: "Working", asks: "Waits for you", paused: "Paused",
+  completed: "Finished", failed: "Failed", cancelled: "Stopped",
 };
 const MARKS = { done: "✓", failed: "✕", again: "↻", spent: "¤", person: "●" };
 let worker = null;
@@ -18,17 +19,17 @@ let drafts = 0; // how many decisions there have been, which names the draft on 
 const startIn = {
   page: async () => (await import("./engine.js")).startEngine({ dist, here, say, tell: show }),
   worker: () =>
-    new Promise((done, failed) => {
+    new Promise((done) => {
       const address = new URL("worker.js", here);
       address.search = new URLSearchParams({ dist, here });
       worker = new Worker(address, { type: "module" });
       const waiting = new Map();
       let last = 0;
-      worker.onerror = (event) => failed(new Error(event.message || "the worker did not start"));
+      worker.onerror = (event) => trouble(event.message || "The Web Worker could not be started. Is worker.js there?");
       worker.onmessage = ({ data }) => {
         if (data.say) say(data.say);
         else if (data.state) show(data.state);
-        else if (data.broken) failed(new Error(data.broken));
+        else if (data.broken) trouble(data.broken);
         else {
           const { resolve, reject } = waiting.get(data.number);
           waiting.delete(data.number);
@@ -46,6 +47,8 @@ const startIn = {
 
 async function start(beginAnew = false) {
   at("trouble").hidden = true;
+  worker?.terminate(); // the one before, if there was one
+  if (inPage) await ask?.("close").catch(() => {});
   try {
     ask = await startIn[inPage ? "page" : "worker"]();
     await ask("open", beginAnew);
@@ -61,6 +64,7 @@ function trouble(error) {
   at("begin-anew").hidden = !/is gone/.test(text);
   at("trouble").hidden = false;
   say("");
+  if (!at("run").hidden && at("status").dataset.status === "running") showStatus("Held up", "failed");
 }
 
 async function doing(...what) {
@@ -79,7 +83,8 @@ function say(text) {
 
 function show(text) {
   const state = JSON.parse(text);
-  if (state.error) return trouble(state.error);
+  if (!("run" in state)) return trouble(state.trouble);
+  if (shown?.trouble) at("trouble").hidden = true; // it has passed, or is said again below
   shown = state;
   say(inPage ? "Python runs in this page." : "Python runs in a Web Worker.");
   at("kept").textContent =
@@ -92,17 +97,22 @@ function show(text) {
   at("run").hidden = at("bar").hidden = !run;
   at("crash").hidden = inPage || !active;
   if (run) showRun(run, state.budget);
+  if (state.trouble) trouble(state.trouble);
+}
+
+function showStatus(text, kind) {
+  if (at("status").textContent !== text) at("status").textContent = text; // a live region: only what is new
+  at("status").dataset.status = kind;
 }
 
 function showRun(run, budget) {
   at("topic-shown").textContent = run.topic;
-  const status = run.asks ? "Waits for you" : run.status === "suspended" ? "Working" : WORDS[run.status];
-  if (at("status").textContent !== status) at("status").textContent = status; // a live region: only what is new
-  at("status").dataset.status = run.asks ? "asks" : run.status === "suspended" ? "running" : run.status;
+  const status = run.asks ? "asks" : run.status === "suspended" ? "running" : run.status; // a short rest is work
+  showStatus(WORDS[status], status);
   at("run-id").textContent = run.id;
   at("steps").textContent = run.steps;
   at("steps-ran").textContent = run.ran;
-  at("steps-kept").textContent = run.steps - run.ran;
+  at("steps-kept").textContent = run.kept;
   at("tokens").textContent = `${run.tokens.toLocaleString("en")} of ${budget.toLocaleString("en")}`;
   at("meter").value = run.tokens;
   at("meter").max = budget;
@@ -134,9 +144,10 @@ function groups(sentences) {
 // Lines are added, not made anew: a reader's place, and a screen reader's, stay.
 function showTimeline(run) {
   const list = at("timeline");
-  if (list.dataset.run !== run.id) {
+  const name = `${run.id} ${run.created}`; // after "Start anew" the same id is another run
+  if (list.dataset.run !== name) {
     list.replaceChildren();
-    list.dataset.run = run.id;
+    list.dataset.run = name;
   }
   const follows = list.scrollTop + list.clientHeight > list.scrollHeight - 40; // unless a reader has scrolled up
   for (const line of run.timeline.slice(list.children.length)) {

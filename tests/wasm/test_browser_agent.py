@@ -34,6 +34,34 @@ UNNAMED = """
 const controls = [...document.querySelectorAll("button, input, meter")];
 return controls.filter((one) => !one.textContent.trim() && !one.labels?.length).map((one) => one.id);
 """
+FILL = """
+const db = await new Promise((done) => {
+  const request = indexedDB.open("filler", 1);
+  request.onupgradeneeded = () => request.result.createObjectStore("bytes");
+  request.onsuccess = () => done(request.result);
+});
+const put = (content, key) => new Promise((done) => {
+  const writing = db.transaction("bytes", "readwrite");
+  writing.oncomplete = () => done(true);
+  writing.onabort = () => done(false);
+  writing.objectStore("bytes").put(content, key);
+});
+let key = 0;
+for (let size = 500_000; size > 100; size = Math.floor(size / 3)) {
+  const content = new Uint8Array(size);
+  do { // random, so that nothing can compress it
+    for (let from = 0; from < size; from += 60_000) crypto.getRandomValues(content.subarray(from, from + 60_000));
+  } while (await put(content, key++));
+}
+db.close();
+return key;
+"""
+EMPTIED = "return await new Promise((done) => { indexedDB.deleteDatabase('filler').onsuccess = () => done(true); })"
+TROUBLE = "const t = document.getElementById('trouble'); return t.hidden ? '' : t.textContent"
+COUNTS = """
+const ran = document.querySelectorAll("#timeline .done").length;
+return [ran, ...["steps", "steps-ran", "steps-kept"].map((id) => Number(document.getElementById(id).textContent))];
+"""
 LINES = "return [...document.querySelectorAll('#timeline .what')].map((line) => line.textContent)"
 STATUS = "return document.getElementById('status').textContent"
 
@@ -241,6 +269,78 @@ def test_a_store_that_is_gone_is_said_and_begun_anew_only_when_asked(visit: Brow
     assert "is gone" in text
     press(tab, "#begin-anew")
     wait_until(lambda: not tab.js("return document.getElementById('ask').hidden"), "a new start", 60)
+
+
+def test_a_store_that_is_cleared_under_the_working_agent_is_said(visit: Browser) -> None:
+    """The page does not go on saying that it works, and what is begun anew shows no line of what was lost."""
+    tab = opened(visit)
+    press(tab, "#ask button")
+    lost = until(tab, LINES, lambda found: len(found) > 9, "the agent works")
+    tab.cdp("Storage.clearDataForOrigin", origin=visit.origin, storageTypes="indexeddb")
+    assert "is gone" in wait_until(lambda: tab.js(TROUBLE), "the page says that the store is gone")
+    assert tab.js(STATUS) == "Held up"
+    press(tab, "#begin-anew")
+    wait_until(lambda: not tab.js("return document.getElementById('ask').hidden"), "a new start", 60)
+    press(tab, "#ask button")
+    until(tab, LINES, lambda found: 0 < len(found) < len(lost), "the timeline is that of the new run")
+
+
+def test_a_full_store_holds_the_agent_up_until_there_is_room(visit: Browser) -> None:
+    """Over the quota the page says so and keeps what it has; with room again the run goes on by itself to its draft."""
+    tab = visit.tab("/examples/browser_agent/style.css")
+    tab.cdp("Storage.overrideQuotaForOrigin", origin=visit.origin, quotaSize=3_000_000)
+    tab.driver.get(visit.origin + PAGE)
+    wait_until(lambda: not tab.js("return document.getElementById('ask').hidden"), "the agent is awake", 60)
+    press(tab, "#ask button")
+    until(tab, LINES, len, "the agent works")
+    assert tab.js(FILL)
+    assert "quota" in wait_until(lambda: tab.js(TROUBLE), "the page says that the store is full")
+    assert tab.js(STATUS) == "Held up"
+    assert tab.js(EMPTIED)
+    wait_until(lambda: tab.js(STATUS) == "Waits for you", "the agent goes on", 60)
+    assert tab.js(TROUBLE) == ""
+
+
+def test_a_run_that_is_started_anew_has_a_timeline_of_its_own(visit: Browser) -> None:
+    """After "Start anew" no line of the deleted run is left, and the figures are those of the new one."""
+    tab = opened(visit)
+    press(tab, "#ask button")
+    old = until(tab, LINES, lambda found: len(found) > 9, "the agent works")
+    tab.js("self.confirm = () => true")
+    press(tab, "#clear")
+    wait_until(lambda: not tab.js("return document.getElementById('ask').hidden"), "a new start", 60)
+    press(tab, "#ask button")
+    until(tab, LINES, lambda found: 0 < len(found) < len(old), "the timeline is that of the new run")
+    done, steps, ran, _ = until(tab, COUNTS, lambda counts: counts[0] == counts[1] == counts[2], "the figures are new")
+    assert done == steps == ran
+
+
+def test_the_page_counts_what_was_run_and_what_was_not_run_again(visit: Browser) -> None:
+    """After reloads both figures add up to the steps of the record; a tab that only looks on claims neither."""
+    tab = opened(visit)
+    press(tab, "#ask button")
+    for enough in (5, 13, 20):
+        until(tab, LINES, lambda found: len(found) >= enough, "the agent works")  # noqa: B023
+        tab.reload()
+    until(tab, STATUS, lambda status: status == "Waits for you", "the draft is ready")
+    _, steps, ran, kept = until(tab, COUNTS, lambda counts: counts[2] + counts[3] == counts[1], "the figures add up")
+    assert steps == 18
+    assert ran < steps
+    assert kept > 0
+    other = opened(visit)
+    until(other, STATUS, lambda status: status == "Waits for you", "the other tab shows it")
+    assert other.js(COUNTS)[1:] == [18, 0, 0]
+
+
+def test_a_worker_that_can_not_be_started_is_said(visit: Browser) -> None:
+    """Without worker.js at its place (here: a page that the server has at another address) the page says so."""
+    tab = visit.tab("/examples/browser_agent/library/")
+    tab.js(
+        "const text = await (await fetch('../index.html')).text();"
+        "document.body.innerHTML = new DOMParser().parseFromString(text, 'text/html').body.innerHTML;"
+        "await import('/examples/browser_agent/page.js');"
+    )
+    assert "could not be started" in wait_until(lambda: tab.js(TROUBLE), "the page says that there is no worker")
 
 
 def test_the_server_serves_the_example_and_nothing_else(dist: Path) -> None:
