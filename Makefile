@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: demo test lint types unit versions wasm test-pyodide test-browser bench bench-wasm \
-	test-workers bench-workers clean
+	test-workers bench-workers test-servers clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -48,6 +48,10 @@ wasm test-pyodide test-browser bench-wasm:
 # The real workerd. Neither this nor test-browser is part of `test` yet: together they pass its 15 minutes.
 test-workers bench-workers: $(READY)
 	$(MAKE) -C wasm/workers $@
+
+# A Postgres of the tests' own, where it is installed.
+test-servers: $(READY)
+	$(BIN)/python -m pytest tests/servers
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py

@@ -1,0 +1,113 @@
+"""The SQL of the Postgres host: one table, and one function that is a whole commit.
+
+The function makes a commit one statement, so one round trip and one transaction that needs no BEGIN. It is plpgsql
+and VOLATILE: at READ COMMITTED each of its statements sees what others have committed by then.
+
+A commit first locks the rows there are, in the order of their keys, and compares versions; then it inserts the keys
+that must be absent, in order, where ``ON CONFLICT DO NOTHING`` waits for another's insert and then inserts nothing. Since
+every commit takes its locks in that order, a deadlock is rare, and it is an error that wrote nothing.
+"""
+
+# ruff: noqa: S608 - what is put into SQL here is a checked name of a table; keys and values are always parameters
+from __future__ import annotations
+
+CONFLICT = "AK409"
+"""The SQLSTATE with which the function undoes a commit that met another's insert; the keys are in its detail."""
+VERSION = 1
+"""Of the schema. What a released version made never changes: the next one is a step of its own in ``migrate``."""
+_LOCK = 0x616C6B616C696E65
+"""The advisory lock of the transaction that migrates: ``alkaline`` as a number."""
+
+_COMMIT = """
+CREATE FUNCTION {table}_commit_1(
+  p_batch text, p_checked text[], p_versions text[], p_put text[], p_values bytea[], p_deleted text[]
+) RETURNS text[] LANGUAGE plpgsql VOLATILE AS $body$
+DECLARE
+  found_keys text[];
+  found_versions text[];
+  absent text[];
+  done text[];
+  failed text[];
+BEGIN
+  IF current_setting('synchronous_commit') = 'off' THEN
+    PERFORM set_config('synchronous_commit', 'on', true);
+  END IF;
+  SELECT array_agg(l.key), array_agg(l.version) INTO found_keys, found_versions FROM (
+    SELECT e.key, e.version FROM {table} e WHERE e.key = ANY(p_checked || p_put || p_deleted)
+    ORDER BY e.key FOR UPDATE
+  ) l;
+  failed := ARRAY(
+    SELECT c.key FROM unnest(p_checked, p_versions) AS c(key, version)
+    LEFT JOIN unnest(found_keys, found_versions) AS f(key, version) ON f.key = c.key
+    WHERE c.version IS DISTINCT FROM f.version
+  );
+  IF cardinality(failed) > 0 THEN
+    RETURN failed;
+  END IF;
+  absent := ARRAY(
+    SELECT DISTINCT c.key FROM unnest(p_checked, p_versions) AS c(key, version) WHERE c.version IS NULL
+  );
+  IF cardinality(absent) > 0 THEN
+    WITH inserted AS (
+      INSERT INTO {table} (key, value, version)
+      SELECT a.key, coalesce(p.value, ''), p_batch FROM unnest(absent) AS a(key)
+      LEFT JOIN unnest(p_put, p_values) AS p(key, value) ON p.key = a.key
+      ORDER BY a.key COLLATE "C"
+      ON CONFLICT (key) DO NOTHING RETURNING key
+    ) SELECT array_agg(key) INTO done FROM inserted;
+    failed := ARRAY(SELECT unnest(absent) EXCEPT SELECT unnest(done));
+    IF cardinality(failed) > 0 THEN
+      RAISE EXCEPTION 'another commit was first' USING ERRCODE = '{conflict}', DETAIL = array_to_string(failed, ' ');
+    END IF;
+  END IF;
+  IF cardinality(p_put) > 0 THEN
+    INSERT INTO {table} AS e (key, value, version)
+    SELECT p.key, p.value, p_batch FROM unnest(p_put, p_values) AS p(key, value)
+    WHERE p.key <> ALL(absent) ORDER BY p.key COLLATE "C"
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version;
+  END IF;
+  p_deleted := p_deleted || ARRAY(SELECT unnest(absent) EXCEPT SELECT unnest(p_put));
+  IF cardinality(p_deleted) > 0 THEN
+    DELETE FROM {table} e WHERE e.key = ANY(p_deleted);
+  END IF;
+  RETURN '{{}}';
+END $body$
+"""
+
+
+class Sql:
+    """The statements for the table of that name."""
+
+    def __init__(self, table: str) -> None:
+        self.get = f"SELECT key, value, version FROM {table} WHERE key = ANY($1::text[])"
+        self.list_from = self._list(table, ">=")
+        self.list_after = self._list(table, ">")
+        self.commit = f"SELECT {table}_commit_1($1::text, $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[])"
+        self.version = f"SELECT coalesce(max(version), 0) FROM {table}_schema"
+        self.migrate = _migration(table)
+
+    @staticmethod
+    def _list(table: str, relation: str) -> str:
+        return (
+            f"SELECT key, value, version FROM {table} WHERE key {relation} $1::text AND key < $2::text "
+            "ORDER BY key LIMIT $3::bigint"
+        )
+
+
+def _migration(table: str) -> str:
+    """One statement that brings the schema to VERSION, whoever else is doing so at the same time."""
+    commit = _COMMIT.format(table=table, conflict=CONFLICT).strip()
+    return f"""
+DO $migrate$
+BEGIN
+  PERFORM pg_advisory_xact_lock({_LOCK});
+  CREATE TABLE IF NOT EXISTS {table}_schema (version integer PRIMARY KEY);
+  IF coalesce((SELECT max(version) FROM {table}_schema), 0) < 1 THEN
+    CREATE TABLE {table} (
+      key text COLLATE "C" PRIMARY KEY, value bytea NOT NULL, version text NOT NULL
+    );
+    {commit};
+    INSERT INTO {table}_schema (version) VALUES (1);
+  END IF;
+END $migrate$
+"""
