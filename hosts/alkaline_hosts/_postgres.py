@@ -4,8 +4,8 @@ The function makes a commit one statement, so one round trip and one transaction
 and VOLATILE: at READ COMMITTED each of its statements sees what others have committed by then.
 
 A commit first locks the rows there are, in the order of their keys, and compares versions; then it inserts the keys
-that must be absent, in order, where ``ON CONFLICT DO NOTHING`` waits for another's insert and then inserts nothing. Since
-every commit takes its locks in that order, a deadlock is rare, and it is an error that wrote nothing.
+that must be absent, in order, where ``ON CONFLICT DO NOTHING`` waits for another's insert and then inserts nothing.
+Since every commit takes its locks in that order, a deadlock is rare, and it is an error that wrote nothing.
 """
 
 # ruff: noqa: S608 - what is put into SQL here is a checked name of a table; keys and values are always parameters
