@@ -112,7 +112,7 @@ class Driver:
         renew_at = self.record.lease_until - self.runtime.lease_ms * 2 // 3
         times.append(renew_at)
         self._waker = asyncio.get_running_loop().create_future()
-        if self.done or self.poked:
+        if self.done or self.poked or any(task.done() for task in self.flying.values()):  # it woke nobody yet
             return
         self._set_alarm(min(times), now)
         await self._waker
