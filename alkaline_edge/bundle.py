@@ -7,7 +7,6 @@ list. Bytes from outside are bounded and must be in canonical form.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -17,6 +16,7 @@ from .events import FORMAT_VERSION, Started
 from .history import Cursor, Timed, blobs_of, digest_of
 from .limits import MAX_BUNDLE_BYTES
 from .names import check_id, check_workflow_name
+from .records import dataclass, field
 from .runs import Header
 
 NAME = "alkaline_edge bundle"

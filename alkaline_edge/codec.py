@@ -11,7 +11,6 @@ A step's live result goes through these bytes before the handler sees it, so liv
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zlib import crc32
@@ -20,6 +19,7 @@ import msgpack
 
 from .errors import InvalidInput, StoreError
 from .limits import MAX_DEPTH_OF_VALUE, MAX_NODES_OF_VALUE
+from .records import dataclass
 
 EXT_DATETIME, EXT_BIGINT, EXT_REGISTERED, EXT_BLOB = 1, 2, 3, 4
 

@@ -7,52 +7,74 @@ third of the handler itself or ``2.1`` for the first of the second thing the han
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from .records import dataclass
 from .retry import Retry
 
 
-@dataclass(slots=True, eq=False)
 class RunStep:
     """Run ``fn(*args, **kwargs)`` outside of the handler. ``attempt`` and ``not_before_ms`` move with its retries."""
 
     verb: ClassVar[str] = "step"
-    id: str
-    name: str
-    digest: int | None
-    fn: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    retry: Retry | None
-    timeout: float | None
-    at_most_once: bool
-    compensate: Callable[..., Any] | None
-    cost: Any
-    reserved: tuple[int, int] = (0, 0)
-    attempt: int = 1
-    not_before_ms: int = 0
-    intended: bool = False
+    __slots__ = (
+        "args",
+        "at_most_once",
+        "attempt",
+        "compensate",
+        "cost",
+        "digest",
+        "fn",
+        "id",
+        "intended",
+        "kwargs",
+        "name",
+        "not_before_ms",
+        "reserved",
+        "retry",
+        "timeout",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        id: str,
+        name: str,
+        digest: int | None,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        self.id, self.name, self.digest = id, name, digest
+        self.fn, self.args, self.kwargs = fn, args, kwargs
+        self.retry: Retry | None = None
+        self.timeout: float | None = None
+        self.at_most_once = False
+        self.compensate: Callable[..., Any] | None = None
+        self.cost: Any = None
+        self.reserved: tuple[int, int] = (0, 0)
+        self.attempt = 1
+        self.not_before_ms = 0
+        self.intended = False
 
 
-@dataclass(slots=True, eq=False)
 class StartTimer:
     """Wake the handler at ``deadline_ms``. ``name`` says what for: sleep, timeout, or the loop's call_later."""
 
     verb: ClassVar[str] = "timer"
-    id: str
-    name: str
-    deadline_ms: int
-    fire: Callable[[], None]
+    __slots__ = ("deadline_ms", "fire", "id", "name")
+
+    def __init__(self, id: str, name: str, deadline_ms: int, fire: Callable[[], None]) -> None:
+        self.id, self.name, self.deadline_ms, self.fire = id, name, deadline_ms, fire
 
 
-@dataclass(slots=True, eq=False)
 class AwaitSignal:
     """Wake the handler when a signal of ``name`` arrives. Nothing to do for the runtime: it says what is waited for."""
 
     verb: ClassVar[str] = "signal"
-    id: str
-    name: str
+    __slots__ = ("id", "name")
+
+    def __init__(self, id: str, name: str) -> None:
+        self.id, self.name = id, name
 
 
 @dataclass(slots=True, eq=False)

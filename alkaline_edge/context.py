@@ -86,7 +86,7 @@ class Context:
             time_ms, event = script[0]
             if event[0] == ev.STEP_COMPLETED and event[1] == id and machine.next_totals is None:
                 if event[2] != name or event[3] != digest:
-                    machine._same_call(event, _run_step(id, name, digest, fn, args, kwargs))
+                    machine._same_call(event, RunStep(id, name, digest, fn, args, kwargs))
                 script.popleft()
                 machine.position += 1
                 machine.applied += 1
@@ -95,7 +95,7 @@ class Context:
                 if compensate is not None:
                     machine.compensations.append((name, compensate, event[4]))
                 return event[4]
-        command = _run_step(id, name, digest, fn, args, kwargs)
+        command = RunStep(id, name, digest, fn, args, kwargs)
         command.retry, command.timeout, command.at_most_once = retry, timeout, at_most_once
         command.compensate, command.cost = compensate, cost
         return await self._issue_step(command)
@@ -381,12 +381,6 @@ class _Mapped:
 
     def __call__(self) -> Awaitable[Any]:
         return self._fn(self._item)
-
-
-def _run_step(
-    id: str, name: str, digest: int | None, fn: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> RunStep:
-    return RunStep(id, name, digest, fn, args, kwargs, None, None, False, None, None)
 
 
 def _uuid4(raw: bytes) -> str:

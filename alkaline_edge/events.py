@@ -7,9 +7,10 @@ know is refused, never skipped.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from .errors import StoreError
+from .records import NamedTuple
 
 FORMAT_VERSION = 1
 """The version of the history format. A commit of a higher one is refused with the version that is needed."""

@@ -18,11 +18,12 @@ from .limits import MAX_MESSAGE
 Failure = dict[str, Any]
 
 # A path: two or more segments behind a slash that nothing of a URL or word precedes; or a drive letter.
-_PATH = re.compile(r"(?<![\w:/.])(?:~|\.{1,2})?(?:/[\w.@+-]+){2,}/?|\b[A-Za-z]:\\[^\s'\"]+")
-_SECRET = re.compile(
-    r"(?i)\b(authorization|bearer|api[_-]?key|token|password|passwd|secret)(\"?'?\s*[=:]\s*|\s+)(?:bearer\s+)?[\w./+=~-]{8,}"
+_PATH = r"(?<![\w:/.])(?:~|\.{1,2})?(?:/[\w.@+-]+){2,}/?|\b[A-Za-z]:\\[^\s'\"]+"
+_CREDENTIAL = (
+    r"(?i)\b(authorization|bearer|api[_-]?key|token|password|passwd|secret)(\"?'?\s*[=:]\s*|\s+)"
+    r"(?:bearer\s+)?[\w./+=~-]{8,}"
 )
-_KEY = re.compile(r"\b(?:sk|pk|ghp|gho|xox[abp])[-_][\w-]{12,}")
+_KEY = r"\b(?:sk|pk|ghp|gho|xox[abp])[-_][\w-]{12,}"
 
 
 class StepError(Exception):
@@ -122,8 +123,8 @@ def redact(text: str) -> str:
     if "Traceback (most recent call last)" in text:
         text = text.split("Traceback (most recent call last)", 1)[0].rstrip() or "(a stack trace was left out)"
     if "/" in text or "\\" in text:
-        text = _PATH.sub("<path>", text)
-    return _KEY.sub("<secret>", _SECRET.sub(r"\1\2<secret>", text))
+        text = re.sub(_PATH, "<path>", text)
+    return re.sub(_KEY, "<secret>", re.sub(_CREDENTIAL, r"\1\2<secret>", text))
 
 
 def _redact_deep(value: Any) -> Any:

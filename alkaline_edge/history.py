@@ -8,7 +8,6 @@ the commit before; in the first commit it is MAGIC, which carries the format ver
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -17,6 +16,7 @@ import msgpack
 from .codec import BlobRef, Codec, Plain, pack
 from .errors import StoreError
 from .events import CLASSES, FORMAT_VERSION, LENGTHS, STEP_COMPLETED, SYNCHRONOUS, Event, event_of
+from .records import dataclass
 
 MAGIC = b"alkaline_edge\x00\x00" + bytes([FORMAT_VERSION])
 """What stands for the digest before the first commit."""

@@ -17,8 +17,9 @@ The four outcomes of a commit:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
+
+from .records import NamedTuple, dataclass
 
 Durability = Literal["volatile", "weak", "process", "disk", "replicated"]
 """What survives. volatile: nothing; weak: may lose the last seconds; process: a kill of the process, not of the

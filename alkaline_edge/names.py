@@ -7,12 +7,12 @@ import re
 from .errors import InvalidInput
 from .limits import MAX_ID, MAX_NAME
 
-_ID = re.compile(r"[A-Za-z0-9_.:@~+=-]+")
+_ID = r"[A-Za-z0-9_.:@~+=-]+"
 
 
 def check_id(value: object, what: str = "a run id") -> str:
     """``value`` if it can be part of a key: letters, digits and ``_ . : @ ~ + = -``. Otherwise ERR_INVALID_INPUT."""
-    if not isinstance(value, str) or not _ID.fullmatch(value) or len(value) > MAX_ID:
+    if not isinstance(value, str) or not re.fullmatch(_ID, value) or len(value) > MAX_ID:
         raise InvalidInput(f"{what} is 1 to {MAX_ID} of the characters A-Z a-z 0-9 _ . : @ ~ + = -; {_shown(value)}")
     return value
 

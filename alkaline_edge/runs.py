@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from .errors import StoreError
 from .events import FORMAT_VERSION
+from .records import dataclass, field
 
 Status = Literal["running", "suspended", "completed", "failed", "paused", "cancelled"]
 FINISHED: frozenset[str] = frozenset(("completed", "failed", "cancelled"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, overload
 
 from .budget import Budget
 from .errors import InvalidInput, NotFound
 from .names import check_workflow_name
+from .records import dataclass
 from .retry import Retry
 
 

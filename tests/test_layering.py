@@ -15,7 +15,7 @@ FORBIDDEN = {
     "alkaline_hosts",
 }  # fmt: skip
 LAYERS = [
-    {"errors", "host", "limits", "retry", "lifecycle", "setaside"},
+    {"records", "errors", "host", "limits", "retry", "lifecycle", "setaside"},
     {"names", "budget", "codec", "events", "commands", "keys"},
     {"failures", "divergence", "runs", "workflows", "history", "loop"},
     {"bundle", "branches", "execution"},

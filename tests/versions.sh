@@ -19,5 +19,5 @@ for version in 3.11 3.12 3.13 3.14; do
     venv=build/venv-$version
     [ -x "$venv/bin/pytest" ] || { "$python" -m venv "$venv" && "$venv/bin/python" -m pip install --quiet msgpack 'pytest>=9.1,<9.2' hypothesis; }
     echo "CPython $version:"
-    "$venv/bin/python" -m pytest -p no:cacheprovider tests/primitives tests/conformance tests/test_peers_bugs.py tests/test_moving.py
+    "$venv/bin/python" -m pytest -p no:cacheprovider tests/primitives tests/conformance tests/test_peers_bugs.py tests/test_moving.py tests/test_records.py
 done

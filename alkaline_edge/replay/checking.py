@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from .. import events as ev
@@ -11,6 +10,7 @@ from ..codec import Codec
 from ..context import Context
 from ..errors import AlkalineError, DeterminismError, NotFound
 from ..execution import Execution, Sources
+from ..records import dataclass
 from ..workflows import Registry, Workflow
 from .reading import History, Source, read
 

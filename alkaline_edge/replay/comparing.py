@@ -5,13 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from .. import divergence
 from .. import events as ev
 from ..codec import Codec
 from ..events import Event
+from ..records import dataclass
 from .reading import Source, id_of, name_of, read
 
 ChangeKind = Literal["added", "removed", "changed", "moved"]

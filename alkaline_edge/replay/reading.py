@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from ..codec import BlobRef, Codec
 from ..errors import AlkalineError, InvalidInput, StoreError
 from ..events import Event
 from ..history import Timed, decode_all
+from ..records import dataclass
 from ..runs import Header
 
 

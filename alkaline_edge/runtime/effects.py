@@ -7,7 +7,6 @@ import inspect
 import sys
 import typing
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from ..codec import Codec, Plain
@@ -26,15 +25,15 @@ def in_thread(fn: F) -> F:
     return fn
 
 
-@dataclass(slots=True)
 class Attempt:
-    """What became of one attempt: a value as its canonical self, or an error."""
+    """What became of one attempt: a value as its canonical self, or an error; and what it cost."""
 
-    command: RunStep
-    value: Any = None
-    error: BaseException | None = None
-    tokens: int = 0
-    micros: int = 0
+    __slots__ = ("command", "error", "micros", "tokens", "value")
+
+    def __init__(self, command: RunStep, error: BaseException | None = None) -> None:
+        self.command, self.error = command, error
+        self.value: Any = None
+        self.tokens = self.micros = 0
 
 
 def info_for(machine: Execution, command: RunStep) -> StepInfo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import events as ev
@@ -10,6 +9,7 @@ from .. import keys
 from ..errors import ConflictError
 from ..history import decode_all
 from ..host import Conflict
+from ..records import dataclass
 from ..runs import ExecutionRecord
 from . import asking, owning
 from .store import Write, indexes_of

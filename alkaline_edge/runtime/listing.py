@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import keys
 from ..errors import InvalidInput
 from ..names import check_id, check_workflow_name
+from ..records import dataclass
 from ..runs import STATUSES, ExecutionRecord
 
 if TYPE_CHECKING:

@@ -6,9 +6,8 @@ are (SPEC.md, "Parts"). Pure: bytes in, bytes out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..codec import Codec
 from ..errors import InvalidInput
@@ -16,6 +15,7 @@ from ..events import FORMAT_VERSION, Started
 from ..history import DIGEST, Cursor, Timed, blobs_of
 from ..limits import MAX_BUNDLE_BYTES
 from ..names import check_id, check_workflow_name
+from ..records import NamedTuple, dataclass, field
 from ..runs import Header
 from . import asking
 

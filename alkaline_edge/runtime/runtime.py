@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Protocol
@@ -20,10 +19,11 @@ from ..history import Cursor
 from ..host import Conflict, Host
 from ..limits import LEASE_SECONDS, MAX_RUN_DEPTH
 from ..names import check_id
+from ..records import dataclass
 from ..retry import Retry
 from ..runs import ExecutionRecord, Header, Status
 from ..workflows import Registry, Workflow
-from . import asking, creation, listing, moving, owning, waking
+from . import asking, creation, listing, owning, waking
 from .driver import Driver
 from .run import Run
 from .store import Store, Write
@@ -284,6 +284,8 @@ class Runtime:
     async def export(self, id: str, handoff: bool = False) -> bytes:
         """The whole run as a bundle. With ``handoff`` the run is frozen here: it goes on where it is imported."""
         self._open()
+        from . import moving  # only a move needs it, and an import costs a browser's start
+
         return await moving.export(self, id, handoff)
 
     async def import_(self, bundle: bytes, mode: str = "copy") -> Run:
@@ -294,6 +296,8 @@ class Runtime:
         written; an id in use is ERR_CONFLICT. Cut off, it may be repeated.
         """
         self._open()
+        from . import moving  # only a move needs it, and an import costs a browser's start
+
         return await moving.import_(self, bundle, mode)
 
     async def fork(self, id: str, at: int, edit: dict[str, Any] | None = None) -> Run:
@@ -302,11 +306,15 @@ class Runtime:
         ``edit`` maps command ids to other step results, and "input" to another input.
         """
         self._open()
+        from . import moving  # only a move needs it, and an import costs a browser's start
+
         return await moving.fork(self, id, at, edit or {})
 
     async def delete(self, id: str) -> None:
         """Delete a run and all that belongs to it. One that has not ended must be cancelled first: ERR_CONFLICT."""
         self._open()
+        from . import moving  # only a move needs it, and an import costs a browser's start
+
         await moving.delete(self, id)
 
     async def swap_host(self, host: Host) -> None:
@@ -315,6 +323,8 @@ class Runtime:
         ``host`` must be empty, or hold the same copy. Runs in flight are set aside first and taken up again there.
         """
         self._open()
+        from . import moving  # only a move needs it, and an import costs a browser's start
+
         await moving.swap_host(self, host)
 
     def drain(self) -> None:

@@ -7,7 +7,6 @@ read back: an entry's version is the id of the batch that put it.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -28,13 +27,20 @@ class _Gap(Exception):
     """A commit is missing between two that are there."""
 
 
-@dataclass(slots=True)
 class Write:
     """A batch in the making."""
 
-    checks: dict[str, str | None] = field(default_factory=dict)
-    puts: dict[str, bytes] = field(default_factory=dict)
-    deletes: set[str] = field(default_factory=set)
+    __slots__ = ("checks", "deletes", "puts")
+
+    def __init__(
+        self,
+        checks: dict[str, str | None] | None = None,
+        puts: dict[str, bytes] | None = None,
+        deletes: set[str] | None = None,
+    ) -> None:
+        self.checks = {} if checks is None else checks
+        self.puts = {} if puts is None else puts
+        self.deletes: set[str] = set() if deletes is None else deletes
 
     def index(self, before: set[str], after: set[str]) -> None:
         """Move a run's index keys from one set to the other."""

@@ -7,11 +7,11 @@ and goes on from there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ..errors import ConflictError, InvalidInput
 from ..history import DIGEST
+from ..records import dataclass
 from .handing import Local
 from .parts import Place
 
