@@ -260,10 +260,10 @@ class Driver:
 
     def _retry_soon(self) -> bool:
         """Whether a retry is due so soon that it is waited for in place."""
-        now = self.host.now_ms()
         if self._holding():
             return False
-        return any(0 < c.not_before_ms <= now + IN_PLACE_MS for c in self._steps())
+        retries = [c.not_before_ms for c in self._steps() if c.not_before_ms]
+        return bool(retries) and min(retries) <= self.host.now_ms() + IN_PLACE_MS
 
     def _stop_withdrawn(self) -> None:
         for id in list(self.flying):
@@ -274,12 +274,13 @@ class Driver:
         """Start what the machine asks for; True when something was fed and there may be new commands."""
         if self._holding():
             return False
-        now = self.host.now_ms()
         ready: list[RunStep] = []
         for command in list(self.machine.commands.values()):
             match command:
                 case RunStep():
-                    if command.id not in self.flying and command.not_before_ms <= now and not self._finished(command):
+                    if command.id in self.flying or self._finished(command):
+                        continue
+                    if not command.not_before_ms or command.not_before_ms <= self.host.now_ms():
                         ready.append(command)
                 case StartChild() if not command.started:
                     await children.start(self, command)
@@ -412,22 +413,27 @@ class Driver:
 
     async def _fire_timers(self) -> bool:
         """Record the timer that is due soonest. Recorded time never lags behind a deadline it fired."""
+        timers = self.machine.timers()
+        if not timers or self.paused:
+            return False
         now = self.host.now_ms()
-        due = next((timer for timer in self.machine.timers() if timer.deadline_ms <= now), None)
-        if due is None or self.paused:
+        due = next((timer for timer in timers if timer.deadline_ms <= now), None)
+        if due is None:
             return False
         await self.happened([ev.TimerFired(ev.TIMER_FIRED, due.id)])
         return True
 
     def _report(self) -> None:
-        machine, now = self.machine, self.host.now_ms()
-        logs, machine.logs = machine.logs, []
-        for level, message, fields in logs:
-            self.runtime.tell(lifecycle.LogLine(self.record.id, now, level, message, fields))
-        unhandled, machine.loop.unhandled = machine.loop.unhandled, []
-        for error in unhandled:
-            text = f"an error in a background task of the handler was never retrieved: {type(error).__name__}"
-            self.runtime.tell(lifecycle.LogLine(self.record.id, now, "error", text, {"message": str(error)}))
+        machine = self.machine
+        if machine.logs or machine.loop.unhandled:
+            now = self.host.now_ms()
+            logs, machine.logs = machine.logs, []
+            for level, message, fields in logs:
+                self.runtime.tell(lifecycle.LogLine(self.record.id, now, level, message, fields))
+            unhandled, machine.loop.unhandled = machine.loop.unhandled, []
+            for error in unhandled:
+                text = f"an error in a background task of the handler was never retrieved: {type(error).__name__}"
+                self.runtime.tell(lifecycle.LogLine(self.record.id, now, "error", text, {"message": str(error)}))
         stalled = machine.stalled()
         if stalled is not None:
             raise stalled

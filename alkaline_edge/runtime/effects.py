@@ -50,7 +50,7 @@ def _info_parameter(fn: Callable[..., Any]) -> str | None:
             return str(name)
         if isinstance(annotation, str) and annotation.rsplit(".", 1)[-1].strip("'\"") == "StepInfo":
             return str(name)
-        if typing.get_args(annotation) and StepInfo in typing.get_args(annotation):
+        if not isinstance(annotation, (type, str)) and StepInfo in typing.get_args(annotation):
             return str(name)
     return None
 

@@ -67,15 +67,16 @@ class Store:
         The first put is what is read back. A batch whose answer was lost and that is not found is sent again under a
         new id: should the first still land, its checks fail, since each write of ours moves a key that it checks.
         """
-        checks = tuple(map(Check._make, write.checks.items()))
-        puts = tuple(map(Put._make, write.puts.items()))
+        new = tuple.__new__  # a step costs one commit, so each call in here counts
+        checks = tuple([new(Check, item) for item in write.checks.items()])
+        puts = tuple([new(Put, item) for item in write.puts.items()])
         deletes = tuple(write.deletes - write.puts.keys()) if write.deletes else ()
-        tried: set[str] = set()
+        tried: list[str] = []
         for attempt in range(_TRIES):
-            batch = Batch(self.host.entropy(8).hex(), checks, puts, deletes)
-            tried.add(batch.id)
+            id = self.host.entropy(8).hex()
+            tried.append(id)
             try:
-                outcome = await self.host.commit(batch)
+                outcome = await self.host.commit(new(Batch, (id, checks, puts, deletes)))
             except Exception as error:
                 if isinstance(error, AlkalineError) and not isinstance(error, UnknownOutcome):
                     raise
@@ -94,7 +95,7 @@ class Store:
             "The run goes on from what was recorded once the store answers again"
         )
 
-    async def _landed(self, puts: tuple[Put, ...], tried: set[str]) -> Committed | None:
+    async def _landed(self, puts: tuple[Put, ...], tried: list[str]) -> Committed | None:
         if not puts:
             return None
         for attempt in range(_TRIES):
