@@ -20,6 +20,8 @@ from .records import dataclass, field
 from .runs import Header
 
 NAME = "alkaline_edge bundle"
+SEALED = b"\xc1alkaline_edge sealed bundle"
+"""What a sealed bundle begins with; the first byte is one that msgpack never writes."""
 
 
 @dataclass(slots=True)
@@ -56,6 +58,8 @@ def decode(data: bytes, codec: Codec) -> tuple[Bundle, list[list[Timed]]]:
     """The bundle of bytes from outside, and its commits' events. InvalidInput or StoreError if it is not sound."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise InvalidInput(f"a bundle is bytes, not {type(data).__name__}; read the file in binary")
+    if bytes(data[: len(SEALED)]) == SEALED:
+        raise InvalidInput("this bundle is sealed: open it with its key first, by alkaline_edge.sealing.open_bundle")
     raw = codec.decode_untrusted(bytes(data), MAX_BUNDLE_BYTES)
     if not isinstance(raw, list) or len(raw) != 6 or raw[0] != NAME:
         raise InvalidInput("these bytes are not a bundle of alkaline_edge; a bundle is what `export` returns")
