@@ -2,12 +2,14 @@
 
 For a get or a list, "applied-then-error" and "error-before" are the same exception, and "crash-after" differs from
 "crash" by one turn of the event loop: those two are left out there. ``ALKALINE_EXHAUSTIVE=1`` tries them as well, and a
-second crash in the process that recovers from the first. ``-s`` prints the totals.
+second crash in the process that recovers from the first. ``-s`` prints the totals. Inside Pyodide every fifth fault is
+enough: the machine is the same there, and all of them take minutes.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +28,7 @@ KINDS = {
     "list": FAULTS if EXHAUSTIVE else ("crash", "error-before", "rejected"),
     "commit": COMMIT_FAULTS,
 }
+EACH = 5 if sys.platform == "emscripten" and not EXHAUSTIVE else 1
 Make = Callable[[World], Scenario]
 
 
@@ -93,17 +96,16 @@ def test_a_fault_at_every_callback(make: Make) -> None:
     count once, the digest chain holds, and deleting the runs leaves an empty store.
     """
     faultless = Trial(make).run()
-    injected = finished = processes = 0
+    finished = processes = 0
     wrong: list[str] = []
-    for call in range(1, faultless.calls + 1):
-        verb = faultless.verbs[call - 1]
-        for kind in KINDS[verb]:
-            injected += 1
-            trial, lines = tried(make, fault_at(call, kind), faultless, f"{kind} at {verb} {call}")
-            wrong += lines
-            if trial is not None:
-                finished += 1
-                processes += trial.processes
+    faults = [(call, verb, kind) for call, verb in enumerate(faultless.verbs, 1) for kind in KINDS[verb]][::EACH]
+    for call, verb, kind in faults:
+        trial, lines = tried(make, fault_at(call, kind), faultless, f"{kind} at {verb} {call}")
+        wrong += lines
+        if trial is not None:
+            finished += 1
+            processes += trial.processes
+    injected = len(faults)
     print(
         f"\n{make.__name__}: {faultless.calls} callbacks, {injected} faults, {finished} finished, {processes} processes"
     )
