@@ -142,7 +142,7 @@ async def wait(runtime: Runtime, id: str, deadline: float | None, for_end: bool 
         wake_at = await waking.next_wake(runtime, now)
         if wake_at is not None:
             until = min(until, wake_at)
-        if not hasattr(runtime.host, "watch"):
+        if waking.must_look(runtime):
             until = min(until, now + waking.POLL_SECONDS * 1000)
     if id in runtime.active() and deadline is None:
         until = now + 86_400_000

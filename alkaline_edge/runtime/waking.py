@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 PAGE = 100
 POLL_SECONDS = 1.0
-"""How often others' requests are looked for, where the host does not tell of them."""
+"""How often others' requests are looked for, where the host does not tell of them, or may miss one."""
+
+
+def must_look(runtime: Runtime) -> bool:
+    """Whether the host may leave us without word of what others commit: it can't ``watch``, or its notices get lost."""
+    return not hasattr(runtime.host, "watch") or getattr(runtime.host, "watch_may_miss", False)
 
 
 async def due_ids(runtime: Runtime, skip: set[str]) -> list[str]:

@@ -6,10 +6,15 @@ and VOLATILE: at READ COMMITTED each of its statements sees what others have com
 A commit first locks the rows there are, in the order of their keys, and compares versions; then it inserts the keys
 that must be absent, in order, where ``ON CONFLICT DO NOTHING`` waits for another's insert and then inserts nothing.
 Since every commit takes its locks in that order, a deadlock is rare, and it is an error that wrote nothing.
+
+A notice goes out with the transaction that it tells of. Postgres lets one notifying transaction commit at a time, so
+only those notify that others may be waiting for (see ``_notices``).
 """
 
 # ruff: noqa: S608 - what is put into SQL here is a checked name of a table; keys and values are always parameters
 from __future__ import annotations
+
+from hashlib import sha256
 
 CONFLICT = "AK409"
 """The SQLSTATE with which the function undoes a commit that met another's insert; the keys are in its detail."""
@@ -20,7 +25,8 @@ _LOCK = 0x616C6B616C696E65
 
 _COMMIT = """
 CREATE FUNCTION {table}_commit_1(
-  p_batch text, p_checked text[], p_versions text[], p_put text[], p_values bytea[], p_deleted text[]
+  p_batch text, p_checked text[], p_versions text[], p_put text[], p_values bytea[], p_deleted text[],
+  p_notice text
 ) RETURNS text[] LANGUAGE plpgsql VOLATILE AS $body$
 DECLARE
   found_keys text[];
@@ -70,9 +76,17 @@ BEGIN
   IF cardinality(p_deleted) > 0 THEN
     DELETE FROM {table} e WHERE e.key = ANY(p_deleted);
   END IF;
+  IF p_notice IS NOT NULL THEN
+    PERFORM pg_notify('{channel}', p_notice);
+  END IF;
   RETURN '{{}}';
 END $body$
 """
+
+
+def channel_of(table: str) -> str:
+    """The channel of notices: the table's name, or a digest of one that is too long for a channel (63 bytes)."""
+    return table if len(table) < 64 else f"alkaline_{sha256(table.encode()).hexdigest()[:32]}"
 
 
 class Sql:
@@ -82,7 +96,9 @@ class Sql:
         self.get = f"SELECT key, value, version FROM {table} WHERE key = ANY($1::text[])"
         self.list_from = self._list(table, ">=")
         self.list_after = self._list(table, ">")
-        self.commit = f"SELECT {table}_commit_1($1::text, $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[])"
+        self.commit = (
+            f"SELECT {table}_commit_1($1::text, $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text)"
+        )
         self.version = f"SELECT coalesce(max(version), 0) FROM {table}_schema"
         self.migrate = _migration(table)
 
@@ -96,7 +112,7 @@ class Sql:
 
 def _migration(table: str) -> str:
     """One statement that brings the schema to VERSION, whoever else is doing so at the same time."""
-    commit = _COMMIT.format(table=table, conflict=CONFLICT).strip()
+    commit = _COMMIT.format(table=table, conflict=CONFLICT, channel=channel_of(table)).strip()
     return f"""
 DO $migrate$
 BEGIN

@@ -6,6 +6,10 @@
 A commit is one statement: a function of ours that checks and writes (see ``_postgres``). Nothing is kept in a session,
 so a pooler in transaction mode may stand between. An asyncpg pool behind one wants ``statement_cache_size=0``, as
 asyncpg's documentation says; a pool of our own has it. The schema is made at the first commit, and never by a read.
+
+A commit that others may be waiting for tells them by NOTIFY, and who waits LISTENs on one connection of the pool.
+Behind a pooler in transaction mode, on a pool of one connection, or while that connection is lost, nothing is heard:
+whatever waits also looks by itself, every second. A notice saves that second, and nothing depends on it.
 """
 
 from __future__ import annotations
@@ -15,14 +19,17 @@ import os
 import random
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from alkaline_edge.errors import AlkalineError, ClosedError, InvalidInput, StoreError, UnknownOutcome
+from alkaline_edge.errors import ClosedError, InvalidInput, StoreError
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.limits import check_batch, check_key
 
-from ._postgres import CONFLICT, VERSION, Sql
+from ._notices import is_awaited
+from ._postgres import CONFLICT, VERSION, Sql, channel_of
+from ._postgres_clients import Failed, OwnPool, client_of
+from ._postgres_listening import Listening
 from ._sqlite import end_of
 
 CAPABILITIES = Capabilities(
@@ -39,8 +46,6 @@ Entries = list[Entry]
 _TABLE = re.compile(r"(?:[a-z_][a-z0-9_]{0,47}\.)?[a-z_][a-z0-9_]{0,47}")
 _MISSING = "42P01"
 _AGAIN = ("40001", "40P01")
-_LOST = ("08", "40003", "57P", "58", "XX")
-"""SQLSTATEs that say nothing of what became of a commit, beside every error that isn't of severity ERROR."""
 
 
 class PostgresHost:
@@ -50,12 +55,17 @@ class PostgresHost:
     ``table``: lowercase letters, digits and _, with a schema before a dot if wanted.
     """
 
+    watch_may_miss = True
+    """Notices may be lost, so whoever waits looks by itself as well."""
+
     def __init__(self, client: Any, *, table: str = "alkaline") -> None:
         if not isinstance(table, str) or not _TABLE.fullmatch(table):
             raise InvalidInput("table is a name of lowercase letters, digits and _, up to 48, such as alkaline")
-        self._client = _client_of(client)
+        self._client = client_of(client)
         self._sql, self._table = Sql(table), table
         self._ready = self._closed = False
+        self._name = os.urandom(8).hex()
+        self._listening = Listening(self._client, channel_of(table), self._name)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -96,11 +106,12 @@ class PostgresHost:
             [put.key for put in puts],
             [bytes(put.value) for put in puts],
             [*deletes],
+            self._name if is_awaited(batch, self.now_ms()) else None,
         )
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 failed = (await self._client.run(self._sql.commit, arguments))[0][0]
-            except _Failed as error:
+            except Failed as error:
                 if error.state == CONFLICT:
                     return Conflict(tuple(error.detail.split(" ")))
                 if error.state not in _AGAIN or error.lost or attempt == ATTEMPTS:
@@ -115,7 +126,18 @@ class PostgresHost:
         """As Host.close. A pool that was handed in stays open."""
         if not self._closed:
             self._closed = True
+            await self._listening.close()
             await self._client.close()
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` when another process may have committed what somebody waits for; returns the way to stop.
+
+        Several commits may make one call. It listens from the first ``sleep`` on, which is when something first waits,
+        and calls once when it begins to, also after a connection that was lost. A notice may be missed (see the top of
+        this module): look now and then as well.
+        """
+        self._open()
+        return self._listening.add(callback)
 
     def now_ms(self) -> int:
         """The system's clock."""
@@ -127,6 +149,7 @@ class PostgresHost:
 
     async def sleep(self, seconds: float) -> None:
         """Real seconds."""
+        self._listening.begin()
         await asyncio.sleep(seconds)
 
     async def run_in_thread(self, fn: Callable[..., object], *args: object) -> object:
@@ -143,7 +166,7 @@ class PostgresHost:
             if not self._ready and await self._schema_version() == 0:
                 return []
             return [Entry(key, bytes(value), version) for key, value, version in await self._client.run(sql, arguments)]
-        except _Failed as error:
+        except Failed as error:
             raise error.of_a_read() from error.__cause__
 
     # --- the schema --------------------------------------------------------------------------------------------------
@@ -154,18 +177,18 @@ class PostgresHost:
                 return
             try:
                 await self._client.run(self._sql.migrate, ())
-            except _Failed:  # where the default isolation is higher, what another has made meanwhile is an error
+            except Failed:  # where the default isolation is higher, what another has made meanwhile is an error
                 if await self._schema_version() != VERSION:
                     raise
             self._ready = True
-        except _Failed as error:
+        except Failed as error:
             raise StoreError(f"Postgres did not take the schema, nothing was committed: {error}") from error.__cause__
 
     async def _schema_version(self) -> int:
         """The version of the database's schema, 0 where there is none. ERR_STORE for one newer than ours."""
         try:
             version = int((await self._client.run(self._sql.version, ()))[0][0])
-        except _Failed as error:
+        except Failed as error:
             if error.state != _MISSING:
                 raise
             return 0
@@ -186,136 +209,4 @@ def open_postgres(url: str) -> PostgresHost:
         raise InvalidInput(
             f"the postgres host needs {error.name}, which is not installed: pip install 'alkaline-edge[postgres]'"
         ) from error
-    return PostgresHost(_OwnPool(url))
-
-
-# --- the clients -----------------------------------------------------------------------------------------------------
-class _Failed(Exception):
-    """The client raised. ``sent``: the statement may have reached the server."""
-
-    def __init__(self, error: Exception, *, sent: bool, severity: str = "", state: str = "", detail: str = "") -> None:
-        super().__init__(f"{type(error).__name__}: {str(error).strip() or 'no message'}")
-        self.state, self.detail = state, detail
-        self.lost = sent and (severity != "ERROR" or state.startswith(_LOST))
-        self.__cause__ = error
-
-    def of_a_commit(self) -> AlkalineError:
-        """What a commit that failed like this raises."""
-        if self.lost:
-            return UnknownOutcome(f"Postgres did not say what became of the batch: {self}")
-        return StoreError(f"Postgres refused the batch and nothing was written: {self}")
-
-    def of_a_read(self) -> AlkalineError:
-        """What a read that failed like this raises."""
-        return StoreError(f"Postgres did not answer a read: {self}")
-
-
-class _Client(Protocol):
-    """A pool, whichever library it is of."""
-
-    async def run(self, sql: str, arguments: Sequence[Any]) -> Sequence[Any]:
-        """The rows of one statement, in a transaction of its own. Raises _Failed."""
-        ...
-
-    async def close(self) -> None:
-        """Let go of what is ours."""
-        ...
-
-
-def _client_of(client: Any) -> _Client:
-    if isinstance(client, _OwnPool):
-        return client
-    if callable(getattr(client, "acquire", None)):
-        return _Asyncpg(client)
-    if callable(getattr(client, "connection", None)):
-        return _Psycopg(client)
-    raise InvalidInput(
-        "PostgresHost takes an asyncpg pool or a psycopg_pool.AsyncConnectionPool; for a URL there is open_host(url)"
-    )
-
-
-class _Asyncpg:
-    """Over a pool of asyncpg."""
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-
-    async def run(self, sql: str, arguments: Sequence[Any]) -> Sequence[Any]:
-        sent = False
-        try:
-            async with self._pool.acquire() as connection:
-                sent = True
-                rows: Sequence[Any] = await connection.fetch(sql, *arguments)
-                return rows
-        except Exception as error:
-            fields = [str(getattr(error, name, None) or "") for name in ("severity_en", "sqlstate", "detail")]
-            raise _Failed(error, sent=sent, severity=fields[0], state=fields[1], detail=fields[2]) from error
-
-    async def close(self) -> None:
-        """Nothing: the pool is the caller's."""
-
-
-class _OwnPool:
-    """A pool of asyncpg that is made when it is first asked, in the event loop that asks."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._pool: Any = None
-        self._making = asyncio.Lock()
-
-    async def run(self, sql: str, arguments: Sequence[Any]) -> Sequence[Any]:
-        if self._pool is None:
-            async with self._making:
-                if self._pool is None:
-                    self._pool = await self._connected()
-        return await _Asyncpg(self._pool).run(sql, arguments)
-
-    async def _connected(self) -> Any:
-        import asyncpg
-
-        class Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
-            """We leave nothing in a session, so nothing need be reset: a round trip less for each call."""
-
-            def get_reset_query(self) -> str:
-                return ""
-
-        try:
-            return await asyncpg.create_pool(
-                self._url, min_size=1, max_size=10, statement_cache_size=0, connection_class=Connection
-            )
-        except Exception as error:  # the message has no password: asyncpg names the server's answer alone
-            raise _Failed(error, sent=False) from error
-
-    async def close(self) -> None:
-        if self._pool is not None:
-            await self._pool.close()
-
-
-class _Psycopg:
-    """Over a pool of psycopg 3."""
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-
-    async def run(self, sql: str, arguments: Sequence[Any]) -> Sequence[Any]:
-        from psycopg import AsyncRawCursor
-        from psycopg.rows import tuple_row
-
-        sent = False
-        try:
-            async with self._pool.connection() as connection:  # commits at its end, unless it is in autocommit
-                sent = True
-                cursor = AsyncRawCursor(connection, row_factory=tuple_row)
-                query: Any = sql  # psycopg's type is of literals; this text is of _postgres and has no values in it
-                await cursor.execute(query, arguments or None, prepare=False, binary=True)
-                rows: Sequence[Any] = await cursor.fetchall() if cursor.description else ()
-            return rows
-        except Exception as error:
-            diagnosis = getattr(error, "diag", None)
-            severity = getattr(diagnosis, "severity_nonlocalized", None) or ""
-            detail = getattr(diagnosis, "message_detail", None) or ""
-            state = getattr(error, "sqlstate", None) or ""
-            raise _Failed(error, sent=sent, severity=severity, state=state, detail=detail) from error
-
-    async def close(self) -> None:
-        """Nothing: the pool is the caller's."""
+    return PostgresHost(OwnPool(url))

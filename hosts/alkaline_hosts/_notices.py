@@ -1,0 +1,21 @@
+"""Which commits are worth telling other processes of, where each notice costs the server something.
+
+A step's result concerns nobody but the run's owner. What somebody in another process may be waiting for is: a request
+in an inbox, the reply to an update, the end of a run, and a wake-up that is due already, which a process that shuts
+down leaves for the others. Whatever else there is, such as a timer of a process that died, they find by looking.
+"""
+
+from __future__ import annotations
+
+from alkaline_edge.host import Batch
+
+_AWAITED = ("i/", "u/", "x/s/completed/", "x/s/failed/", "x/s/cancelled/")
+_TIMER = "t/"
+
+
+def is_awaited(batch: Batch, now_ms: int) -> bool:
+    """Whether other processes may be waiting for what ``batch`` puts."""
+    return any(
+        put.key.startswith(_AWAITED) or (put.key.startswith(_TIMER) and int(put.key.split("/")[1]) <= now_ms)
+        for put in batch.puts
+    )
