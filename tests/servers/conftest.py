@@ -1,10 +1,13 @@
-"""A Postgres of the tests' own. Where Postgres is not installed, nothing here is collected."""
+"""A Postgres and a Redis of the tests' own. Where one is not installed, its tests are not collected."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -12,11 +15,15 @@ import pytest
 
 from examples.handoff.postgres import find, started
 
+from .redis_server import PROGRAM, RedisServer
+
 collect_ignore_glob: list[str] = []
 try:
     find("initdb")
 except FileNotFoundError:
-    collect_ignore_glob.append("*")
+    collect_ignore_glob.append("test_postgres*")
+if PROGRAM is None:
+    collect_ignore_glob.append("test_redis*")
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +39,21 @@ def database(server: str) -> str:
     name = f"t{uuid.uuid4().hex}"
     asyncio.run(execute(server, f"CREATE DATABASE {name}"))
     return server.rpartition("/")[0] + f"/{name}"
+
+
+@pytest.fixture(scope="session")
+def redis_always(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A Redis that syncs its file at each commit, for tests that leave its settings alone."""
+    with RedisServer(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_of(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Starts a Redis of the test's own, with the options given."""
+    with contextlib.ExitStack() as stack:
+        count = itertools.count()
+        yield lambda *options: stack.enter_context(RedisServer(tmp_path / f"redis{next(count)}", *options))
 
 
 async def execute(url: str, sql: str, *arguments: Any) -> list[Any]:

@@ -1,0 +1,190 @@
+"""The clients of Redis that people have, as the host sees them: one command on one connection, sent once.
+
+``execute_command`` of redis-py sends a command again, on a new connection, when the answer to the first is lost. For a
+commit that is wrong: the second finds the versions that the first has written, so one's own success looks like a
+conflict, and a commit without checks could be applied twice, over what another wrote in between. So a connection is
+taken from the client's pool, used for one command, and given back: then it is also known whether anything was sent,
+and answers are bytes, whatever ``decode_responses`` says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+from alkaline_edge.errors import AlkalineError, InvalidInput, StoreError, UnknownOutcome
+
+from ._redis import Keys, Script
+
+Argument = bytes | int | str
+_LATER = ("BusyLoadingError", "TryAgainError", "MovedError", "AskError", "ClusterDownError", "MasterDownError")
+"""The server's errors that say: not now, or not here. Nothing was done."""
+
+
+class Failed(Exception):
+    """The client raised. ``refused``: the server answered, with an error. ``sent``: it may have had the command."""
+
+    def __init__(self, error: Exception, *, sent: bool, refused: bool = False) -> None:
+        kind, text = type(error).__name__, str(error).strip() or "no message"
+        super().__init__(f"{kind}: {text}")
+        self.refused, self.lost = refused, sent and not refused
+        self.later = refused and (kind in _LATER or text.startswith("BUSY "))  # BUSY: another's script runs too long
+        self.__cause__ = error
+
+    def of_a_commit(self) -> AlkalineError:
+        """What a commit that failed like this raises."""
+        if self.lost:
+            return UnknownOutcome(f"Redis did not say what became of the batch: {self}")
+        what = "refused the batch" if self.refused else "could not be reached"
+        return StoreError(f"Redis {what} and nothing was written: {self}")
+
+    def of_a_read(self) -> AlkalineError:
+        """What a read that failed like this raises."""
+        return StoreError(f"Redis did not answer a read: {self}")
+
+
+class Client(Protocol):
+    """Where connections come from."""
+
+    fails_over: bool
+    """Whether the client follows to another server when one is lost."""
+
+    def connection(self) -> contextlib.AbstractAsyncContextManager[Any]:
+        """A connection of redis-py's to the server that has the keys, connected. One command, then it goes back."""
+        ...
+
+    async def look_again(self) -> None:
+        """Find out anew which server has the keys, where that may change."""
+        ...
+
+    def pubsub(self) -> Any:
+        """A PubSub of redis-py's, None where a connection can't be spared or the client has none."""
+        ...
+
+
+def client_of(client: Any, keys: Keys) -> Client:
+    """What ``client`` is; InvalidInput for what isn't a client of redis-py for asyncio."""
+    with contextlib.suppress(ModuleNotFoundError):
+        from redis.asyncio import Redis, RedisCluster
+
+        if isinstance(client, RedisCluster):
+            return Clustered(client, keys)
+        if isinstance(client, Redis):
+            return Pooled(client)
+    raise InvalidInput(
+        "RedisHost takes a redis.asyncio.Redis or a redis.asyncio.RedisCluster; for a URL there is open_host(url)"
+    )
+
+
+class Pooled:
+    """Over ``redis.asyncio.Redis``, Sentinel's included."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self._pool = client, client.connection_pool
+        self.fails_over = hasattr(self._pool, "sentinel_manager")
+        named = inspect.signature(self._pool.get_connection).parameters["command_name"]
+        self._named = ("EVALSHA",) if named.default is inspect.Parameter.empty else ()  # versions before 5.3 want it
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        connection = await self._pool.get_connection(*self._named)
+        try:
+            yield connection
+        finally:
+            await self._pool.release(connection)
+
+    async def look_again(self) -> None:
+        """Nothing: the pool finds its server at each connection that it makes."""
+
+    def pubsub(self) -> Any:
+        return self._client.pubsub() if self._pool.max_connections > 1 else None
+
+
+class Clustered:
+    """Over ``redis.asyncio.RedisCluster``: its connections to the node of our slot."""
+
+    fails_over = True
+
+    def __init__(self, client: Any, keys: Keys) -> None:
+        self._client, self._key = client, keys.values.decode()
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        try:
+            node, connection = await self._connected()
+        except Exception:  # the node may be gone, and its replica have taken over
+            await self.look_again()
+            node, connection = await self._connected()
+        try:
+            yield connection
+        finally:
+            _give_back(node, connection)
+
+    async def _connected(self) -> tuple[Any, Any]:
+        await self._client.initialize()
+        node = self._client.get_node_from_key(self._key)
+        connection = node.acquire_connection()
+        try:
+            await connection.connect()
+            # The name of older versions is the second. What can be read is that the server closed, or goes on unasked.
+            if await (getattr(connection, "can_read", None) or connection.can_read_destructive)():
+                await connection.disconnect(nowait=True)
+                await connection.connect()
+        except BaseException:
+            _give_back(node, connection)
+            raise
+        return node, connection
+
+    async def look_again(self) -> None:
+        # A command of the client's own goes after the slot and after nodes that are gone, and the client remembers.
+        await self._client.execute_command("EXISTS", self._key)
+
+    def pubsub(self) -> Any:
+        make = getattr(self._client, "pubsub", None)  # newer versions have it
+        return None if make is None else make()
+
+
+def _give_back(node: Any, connection: Any) -> None:
+    release = getattr(node, "release", None)  # where it is missing, in older versions, this is what they do
+    node._free.append(connection) if release is None else release(connection)
+
+
+async def call(client: Client, *command: Argument) -> Any:
+    """The server's answer to ``command``, texts as bytes. Raises Failed."""
+    return await _sent(client, [command])
+
+
+async def run(client: Client, script: Script, keys: Keys, arguments: Sequence[Argument]) -> Any:
+    """The answer of ``script``, which the server is told whole if it has not seen it. Raises Failed."""
+    rest = (2, keys.values, keys.index, *arguments)
+    return await _sent(client, [("EVALSHA", script.digest, *rest), ("EVAL", script.source, *rest)])
+
+
+async def _sent(client: Client, commands: Sequence[Sequence[Argument]]) -> Any:
+    """The answer to the first of ``commands`` that the server has the script for."""
+    from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, NoScriptError, ResponseError
+
+    sent = False
+    try:
+        async with client.connection() as connection:
+            for command in commands:
+                packed = connection.pack_command(*command)
+                sent = True
+                try:
+                    await connection.send_packed_command(packed, check_health=False)
+                    return await connection.read_response(disable_decoding=True)
+                except NoScriptError:
+                    if command is commands[-1]:
+                        raise
+                except ResponseError:
+                    raise
+                except BaseException:  # an answer may still come, and must not be taken for the next command's
+                    await connection.disconnect(nowait=True)
+                    raise
+    except (ResponseError, BusyLoadingError, AuthenticationError, AuthorizationError) as error:
+        raise Failed(error, sent=sent, refused=True) from error
+    except Exception as error:
+        raise Failed(error, sent=sent) from error
+    raise AssertionError("the last command returns or raises")
