@@ -15,7 +15,7 @@ from asyncio import CancelledError, Future, Task
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
-from typing import Any, NoReturn, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple
 
 from .errors import DeterminismError
 from .setaside import discard
@@ -70,7 +70,53 @@ class _Task(asyncio.Task[Any]):
         return super().cancel(msg)
 
 
-class DeterministicLoop(asyncio.AbstractEventLoop):
+def _refusing(method: str, what: str) -> Callable[..., Any]:
+    def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
+        self.refuse(f"{what} (loop.{method})")
+
+    refuse.__name__ = method
+    return refuse
+
+
+_NOT_HERE = {
+    "run_in_executor": "a thread or executor",
+    "set_default_executor": "a thread or executor",
+    "getaddrinfo": "the network",
+    "getnameinfo": "the network",
+    "create_connection": "the network",
+    "create_server": "the network",
+    "create_unix_connection": "a socket",
+    "create_unix_server": "a socket",
+    "create_datagram_endpoint": "the network",
+    "connect_accepted_socket": "a socket",
+    "start_tls": "the network",
+    "sendfile": "a file and a socket",
+    "sock_recv": "a socket",
+    "sock_recv_into": "a socket",
+    "sock_sendall": "a socket",
+    "sock_connect": "a socket",
+    "sock_accept": "a socket",
+    "sock_sendfile": "a socket",
+    "connect_read_pipe": "a pipe",
+    "connect_write_pipe": "a pipe",
+    "subprocess_exec": "a subprocess",
+    "subprocess_shell": "a subprocess",
+    "add_reader": "a file descriptor",
+    "add_writer": "a file descriptor",
+    "add_signal_handler": "a signal of the operating system",
+    "run_forever": "a loop within the loop",
+    "run_until_complete": "a loop within the loop",
+}
+if TYPE_CHECKING:
+    _Refusing = asyncio.AbstractEventLoop
+else:
+    _Refusing = type(
+        "_Refusing", (asyncio.AbstractEventLoop,), {name: _refusing(name, what) for name, what in _NOT_HERE.items()}
+    )
+"""A loop without whatever can't be replayed."""
+
+
+class DeterministicLoop(_Refusing):
     """Runs ready callbacks until none is left. ``on_timer(deadline_ms, fire)`` makes a durable timer of call_at."""
 
     def __init__(self, on_timer: Callable[[int, asyncio.TimerHandle], Any]) -> None:
@@ -328,43 +374,3 @@ def where(coro: Any, running: Any = None) -> str:
         return "the handler"
     file = best.f_code.co_filename.replace("\\", "/").rsplit("/", 1)[-1]
     return f"{file}:{best.f_lineno} in {best.f_code.co_name}"
-
-
-def _refusing(method: str, what: str) -> Callable[..., Any]:
-    def refuse(self: DeterministicLoop, *args: Any, **kwargs: Any) -> NoReturn:
-        self.refuse(f"{what} (loop.{method})")
-
-    refuse.__name__ = method
-    return refuse
-
-
-for _method, _what_it_is in {
-    "run_in_executor": "a thread or executor",
-    "set_default_executor": "a thread or executor",
-    "getaddrinfo": "the network",
-    "getnameinfo": "the network",
-    "create_connection": "the network",
-    "create_server": "the network",
-    "create_unix_connection": "a socket",
-    "create_unix_server": "a socket",
-    "create_datagram_endpoint": "the network",
-    "connect_accepted_socket": "a socket",
-    "start_tls": "the network",
-    "sendfile": "a file and a socket",
-    "sock_recv": "a socket",
-    "sock_recv_into": "a socket",
-    "sock_sendall": "a socket",
-    "sock_connect": "a socket",
-    "sock_accept": "a socket",
-    "sock_sendfile": "a socket",
-    "connect_read_pipe": "a pipe",
-    "connect_write_pipe": "a pipe",
-    "subprocess_exec": "a subprocess",
-    "subprocess_shell": "a subprocess",
-    "add_reader": "a file descriptor",
-    "add_writer": "a file descriptor",
-    "add_signal_handler": "a signal of the operating system",
-    "run_forever": "a loop within the loop",
-    "run_until_complete": "a loop within the loop",
-}.items():
-    setattr(DeterministicLoop, _method, _refusing(_method, _what_it_is))

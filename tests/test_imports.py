@@ -18,6 +18,7 @@ ALLOWED = {
     "builtins": "failures come back as instances of Python's own exceptions",
     "collections": "abstract types, deques",
     "contextlib": "context managers",
+    "cryptography": "what seals on servers: an extra, imported when a cipher is made",
     "contextvars": "each task of a handler has a context",
     "dataclasses": "records",
     "datetime": "values",

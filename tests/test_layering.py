@@ -21,7 +21,7 @@ LAYERS = [
     {"bundle", "branches", "execution"},
     {"context"},
     {"runtime"},
-    {"replay", "testing"},
+    {"replay", "testing", "sealing"},
 ]
 """The layers of the kernel, lowest first: a module imports only from its own layer or below."""
 
