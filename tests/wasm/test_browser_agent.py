@@ -34,6 +34,12 @@ UNNAMED = """
 const controls = [...document.querySelectorAll("button, input, meter")];
 return controls.filter((one) => !one.textContent.trim() && !one.labels?.length).map((one) => one.id);
 """
+AXE = REPOSITORY / "wasm" / "node_modules" / "axe-core" / "axe.min.js"
+REFUSED = """
+const { violations } = await axe.run();
+const shown = (node) => `${node.failureSummary} ${node.html}`;
+return violations.map((one) => `${one.id}: ${one.nodes.map(shown).join("; ")}`);
+"""
 FILL = """
 const db = await new Promise((done) => {
   const request = indexedDB.open("filler", 1);
@@ -119,6 +125,16 @@ def picture(tab: Tab, name: str, width: int = 780) -> None:
         tab.cdp("Emulation.setDeviceMetricsOverride", height=height, **size)
         tab.driver.save_screenshot(f"{SHOTS}/{name}.png")
         tab.cdp("Emulation.clearDeviceMetricsOverride")
+
+
+def inaccessible(tab: Tab) -> list[str]:
+    """What axe-core finds wrong with the page as it stands, in light and in dark: contrast, names, roles, order."""
+    tab.js(AXE.read_text("utf-8"))
+    found: list[str] = []
+    for scheme in ("light", "dark"):
+        tab.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        found += [f"{scheme}: {each}" for each in tab.js(REFUSED)]
+    return found
 
 
 def downloaded(tab: Tab, folder: Path) -> bytes:
@@ -228,9 +244,13 @@ def test_the_agent_runs_in_the_page_itself(visit: Browser) -> None:
 
 
 def test_a_phone_and_a_keyboard_are_enough(visit: Browser) -> None:
-    """At 360 pixels nothing is cut off or scrolls sideways; Tab and Enter reach everything; every control is named."""
+    """At 360 pixels nothing is cut off or scrolls sideways; Tab and Enter reach everything; every control is named.
+
+    axe-core finds nothing to say of any state, in light or in dark.
+    """
     tab = opened(visit)
     tab.cdp("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=1, mobile=True)
+    assert inaccessible(tab) == []
     topic = tab.driver.find_element(By.ID, "topic")
     topic.clear()
     topic.send_keys("Who may own a run when two tabs are open?", Keys.ENTER)
@@ -239,6 +259,7 @@ def test_a_phone_and_a_keyboard_are_enough(visit: Browser) -> None:
     wide = "return [...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > 360).length"
     assert tab.js(wide) == 0
     assert tab.js(UNNAMED) == []
+    assert inaccessible(tab) == []
     if SHOTS:
         picture(tab, "phone", 360)
         tab.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
@@ -253,6 +274,7 @@ def test_a_phone_and_a_keyboard_are_enough(visit: Browser) -> None:
     assert active.get_attribute("data-want") == "approve"
     active.send_keys(Keys.ENTER)
     until(tab, STATUS, lambda status: status == "Finished", "the report is done")
+    assert inaccessible(tab) == []
 
 
 def test_a_store_that_is_gone_is_said_and_begun_anew_only_when_asked(visit: Browser) -> None:
