@@ -21,6 +21,12 @@ from ._redis import Keys, Script
 Argument = bytes | int | str
 _LATER = ("BusyLoadingError", "TryAgainError", "MovedError", "AskError", "ClusterDownError", "MasterDownError")
 """The server's errors that say: not now, or not here. Nothing was done."""
+RIGHTS = (
+    "+eval +evalsha +hget +hmget +hset +hdel +hlen +zadd +zrem +zcard +zrangebylex +info +config|get "
+    "+publish +subscribe +ping"
+)
+"""What a user must be allowed to do, as ACL SETUSER has it. Without +config|get the host can promise ``weak`` at best;
+without +publish, +subscribe or the channel ``{name}:notices`` nobody hears of a commit, and all look each second."""
 
 
 class Failed(Exception):
@@ -38,11 +44,15 @@ class Failed(Exception):
         if self.lost:
             return UnknownOutcome(f"Redis did not say what became of the batch: {self}")
         what = "refused the batch" if self.refused else "could not be reached"
-        return StoreError(f"Redis {what} and nothing was written: {self}")
+        return StoreError(f"Redis {what} and nothing was written: {self}{self._hint()}")
 
     def of_a_read(self) -> AlkalineError:
         """What a read that failed like this raises."""
-        return StoreError(f"Redis did not answer a read: {self}")
+        return StoreError(f"Redis did not answer a read: {self}{self._hint()}")
+
+    def _hint(self) -> str:
+        denied = self.refused and ("NoPermission" in str(self) or "can't run" in str(self) or "NOPERM" in str(self))
+        return f" The user needs {RIGHTS}" if denied else ""
 
 
 class Client(Protocol):
@@ -59,8 +69,13 @@ class Client(Protocol):
         """Find out anew which server has the keys, where that may change."""
         ...
 
+    @property
+    def listens(self) -> bool:
+        """Whether there is ``pubsub``, and a connection can be spared for it."""
+        ...
+
     def pubsub(self) -> Any:
-        """A PubSub of redis-py's, None where a connection can't be spared or the client has none."""
+        """A new PubSub of redis-py's."""
         ...
 
 
@@ -91,6 +106,7 @@ class Pooled:
     async def connection(self) -> AsyncIterator[Any]:
         connection = await self._pool.get_connection(*self._named)
         try:
+            await _freshened(connection)
             yield connection
         finally:
             await self._pool.release(connection)
@@ -98,8 +114,12 @@ class Pooled:
     async def look_again(self) -> None:
         """Nothing: the pool finds its server at each connection that it makes."""
 
+    @property
+    def listens(self) -> bool:
+        return bool(self._pool.max_connections > 1)
+
     def pubsub(self) -> Any:
-        return self._client.pubsub() if self._pool.max_connections > 1 else None
+        return self._client.pubsub()
 
 
 class Clustered:
@@ -128,10 +148,7 @@ class Clustered:
         connection = node.acquire_connection()
         try:
             await connection.connect()
-            # The name of older versions is the second. What can be read is that the server closed, or goes on unasked.
-            if await (getattr(connection, "can_read", None) or connection.can_read_destructive)():
-                await connection.disconnect(nowait=True)
-                await connection.connect()
+            await _freshened(connection)
         except BaseException:
             _give_back(node, connection)
             raise
@@ -141,9 +158,28 @@ class Clustered:
         # A command of the client's own goes after the slot and after nodes that are gone, and the client remembers.
         await self._client.execute_command("EXISTS", self._key)
 
+    @property
+    def listens(self) -> bool:
+        return hasattr(self._client, "pubsub")  # older versions have none
+
     def pubsub(self) -> Any:
-        make = getattr(self._client, "pubsub", None)  # newer versions have it
-        return None if make is None else make()
+        return self._client.pubsub()
+
+
+async def _freshened(connection: Any) -> None:
+    """Connect again where the server has closed the idle ``connection``, so that the next command is not lost on it.
+
+    redis-py looks for that itself, but not in all versions with every protocol, and not in a cluster.
+    """
+    reader = getattr(connection, "_reader", None)
+    if reader is not None and reader.at_eof():
+        await connection.disconnect(nowait=True)
+        await connection.connect()
+
+
+async def let_go(thing: Any) -> None:
+    """Close a client or a PubSub of redis-py's."""
+    await (getattr(thing, "aclose", None) or thing.close)()  # the first version 5 has close alone
 
 
 def _give_back(node: Any, connection: Any) -> None:

@@ -6,8 +6,12 @@
 A commit is one Lua script, a read is one command or one script (see ``_redis``). The client's own retries are not used
 for them, since a commit that is sent twice can't be judged (see ``_redis_clients``).
 
+A commit that others may be waiting for tells them by PUBLISH, in its script, and who waits SUBSCRIBEs on one connection
+of the client. On a pool of one connection, or while that connection is lost, nothing is heard: whatever waits also
+looks by itself, every second. A notice saves that second, and nothing depends on it.
+
 How much survives is decided by the server's settings, and those that Redis comes with keep nothing. So the host reads
-them at first use, and again after a lost connection, and refuses a server that keeps less than ``durability`` says.
+them at first use, and again after a command was lost, and refuses a server that keeps less than ``durability`` says.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ from alkaline_edge.errors import AlkalineError, ClosedError, InvalidInput, Store
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Durability, Entry
 from alkaline_edge.limits import check_batch, check_key
 
+from ._notices import is_awaited
+from ._postgres_listening import Listening
 from ._redis import (
     COMMIT,
     CONFLICT,
@@ -38,7 +44,8 @@ from ._redis import (
     commit_arguments,
     list_arguments,
 )
-from ._redis_clients import Argument, Failed, call, client_of, run
+from ._redis_clients import Argument, Failed, call, client_of, let_go, run
+from ._redis_listening import Subscription
 from ._redis_settings import CLASSES, NOTES, read_settings, require
 
 ATTEMPTS = 8
@@ -67,6 +74,9 @@ class RedisHost:
     A server that keeps less is refused by StoreError at first use, naming the settings and the commands that mend them.
     """
 
+    watch_may_miss = True
+    """Notices may be lost, so whoever waits looks by itself as well."""
+
     def __init__(self, client: Any, *, name: str = "alkaline", durability: Durability = "disk") -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InvalidInput("name is letters, digits and _.:- up to 64 of them, such as alkaline")
@@ -78,6 +88,11 @@ class RedisHost:
         self.settings: dict[str, str] = {}
         """What the server said of itself when it was last asked: INFO, and CONFIG GET's ``*append*``."""
         self._own: Any = None
+        self._name = os.urandom(8).hex().encode()
+        source: Any = Subscription(
+            self._client
+        )  # Listening's annotation is of Postgres, and asks for more than it uses
+        self._listening = Listening(source, self._keys.channel.decode(), self._name.decode())
         self._checking = asyncio.Lock()
         self._checked = self._closed = self._seen = False
 
@@ -111,6 +126,7 @@ class RedisHost:
 
         verdict, *found = await self._reading(read)
         self._judge(verdict)
+        self._seen = self._seen or bool(found)
         return [_entry(key.decode("ascii"), value) for key, value in zip(found[::2], found[1::2], strict=True)]
 
     async def commit(self, batch: Batch) -> Committed | Conflict:
@@ -129,7 +145,8 @@ class RedisHost:
             return Committed(batch.id)
         try:
             await self._ready()
-            arguments = commit_arguments(batch, self._must_be(), self._keys.channel, b"")
+            notice = self._name if is_awaited(batch, self.now_ms()) else b""
+            arguments = commit_arguments(batch, self._must_be(), self._keys.channel, notice)
             verdict, *rest = await self._patiently(lambda: self._run(COMMIT, arguments))
         except Failed as error:
             self._checked = False
@@ -144,8 +161,19 @@ class RedisHost:
         """As Host.close. A client that was handed in stays open."""
         if not self._closed:
             self._closed = True
+            await self._listening.close()
             if self._own is not None:
-                await self._own.aclose()
+                await let_go(self._own)
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` when another process may have committed what somebody waits for; returns the way to stop.
+
+        Several commits may make one call. It listens from the first ``sleep`` on, which is when something first waits,
+        and calls once when it begins to, also after a connection that was lost. A notice may be missed (see the top of
+        this module): look now and then as well.
+        """
+        self._open()
+        return self._listening.add(callback)
 
     def now_ms(self) -> int:
         """The system's clock."""
@@ -157,6 +185,7 @@ class RedisHost:
 
     async def sleep(self, seconds: float) -> None:
         """Real seconds."""
+        self._listening.begin()
         await asyncio.sleep(seconds)
 
     async def run_in_thread(self, fn: Callable[..., object], *args: object) -> object:

@@ -9,6 +9,9 @@ import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import Any
+
+import redis
 
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
 
@@ -34,17 +37,25 @@ class RedisServer:
         """Without a password."""
         return f"redis://127.0.0.1:{self.port}/0"
 
+    def ask(self, *command: str | bytes | int) -> Any:
+        """The server's answer to one command, texts as text where they are."""
+        with redis.Redis(port=self.port, decode_responses=True, encoding_errors="replace") as client:
+            return client.execute_command(*command)
+
     def start(self) -> None:
         """Start it, and wait until it answers and has read its files."""
         assert PROGRAM is not None
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory), "--save", ""]
-        options += ["--appendonly", "yes", "--appendfsync", "always", "--enable-debug-command", "yes"]
-        self.process = subprocess.Popen([PROGRAM, *options, *self.options], stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen([PROGRAM, *self.arguments()], stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while not self._answers():
             assert self.process.poll() is None, "Redis did not start"
             assert time.monotonic() < deadline, "Redis did not answer"
             time.sleep(0.02)
+
+    def arguments(self) -> list[str]:
+        """What follows the program's name."""
+        ours = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory), "--save", ""]
+        return [*ours, "--appendonly", "yes", "--appendfsync", "always", *self.options]
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -66,3 +77,15 @@ class RedisServer:
             connection.sendall(b"PING\r\n")
             return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         return False
+
+
+class SentinelServer(RedisServer):
+    """A Sentinel that watches the primary at ``port`` under the name ``ours``."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        super().__init__(directory)
+        self.config = directory / "sentinel.conf"
+        self.config.write_text(f"sentinel monitor ours 127.0.0.1 {port} 1\n")
+
+    def arguments(self) -> list[str]:
+        return [str(self.config), "--sentinel", "--port", str(self.port), "--bind", "127.0.0.1"]
