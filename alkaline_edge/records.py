@@ -127,15 +127,18 @@ else:
 
     def _init_of(cls, fields, defaults, factories, then):
         setters = [getattr(cls, name).__set__ for name in fields]  # these are not held up by a frozen __setattr__
-        wanted = len(fields) - len(defaults) if not factories else len(fields)
+        count = len(fields)
+        wanted = count - len(defaults) if not factories else count
         last = tuple(defaults.values())
 
         def __init__(self, *items, **named):  # noqa: N807  # put into the class below
-            if named or not wanted <= len(items) <= len(setters):
-                items = _complete(cls, fields, defaults, items, named, factories)
-            elif len(items) != len(setters):
-                items += last[len(items) - wanted :]
-            for put, value in zip(setters, items, strict=True):
+            given = len(items)
+            if named or given != count:
+                if named or given < wanted or given > count:
+                    items = _complete(cls, fields, defaults, items, named, factories)
+                else:
+                    items += last[given - wanted :]
+            for put, value in zip(setters, items):  # noqa: B905  # as many, by what stands above
                 put(self, value)
             if then is not None:
                 then(self)
