@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: demo test lane-python lane-runtimes lint types unit versions wasm test-pyodide test-browser bench bench-wasm \
-	test-workers bench-workers test-servers clean
+	test-workers bench-workers test-servers test-handoff clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -58,9 +58,17 @@ wasm test-pyodide test-browser bench-wasm:
 test-workers bench-workers: $(READY)
 	$(MAKE) -C wasm/workers $@
 
-# A Postgres of the tests' own, where it is installed.
+# A Postgres and a Redis of the tests' own.
 test-servers: $(READY)
+	sh tests/servers/install.sh
 	$(BIN)/python -m pytest tests/servers
+
+# One run from Chromium by way of workerd to Postgres and into a file.
+test-handoff: $(READY)
+	sh tests/servers/install.sh
+	$(MAKE) -C wasm ready
+	$(MAKE) -C wasm/workers workers
+	$(BIN)/python -m pytest tests/handoff
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py
