@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from ._postgres_view import view_of
+
 CONFLICT = "AK409"
 """The SQLSTATE with which the function undoes a commit that met another's insert; the keys are in its detail."""
 VERSION = 1
@@ -123,6 +125,7 @@ BEGIN
       key text COLLATE "C" PRIMARY KEY, value bytea NOT NULL, version text NOT NULL
     );
     {commit};
+    {view_of(table)};
     INSERT INTO {table}_schema (version) VALUES (1);
   END IF;
 END $migrate$
