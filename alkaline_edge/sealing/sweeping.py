@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..errors import ConflictError, InvalidInput, StoreError
+from ..codec import Codec
+from ..errors import AlkalineError, ConflictError, InvalidInput, StoreError
 from ..host import Batch, Check, Conflict, Entry, Put
 from ..records import NamedTuple
 from .host import SealedHost, parts_of
 from .layout import is_sealed
-from .sealer import Sealer
 
 PAGE = 50
 """Keys that are read at once, and at most so many are written in one batch."""
@@ -22,11 +22,13 @@ TRIES = 20
 class Swept(NamedTuple):
     """What a sweep did: of ``seen`` values it wrote ``written``; the others were as they should be, and opened.
 
+    ``held`` of them are under an older key still: records of runs that are being driven. Their owners write them anew.
     ``after`` is where the next call goes on, None once the end of the store was reached.
     """
 
     seen: int
     written: int
+    held: int
     after: str | None
 
 
@@ -34,14 +36,15 @@ async def reseal(host: SealedHost, *, after: str = "", limit: int | None = None)
     """Seal every value that an older key of the keyring sealed with the current one, and open all others.
 
     Runtimes may go on meanwhile, as long as all of them seal with the current key: each write checks that the value is
-    still the one that was read. A run whose record is written anew reads its history again. It may be interrupted and
-    called again at any time; a call that writes nothing says that no value needs the older keys any more.
+    still the one that was read, and the record of a run that an owner holds is left to the owner, which would lose the
+    run otherwise. It may be interrupted and called again at any time. A call that went through the whole store, wrote
+    nothing and found nothing held says that no value needs the older keys any more.
 
     ``limit``: values to look at in this call, for an invocation that may not last; go on with ``after=`` of the result.
     StoreError once the end (or the limit) was reached, if some values did not open: they are as they were, the rest is
-    done. ``detail`` holds ``places`` (the first of them), ``refused``, ``seen``, ``written`` and ``after``.
+    done. ``detail`` holds ``places`` (the first of them), ``refused``, and the fields of the result.
     """
-    return await _sweep(host, after, limit, plain_too=False)
+    return await _Sweep(host, plain_too=False).run(after, limit)
 
 
 async def seal_store(host: SealedHost, *, after: str = "", limit: int | None = None) -> Swept:
@@ -54,36 +57,88 @@ async def seal_store(host: SealedHost, *, after: str = "", limit: int | None = N
     ``limit``, ``after`` and errors are those of ``reseal``. A plain value that begins as a sealed one does and does not
     open is such an error as well: copy the store with ``migrate`` into an empty, sealed one instead.
     """
-    return await _sweep(host, after, limit, plain_too=True)
+    return await _Sweep(host, plain_too=True).run(after, limit)
 
 
-async def _sweep(host: SealedHost, after: str, limit: int | None, plain_too: bool) -> Swept:
-    if not isinstance(host, SealedHost):
-        raise InvalidInput(f"give it the SealedHost of the store, not a {type(host).__name__}")
-    can = host.capabilities
-    if not can.checks:
-        raise StoreError(f"{can.name} can't check a value before it writes: copy the store with migrate instead")
-    inner, _ = parts_of(host)
-    seen = written = 0
-    refused: list[StoreError] = []
-    ended = False
-    while not ended and (limit is None or seen < limit):
-        page = min(PAGE, PAGE if limit is None else limit - seen)
-        entries = await inner.list("", after, page)
-        for chunk in _chunks(entries, can.max_batch_bytes // 2, can.max_batch_keys):
-            written += await _renew(host, chunk, plain_too, refused)
-        seen += len(entries)
-        after, ended = entries[-1].key if entries else after, len(entries) < page
-    swept = Swept(seen, written, None if ended else after)
-    if refused:
-        raise StoreError(
-            f"{len(refused)} of {seen} values did not open and were left as they were, the first: {refused[0]} "
-            f"({written} were sealed anew)",
-            places=[error.detail["place"] for error in refused[:SHOWN]],
-            refused=len(refused),
-            **swept._asdict(),
+class _Sweep:
+    """One call: what it has seen and done so far."""
+
+    def __init__(self, host: SealedHost, plain_too: bool) -> None:
+        if not isinstance(host, SealedHost):
+            raise InvalidInput(f"give it the SealedHost of the store, not a {type(host).__name__}")
+        self._can = can = host.capabilities
+        if not can.checks:
+            raise StoreError(f"{can.name} can't check a value before it writes: copy the store with migrate instead")
+        self._host, self._sealer = parts_of(host)
+        self._plain_too = plain_too
+        self._codec = Codec()
+        self._seen = self._written = 0
+        self._held: set[str] = set()
+        self._refused: list[StoreError] = []
+
+    async def run(self, after: str, limit: int | None) -> Swept:
+        """Page by page."""
+        ended = False
+        while not ended and (limit is None or self._seen < limit):
+            page = PAGE if limit is None else min(PAGE, limit - self._seen)
+            entries = await self._host.list("", after, page)
+            for chunk in _chunks(entries, self._can.max_batch_bytes // 2, self._can.max_batch_keys):
+                await self._renew(chunk)
+            self._seen += len(entries)
+            after, ended = entries[-1].key if entries else after, len(entries) < page
+        swept = Swept(self._seen, self._written, len(self._held), None if ended else after)
+        if self._refused:
+            raise StoreError(
+                f"{len(self._refused)} of {self._seen} values did not open and were left as they were, the first: "
+                f"{self._refused[0]} ({self._written} were sealed anew)",
+                places=[error.detail["place"] for error in self._refused[:SHOWN]],
+                refused=len(self._refused),
+                **swept._asdict(),
+            )
+        return swept
+
+    async def _renew(self, entries: list[Entry]) -> None:
+        """Write what has to be; what somebody else changed meanwhile is read again: it may be current now, or gone."""
+        for _ in range(TRIES):
+            stale = await self._stale(entries)
+            if not stale:
+                return
+            checks = tuple(Check(entry.key, entry.version) for entry, _ in stale)
+            puts = await self._sealer.seal([Put(entry.key, value) for entry, value in stale])
+            outcome = await self._host.commit(Batch(self._host.entropy(8).hex(), checks, puts))
+            if not isinstance(outcome, Conflict):
+                self._written += len(stale)
+                return
+            entries = [e for e in await self._host.get([entry.key for entry, _ in stale]) if e is not None]
+        raise ConflictError(
+            f"somebody who seals with an older key wrote {TRIES} times between reading and writing: give every runtime "
+            "the keyring with the new current key first, then call this again"
         )
-    return swept
+
+    async def _stale(self, entries: list[Entry]) -> list[tuple[Entry, bytes]]:
+        """The entries to write anew, each with its plain value. What did not open is noted."""
+        found: list[tuple[Entry, bytes]] = []
+        for entry, value in zip(entries, await self._sealer.try_open(entries), strict=True):
+            if self._plain_too and not is_sealed(entry.value):
+                found.append((entry, entry.value))
+            elif isinstance(value, StoreError):
+                self._refused.append(value)
+            elif not self._sealer.is_current(entry.value):
+                if not self._plain_too and self._is_held(entry.key, value):
+                    self._held.add(entry.key)
+                else:
+                    found.append((entry, value))
+        return found
+
+    def _is_held(self, key: str, value: bytes) -> bool:
+        """Whether it is the record of a run with a live owner: writing it would take the run from under its steps."""
+        if not key.startswith("r/"):
+            return False
+        try:
+            record = self._codec.decode(value)
+        except AlkalineError:
+            return False  # it holds a type that was registered elsewhere: a result, so nobody drives it any more
+        return record.get("owner") is not None and record.get("lease_until", 0) > self._host.now_ms()
 
 
 def _chunks(entries: Sequence[Entry], most_bytes: int, most_keys: int) -> list[list[Entry]]:
@@ -97,40 +152,3 @@ def _chunks(entries: Sequence[Entry], most_bytes: int, most_keys: int) -> list[l
         chunks[-1].append(entry)
         size += len(entry.value)
     return chunks
-
-
-async def _renew(host: SealedHost, entries: list[Entry], plain_too: bool, refused: list[StoreError]) -> int:
-    """Write what is not sealed with the current key, and return how many that were.
-
-    What somebody else changed meanwhile is read again: it may be current now, or gone.
-    """
-    inner, sealer = parts_of(host)
-    for _ in range(TRIES):
-        stale = await _stale(sealer, entries, plain_too, refused)
-        if not stale:
-            return 0
-        checks = tuple(Check(entry.key, entry.version) for entry, _ in stale)
-        puts = await sealer.seal([Put(entry.key, value) for entry, value in stale])
-        outcome = await inner.commit(Batch(inner.entropy(8).hex(), checks, puts))
-        if not isinstance(outcome, Conflict):
-            return len(stale)
-        entries = [entry for entry in await inner.get([entry.key for entry, _ in stale]) if entry is not None]
-    raise ConflictError(
-        f"somebody who seals with an older key wrote {TRIES} times between reading and writing: give every runtime the "
-        "keyring with the new current key first, then call this again"
-    )
-
-
-async def _stale(
-    sealer: Sealer, entries: list[Entry], plain_too: bool, refused: list[StoreError]
-) -> list[tuple[Entry, bytes]]:
-    """The entries to write anew, each with its plain value; what did not open goes to ``refused``."""
-    found: list[tuple[Entry, bytes]] = []
-    for entry, value in zip(entries, await sealer.try_open(entries), strict=True):
-        if plain_too and not is_sealed(entry.value):
-            found.append((entry, entry.value))
-        elif isinstance(value, StoreError):
-            refused.append(value)
-        elif not sealer.is_current(entry.value):
-            found.append((entry, value))
-    return found

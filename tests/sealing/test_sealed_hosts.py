@@ -130,7 +130,7 @@ def test_what_a_host_has_beyond_the_contract_is_there() -> None:
         def watch(self, callback: Any) -> Any:
             return callback
 
-    assert sealed(Watched()).watch("x") == "x"  # type: ignore[attr-defined]  # not of the contract
+    assert sealed(Watched()).watch("x") == "x"
     plain = sealed(MemoryHost())
     assert isinstance(plain, Host)
     assert not hasattr(plain, "watch")
