@@ -116,7 +116,7 @@ results = await run_conformance(made, gather=asyncio.gather)
 
 
 def test_what_was_tampered_with_is_refused_by_its_place_alone(pyodide) -> None:
-    """One bad value in a page of good ones, moved, cut or changed: WebCrypto says that something failed, we say which."""
+    """One bad value among good ones, moved, cut or changed: WebCrypto says that something failed, we say which."""
     source = """
 host = sealed(inner := MemoryHost())
 await host.commit(Batch("0" * 16, (), tuple(Put(f"r/{n}", b"%d" % n) for n in range(20))))
