@@ -1,34 +1,37 @@
-"""Durable execution where no server can run. See README.md for what it does and SPEC.md for what it writes."""
+"""Durable execution where no server can run. See README.md for what it does and SPEC.md for what it writes.
 
-from typing import TYPE_CHECKING, Any
+Each name is imported when it is first asked for: who wants a host, an error or a bundle does not load the runtime, and
+what only a move needs is loaded by who moves a run.
+"""
 
-from .budget import Budget
-from .codec import Codec
-from .context import RAISE, Context
-from .errors import (
-    AlkalineError,
-    BudgetExceeded,
-    ClosedError,
-    ConflictError,
-    CycleDetected,
-    DepthExceeded,
-    DeterminismError,
-    InvalidInput,
-    NotFound,
-    RunCancelled,
-    StepOutcomeUnknown,
-    StoreError,
-    UnknownOutcome,
-)
-from .failures import StepError
-from .retry import Retry
-from .runs import ExecutionInfo, ExecutionRecord, StepInfo
-from .runtime import Meter, Page, Recorded, Run, Runtime, in_thread
-from .workflows import Workflow, workflow
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .budget import Budget
+    from .codec import Codec
+    from .context import RAISE, Context
+    from .errors import (
+        AlkalineError,
+        BudgetExceeded,
+        ClosedError,
+        ConflictError,
+        CycleDetected,
+        DepthExceeded,
+        DeterminismError,
+        InvalidInput,
+        NotFound,
+        RunCancelled,
+        StepOutcomeUnknown,
+        StoreError,
+        UnknownOutcome,
+    )
+    from .failures import StepError
+    from .retry import Retry
+    from .runs import ExecutionInfo, ExecutionRecord, StepInfo
+    from .runtime import Meter, Page, Recorded, Run, Runtime, in_thread
     from .runtime.moving import migrate
     from .runtime.syncing import Peer, Synced, hand_over, sync
+    from .workflows import Workflow, workflow
 
 __version__ = "0.1.0"
 
@@ -41,14 +44,31 @@ __all__ = [
     "UnknownOutcome",
 ]  # fmt: skip
 
-_OF_MOVES = ("migrate", "sync", "Synced", "hand_over", "Peer")
+_PLACES = {
+    "budget": "Budget",
+    "codec": "Codec",
+    "context": "RAISE Context",
+    "errors": "AlkalineError BudgetExceeded ClosedError ConflictError CycleDetected DepthExceeded DeterminismError "
+    "InvalidInput NotFound RunCancelled StepOutcomeUnknown StoreError UnknownOutcome",
+    "failures": "StepError",
+    "retry": "Retry",
+    "runs": "ExecutionInfo ExecutionRecord StepInfo",
+    "runtime": "Meter Page Recorded Run Runtime in_thread",
+    "runtime.moving": "migrate",
+    "runtime.syncing": "Peer Synced hand_over sync",
+    "workflows": "Workflow workflow",
+}
+_PLACE_OF = {name: module for module, names in _PLACES.items() for name in names.split()}
 
 
-def __getattr__(name: str) -> Any:
-    """What only a move needs is imported when it is first asked for: each import costs a browser's start."""
-    if name not in _OF_MOVES:
-        raise AttributeError(f"alkaline_edge has no {name!r}")
-    from .runtime import moving, syncing
+if not TYPE_CHECKING:  # type checkers are to know these names, and no others
 
-    value = globals()[name] = getattr(moving if name == "migrate" else syncing, name)
-    return value
+    def __getattr__(name):
+        if name not in _PLACE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(__import__(f"{__name__}.{_PLACE_OF[name]}", fromlist=[name]), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+import alkaline_edge
+
 ROOT = Path(__file__).parents[1]
 KERNEL = ROOT / "alkaline_edge"
 HOSTS = ROOT / "hosts" / "alkaline_hosts"
@@ -25,6 +29,7 @@ ALLOWED = {
     "gc": "finds what a suspended frame holds",
     "hashlib": "sha256 of the chain",
     "inspect": "signatures of handlers and steps",
+    "itertools": "pages in turn",
     "msgpack": "the one dependency",
     "re": "names, and what is cut out of messages",
     "sys": "the running frames",
@@ -62,7 +67,8 @@ def test_importing_reads_neither_clock_nor_entropy() -> None:
         "import asyncio, msgpack, os, random, time, hashlib, inspect, dataclasses\n"
         "def refuse(*_, **__): raise SystemExit('read at import')\n"
         "os.urandom = time.time = time.time_ns = time.monotonic = random.random = random.getrandbits = refuse\n"
-        "import alkaline_edge, alkaline_edge.replay, alkaline_edge.testing\n"
+        "from alkaline_edge import *\n"
+        "import alkaline_edge.replay, alkaline_edge.testing\n"
         "import alkaline_hosts.memory, alkaline_hosts.callbacks, alkaline_hosts.d1, alkaline_hosts.durable_object\n"
     )
     env = {"PYTHONPATH": f"{ROOT}:{HOSTS.parent}"}
@@ -71,7 +77,7 @@ def test_importing_reads_neither_clock_nor_entropy() -> None:
 
 
 def test_the_import_adds_no_module_without_a_reason() -> None:
-    """What `import alkaline_edge` loads beyond asyncio and msgpack, each with why it may."""
+    """What a first program loads beyond asyncio and msgpack, each with why it may."""
     justified = {
         "zlib": "crc32 of arguments; built into CPython and Pyodide",
         "hashlib": "sha256 of the chain", "_hashlib": "behind hashlib", "_blake2": "behind hashlib",
@@ -83,7 +89,8 @@ def test_the_import_adds_no_module_without_a_reason() -> None:
         "atexit": "lets go of suspended handlers; built in",
     }  # fmt: skip
     program = (
-        "import sys, asyncio, msgpack\nbefore = set(sys.modules)\nimport alkaline_edge\n"
+        "import sys, asyncio, msgpack\nbefore = set(sys.modules)\n"
+        "from alkaline_edge import Context, Runtime, workflow\n"
         "print(*sorted(n for n in set(sys.modules) - before if not n.startswith('alkaline_edge')))"
     )
     done = subprocess.run(
@@ -91,3 +98,23 @@ def test_the_import_adds_no_module_without_a_reason() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) - justified.keys() == set()
+
+
+def test_each_public_name_is_imported_when_it_is_asked_for() -> None:
+    """`import alkaline_edge` alone loads nothing more, and each name comes from where type checkers are told."""
+    program = "import sys, alkaline_edge; print(*(n for n in sys.modules if n.startswith('alkaline_edge.')))"
+    env = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "\n"), done.stderr
+    told = {
+        name.name: node.module
+        for node in ast.walk(ast.parse((KERNEL / "__init__.py").read_text()))
+        if isinstance(node, ast.ImportFrom) and node.level
+        for name in node.names
+    }
+    assert told == alkaline_edge._PLACE_OF
+    assert sorted(told) == sorted(alkaline_edge.__all__)
+    for name in told:
+        assert getattr(getattr(alkaline_edge, name), "__name__", name) == name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        alkaline_edge.nothing  # type: ignore[attr-defined]  # noqa: B018  # that it is not there is the point
