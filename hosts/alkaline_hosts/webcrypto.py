@@ -36,7 +36,7 @@ class WebCrypto:
             raise InvalidInput(
                 "WebCrypto is for browsers and Workers: leave cipher= out here, and install the extra crypto"
             ) from None
-        self._subtle = getattr(getattr(js, "crypto", None), "subtle", None)
+        self._subtle: Any = getattr(getattr(js, "crypto", None), "subtle", None)
         if self._subtle is None:
             raise InvalidInput("there is no crypto.subtle here: a page has it on https:// and on localhost alone")
         self._promise, self._entries = js.Promise, js.Object.fromEntries
