@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import sys
 import tempfile
 from typing import Any
 
@@ -17,6 +18,7 @@ from alkaline_edge.sealing.layout import OVERHEAD
 from alkaline_edge.testing import CASES, Case, SimulatedHost, SimulatedStore, check_case
 from alkaline_hosts.file import FileHost
 from alkaline_hosts.memory import MemoryHost, MemoryStore
+from alkaline_hosts.webcrypto import WebCrypto
 from tests.sealing.support import KEYS, TENANT, cipher, sealed
 from tests.support import drive
 
@@ -144,3 +146,17 @@ def test_what_can_not_seal_is_refused_when_it_is_made() -> None:
             SealedHost(MemoryHost(), keys=KEYS, tenant=tenant, cipher=cipher())  # type: ignore[arg-type]  # is the point
     with pytest.raises(InvalidInput, match="keys is a Keyring, not a bytes"):
         SealedHost(MemoryHost(), keys=b"x" * 32, tenant=TENANT, cipher=cipher())  # type: ignore[arg-type]  # is the point
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no cipher is given and ``cryptography`` is missing: by the name of the extra, and of what a browser has."""
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    with pytest.raises(InvalidInput, match=r"pip install 'alkaline-edge\[crypto\]'.*webcrypto\.WebCrypto\(\)"):
+        SealedHost(MemoryHost(), keys=KEYS, tenant=TENANT)
+
+
+@pytest.mark.skipif(sys.platform == "emscripten", reason="there it works")
+def test_webcrypto_on_a_server_says_what_to_use_instead() -> None:
+    """And importing its module costs nothing there."""
+    with pytest.raises(InvalidInput, match="leave cipher= out here, and install the extra crypto"):
+        WebCrypto()
