@@ -136,13 +136,14 @@ async def wait(runtime: Runtime, id: str, deadline: float | None, for_end: bool 
         return
     until = deadline if deadline is not None else float("inf")
     if id not in runtime.active():
-        await waking.wake_due(runtime, set())
-        if id in runtime.active():
-            return
-        wake_at = await waking.next_wake(runtime, now)
-        if wake_at is not None:
-            until = min(until, wake_at)
-        if waking.must_look(runtime):
+        if not runtime.serving:
+            await waking.wake_due(runtime, set())
+            if id in runtime.active():
+                return
+            wake_at = await waking.next_wake(runtime, now)
+            if wake_at is not None:
+                until = min(until, wake_at)
+        if runtime.serving or waking.must_look(runtime):
             until = min(until, now + waking.POLL_SECONDS * 1000)
     if id in runtime.active() and deadline is None:
         until = now + 86_400_000

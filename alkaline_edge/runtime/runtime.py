@@ -79,7 +79,8 @@ class Runtime:
         self.lease_ms = round((lease or LEASE_SECONDS) * 1000)
         self._on_event, self._meter = on_event, meter
         self._token: str | None = None
-        self.closing = self.draining = False
+        self.closing = self.draining = self.serving = self.refused = False
+        self.concurrency: int | None = None
         self.drivers: dict[str, Driver] = {}
         self.asleep: dict[str, Driver] = {}
         self.stuck: dict[str, AlkalineError] = {}
@@ -220,10 +221,18 @@ class Runtime:
         self._open()
         return await waking.run_due(self)
 
-    async def serve(self, until: asyncio.Event | datetime | None = None) -> None:
-        """Recover, wake timers and answer requests until ``until``, or until the runtime is closed."""
+    async def serve(self, until: asyncio.Event | datetime | None = None, concurrency: int | None = None) -> None:
+        """Recover, wake timers and answer requests until ``until``, or until the runtime is closed.
+
+        ``concurrency``: drive at most so many runs at once here, and leave the others to other processes. A suspended
+        run does not count; one that you start or import here goes on whatever the number is. What is being driven at
+        ``until`` goes on; ``close`` hands it to other processes. A store that stops answering is asked again; one that
+        does not answer the first time is its error.
+        """
         self._open()
-        await waking.serve(self, until)
+        from . import serving  # only a server needs it, and an import costs a browser's start
+
+        await serving.serve(self, until, concurrency)
 
     # --- asking ----------------------------------------------------------------------------------------------------
     async def signal(self, id: str, name: str, payload: Any = None, dedupe: str | None = None) -> None:
@@ -380,12 +389,15 @@ class Runtime:
             raise ClosedError("this runtime is closed; make another one")
 
     def take_up(self, id: str, driver: Driver | None = None) -> None:
-        """Own and drive a run in the background, unless that is under way."""
+        """Own and drive a run in the background, unless that is under way or there is no room for it."""
         if self.closing or (self.draining and driver is None):
             return
         if id in self._tasks:
             if id in self.drivers:
                 self.drivers[id].poke()
+            return
+        if driver is None and self.room() <= 0:
+            self.refused = True
             return
         task = asyncio.ensure_future(owning.own(self, id, driver))
         self._tasks[id] = task
@@ -420,6 +432,9 @@ class Runtime:
             if id in self._tasks:
                 self._poked_later(id)
             return
+        if self.room() <= 0:
+            self.refused = True
+            return
 
         async def look() -> None:
             record = await self.store.find(id)
@@ -447,9 +462,19 @@ class Runtime:
 
         self._tasks[id].add_done_callback(again)
 
+    def room(self) -> float:
+        """How many more runs may be driven here."""
+        if self.closing or self.draining:
+            return 0
+        return float("inf") if self.concurrency is None else self.concurrency - len(self._tasks)
+
     def active(self) -> list[str]:
         """Ids of runs that are being driven or taken up."""
         return list(self._tasks)
+
+    def is_active(self, id: str) -> bool:
+        """Whether the run is being driven or taken up."""
+        return id in self._tasks
 
     async def settle(self, id: str) -> None:
         """Until the run, and what it started here, is finished or suspended."""
@@ -516,7 +541,7 @@ class Runtime:
     def _foreign(self) -> None:
         """Somebody else committed to the store: there may be requests."""
         self.foreign = True
-        for driver in list(self.drivers.values()):
+        for driver in () if self.serving else list(self.drivers.values()):  # serve looks for all of them at once
             driver.poke()
         self.changed()
 

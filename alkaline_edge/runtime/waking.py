@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from .. import keys
-from ..errors import ERR_STORE, InvalidInput
+from ..errors import ERR_STORE
 from ..runs import ExecutionRecord
 from .owning import held_by_other
 from .store import Write
@@ -71,7 +69,7 @@ async def wake_due(runtime: Runtime, skip: set[str]) -> list[str]:
     for id in await due_ids(runtime, skip):
         record = await runtime.store.find(id)
         if record is None or record.finished:
-            await _sweep(runtime, id)
+            await sweep(runtime, id)
         elif runtime.registry.knows(record.workflow, record.version) and id not in runtime.stuck:
             if id in runtime.drivers:
                 runtime.drivers[id].poke()
@@ -83,7 +81,7 @@ async def wake_due(runtime: Runtime, skip: set[str]) -> list[str]:
     return woken
 
 
-async def _sweep(runtime: Runtime, id: str) -> None:
+async def sweep(runtime: Runtime, id: str) -> None:
     """Delete what is left of requests to a run that has ended."""
     stale = await runtime.store.keys_under(f"i/{id}/")
     if stale:
@@ -102,20 +100,24 @@ async def run_due(runtime: Runtime) -> int | None:
     return await next_wake(runtime)
 
 
+def unstick(runtime: Runtime) -> None:
+    """Forget that an error of the store had stopped runs here: it may have passed."""
+    for id in [id for id, error in runtime.stuck.items() if error.code == ERR_STORE]:
+        del runtime.stuck[id]
+
+
 async def recover(runtime: Runtime) -> list[str]:
     """Take up every running run that no live owner has; return their ids.
 
-    Suspended runs that an error of the store had stopped here are woken again from now on: it may have passed.
+    Suspended runs that an error of the store had stopped here are woken again from now on.
     """
-    for id in [id for id, error in runtime.stuck.items() if error.code == ERR_STORE]:
-        del runtime.stuck[id]
+    unstick(runtime)
     taken: list[str] = []
     after = ""
     while True:
         entries = await runtime.host.list("x/s/running/", after, PAGE)
         ids = [entry.key.rsplit("/", 1)[1] for entry in entries]
-        records = await _records(runtime, ids)
-        for record in records:
+        for record in await records(runtime, ids):
             known = runtime.registry.knows(record.workflow, record.version)
             if record.status != "running" or not known or held_by_other(runtime, record):
                 continue
@@ -127,25 +129,7 @@ async def recover(runtime: Runtime) -> list[str]:
         after = entries[-1].key
 
 
-async def _records(runtime: Runtime, ids: list[str]) -> list[ExecutionRecord]:
+async def records(runtime: Runtime, ids: list[str]) -> list[ExecutionRecord]:
+    """The records of those of ``ids`` that there are."""
     entries = await runtime.host.get([keys.record(id) for id in ids]) if ids else []
     return [await runtime.store.record_of(entry) for entry in entries if entry is not None]
-
-
-async def serve(runtime: Runtime, until: asyncio.Event | datetime | None) -> None:
-    """See ``Runtime.serve``."""
-    if isinstance(until, datetime) and until.tzinfo is None:
-        raise InvalidInput("serve(until=...) wants an aware datetime or an asyncio.Event")
-    end_ms = until.timestamp() * 1000 if isinstance(until, datetime) else None
-    recover_at = 0
-    while not runtime.closing:
-        now = runtime.host.now_ms()
-        if (end_ms is not None and now >= end_ms) or (isinstance(until, asyncio.Event) and until.is_set()):
-            return
-        if now >= recover_at:
-            await recover(runtime)
-            recover_at = now + runtime.lease_ms // 2
-        await wake_due(runtime, set())
-        wake_at = await next_wake(runtime, runtime.host.now_ms())
-        pause = min(POLL_SECONDS, max(0.0, ((wake_at or now + 60_000) - runtime.host.now_ms()) / 1000))
-        await runtime.wait_for_change(pause, until if isinstance(until, asyncio.Event) else None)
