@@ -19,8 +19,10 @@ from alkaline_edge.errors import AlkalineError, InvalidInput, StoreError, Unknow
 from ._redis import Keys, Script
 
 Argument = bytes | int | str
-_LATER = ("BusyLoadingError", "TryAgainError", "MovedError", "AskError", "ClusterDownError", "MasterDownError")
-"""The server's errors that say: not now, or not here. Nothing was done."""
+_LATER = ("BusyLoadingError", "TryAgainError", "ClusterDownError", "MasterDownError")
+"""The server's errors that say: not now. Nothing was done."""
+_ELSEWHERE = ("MovedError", "AskError")
+"""Those that say: not here. A client of a cluster looks elsewhere then."""
 RIGHTS = (
     "+eval +evalsha +hget +hmget +hset +hdel +hlen +zadd +zrem +zcard +zrangebylex +info +config|get "
     "+publish +subscribe +ping"
@@ -30,13 +32,18 @@ without +publish, +subscribe or the channel ``{name}:notices`` nobody hears of a
 
 
 class Failed(Exception):
-    """The client raised. ``refused``: the server answered, with an error. ``sent``: it may have had the command."""
+    """The client raised. ``refused``: the server answered, with an error. ``sent``: it may have had the command.
 
-    def __init__(self, error: Exception, *, sent: bool, refused: bool = False) -> None:
+    ``later``: nothing was done, and the same command may be taken in a moment.
+    """
+
+    def __init__(self, error: Exception, *, sent: bool, refused: bool = False, routed: bool = False) -> None:
         kind, text = type(error).__name__, str(error).strip() or "no message"
         super().__init__(f"{kind}: {text}")
         self.refused, self.lost = refused, sent and not refused
-        self.later = refused and (kind in _LATER or text.startswith("BUSY "))  # BUSY: another's script runs too long
+        busy = text.startswith("BUSY ")  # with another's script, which takes long
+        self.later = refused and (busy or kind in _LATER or (routed and kind in _ELSEWHERE))
+        self._elsewhere = refused and not routed and kind in _ELSEWHERE
         self.__cause__ = error
 
     def of_a_commit(self) -> AlkalineError:
@@ -51,8 +58,10 @@ class Failed(Exception):
         return StoreError(f"Redis did not answer a read: {self}{self._hint()}")
 
     def _hint(self) -> str:
+        if self._elsewhere:
+            return ". This is one node of a Redis Cluster: give RedisHost a redis.asyncio.RedisCluster"
         denied = self.refused and ("NoPermission" in str(self) or "can't run" in str(self) or "NOPERM" in str(self))
-        return f" The user needs {RIGHTS}" if denied else ""
+        return f". The user needs {RIGHTS}" if denied else ""
 
 
 class Client(Protocol):
@@ -60,6 +69,8 @@ class Client(Protocol):
 
     fails_over: bool
     """Whether the client follows to another server when one is lost."""
+    routed: bool
+    """Whether the client knows the nodes of a cluster."""
 
     def connection(self) -> contextlib.AbstractAsyncContextManager[Any]:
         """A connection of redis-py's to the server that has the keys, connected. One command, then it goes back."""
@@ -74,7 +85,7 @@ class Client(Protocol):
         """Whether there is ``pubsub``, and a connection can be spared for it."""
         ...
 
-    def pubsub(self) -> Any:
+    async def pubsub(self) -> Any:
         """A new PubSub of redis-py's."""
         ...
 
@@ -95,6 +106,8 @@ def client_of(client: Any, keys: Keys) -> Client:
 
 class Pooled:
     """Over ``redis.asyncio.Redis``, Sentinel's included."""
+
+    routed = False
 
     def __init__(self, client: Any) -> None:
         self._client, self._pool = client, client.connection_pool
@@ -118,14 +131,14 @@ class Pooled:
     def listens(self) -> bool:
         return bool(self._pool.max_connections > 1)
 
-    def pubsub(self) -> Any:
+    async def pubsub(self) -> Any:
         return self._client.pubsub()
 
 
 class Clustered:
     """Over ``redis.asyncio.RedisCluster``: its connections to the node of our slot."""
 
-    fails_over = True
+    fails_over = routed = True
 
     def __init__(self, client: Any, keys: Keys) -> None:
         self._client, self._key = client, keys.values.decode()
@@ -162,7 +175,8 @@ class Clustered:
     def listens(self) -> bool:
         return hasattr(self._client, "pubsub")  # older versions have none
 
-    def pubsub(self) -> Any:
+    async def pubsub(self) -> Any:
+        await self._client.initialize()
         return self._client.pubsub()
 
 
@@ -220,7 +234,7 @@ async def _sent(client: Client, commands: Sequence[Sequence[Argument]]) -> Any:
                     await connection.disconnect(nowait=True)
                     raise
     except (ResponseError, BusyLoadingError, AuthenticationError, AuthorizationError) as error:
-        raise Failed(error, sent=sent, refused=True) from error
+        raise Failed(error, sent=sent, refused=True, routed=client.routed) from error
     except Exception as error:
         raise Failed(error, sent=sent) from error
     raise AssertionError("the last command returns or raises")

@@ -27,9 +27,9 @@ class Subscription:
 
         ``ready`` is called when nothing is missed any more, each time that redis-py has connected again by itself too.
         """
-        pubsub = self._client.pubsub()
-        try:
-            with contextlib.suppress(Exception):  # whatever it was, whoever waits looks by itself meanwhile
+        with contextlib.suppress(Exception):  # whatever it was, whoever waits looks by itself meanwhile
+            pubsub = await self._client.pubsub()
+            try:
                 await pubsub.subscribe(channel)
                 silent = False
                 while True:
@@ -44,6 +44,5 @@ class Subscription:
                         payload = message["data"]
                         heard(payload if isinstance(payload, str) else payload.decode("ascii", "replace"))
                     silent = message is None
-        finally:
-            with contextlib.suppress(Exception):
+            finally:
                 await let_go(pubsub)

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from alkaline_edge import Runtime, workflow
 from alkaline_edge.host import Host
 from alkaline_edge.testing import CASES, Case, check_case
 from alkaline_hosts.opening import open_host
 from alkaline_hosts.redis import RedisHost
 
+from .conftest import until
 from .redis_server import RedisServer
 
 
@@ -79,3 +81,54 @@ def test_conformance(client: Client, case: Case, redis_always: RedisServer) -> N
         return Store(redis_always.url, client)
 
     asyncio.run(check_case(case, maker, gather=asyncio.gather))
+
+
+async def draft(topic: str) -> str:
+    return f"a draft about {topic}"
+
+
+@workflow(name="publish", version=1)
+async def publish(ctx: Any, topic: str) -> str:
+    text = await ctx.step(draft, topic)
+    await ctx.sleep(0.05)
+    decision = await ctx.wait_for_signal("approval")
+    large = await ctx.step("large", lambda: "x" * 300_000)  # above the inline limit: a key of its own
+    return f"{text}, approved by {decision} at {len(large)}"
+
+
+@each_client
+def test_a_whole_run(client: Client, redis_always: RedisServer) -> None:
+    """Started in one process, waiting over a timer, signalled from another, ended in a third; and deleted."""
+
+    async def main() -> None:
+        name = uuid.uuid4().hex
+        host = client(redis_always.url, name)
+        async with Runtime(host, workflows=[publish], lease=1.0) as runtime:
+            run = await runtime.start("publish", "Redis", id="r", attributes={"team": "a"})
+            await run.settle()
+            assert (await runtime.get_execution("r")).status == "suspended"
+        await host.close()
+        host = client(redis_always.url, name)
+        async with Runtime(host) as outside:
+            await outside.signal("r", "approval", "Ada", dedupe="once")
+            await outside.signal("r", "approval", "Bob", dedupe="once")
+        await host.close()
+        host = client(redis_always.url, name)
+        async with Runtime(host, workflows=[publish], lease=1.0) as runtime:
+            serving = asyncio.ensure_future(runtime.serve())
+
+            async def completed() -> bool:
+                return (await runtime.get_execution("r")).status == "completed"
+
+            await until(completed)
+            record = await runtime.get_execution("r")
+            assert record.result == "a draft about Redis, approved by Ada at 300000"
+            page = await runtime.list_executions(status="completed", attributes={"team": "a"})
+            assert [each.id for each in page] == ["r"]
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            await runtime.delete("r")
+        assert [entry.key for entry in await host.list("") if not entry.key.startswith(("d/", "m/"))] == []
+        await host.close()
+
+    asyncio.run(main())
