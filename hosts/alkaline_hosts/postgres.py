@@ -26,10 +26,10 @@ from alkaline_edge.errors import ClosedError, InvalidInput, StoreError
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.limits import check_batch, check_key
 
+from ._listening import Listening
 from ._notices import is_awaited
 from ._postgres import CONFLICT, VERSION, Sql, channel_of
 from ._postgres_clients import Failed, OwnPool, client_of
-from ._postgres_listening import Listening
 from ._sqlite import end_of
 
 CAPABILITIES = Capabilities(

@@ -29,8 +29,8 @@ from alkaline_edge.errors import AlkalineError, ClosedError, InvalidInput, Store
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Durability, Entry
 from alkaline_edge.limits import check_batch, check_key
 
+from ._listening import Listening
 from ._notices import is_awaited
-from ._postgres_listening import Listening
 from ._redis import (
     COMMIT,
     CONFLICT,
@@ -89,10 +89,7 @@ class RedisHost:
         """What the server said of itself when it was last asked: INFO, and CONFIG GET's ``*append*``."""
         self._own: Any = None
         self._name = os.urandom(8).hex().encode()
-        source: Any = Subscription(
-            self._client
-        )  # Listening's annotation is of Postgres, and asks for more than it uses
-        self._listening = Listening(source, self._keys.channel.decode(), self._name.decode())
+        self._listening = Listening(Subscription(self._client), self._keys.channel.decode(), self._name.decode())
         self._checking = asyncio.Lock()
         self._checked = self._closed = self._seen = False
 

@@ -1,4 +1,4 @@
-"""Hearing of other hosts' commits: LISTEN on a connection of its own, again and again when that is lost."""
+"""Hearing of other hosts' commits, on a connection of its own, which is made again and again when it is lost."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable
-
-from ._postgres_clients import Client, Failed
+from typing import Protocol
 
 AGAIN = 0.1
 """Seconds before the first attempt to listen again; doubled for each one up to LONGEST."""
@@ -16,14 +15,27 @@ TOGETHER = 0.02
 """Seconds within which several notices make one call."""
 
 
+class Source(Protocol):
+    """Where notices come from."""
+
+    @property
+    def listens(self) -> bool:
+        """Whether a connection can be spared for ``listen``."""
+        ...
+
+    async def listen(self, channel: str, ready: Callable[[], None], heard: Callable[[str], None]) -> None:
+        """Hear the payloads of ``channel`` until the connection is lost; ``ready`` once nothing is missed any more."""
+        ...
+
+
 class Listening:
     """Calls ``callbacks`` when another host than ``own`` may have committed something that is waited for.
 
     Once more each time that it begins to listen: what came before, it has not heard.
     """
 
-    def __init__(self, client: Client, channel: str, own: str) -> None:
-        self._client, self._channel, self._own = client, channel, own
+    def __init__(self, source: Source, channel: str, own: str) -> None:
+        self._source, self._channel, self._own = source, channel, own
         self._callbacks: dict[object, Callable[[], None]] = {}
         self._task: asyncio.Task[None] | None = None
         self._called = 0.0
@@ -44,7 +56,7 @@ class Listening:
 
     def begin(self) -> None:
         """Listen in the background, if there is somebody to call and a connection to spare. For a running loop."""
-        if self._task is None and self._callbacks and self._client.listens:
+        if self._task is None and self._callbacks and self._source.listens:
             self._task = asyncio.ensure_future(self._listen())
 
     async def close(self) -> None:
@@ -64,8 +76,8 @@ class Listening:
 
     async def _listen(self) -> None:
         while True:
-            with contextlib.suppress(Failed):  # those who wait look by themselves meanwhile
-                await self._client.listen(self._channel, self._ready, self._heard)
+            with contextlib.suppress(Exception):  # whatever it was, those who wait look by themselves meanwhile
+                await self._source.listen(self._channel, self._ready, self._heard)
             await asyncio.sleep(self._wait * random.uniform(0.5, 1))  # noqa: S311  # keeps many from coming back at once
             self._wait = min(LONGEST, 2 * self._wait)
 
