@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: demo test lane-python lane-runtimes lint types unit versions wasm test-pyodide test-browser bench bench-wasm \
-	test-workers bench-workers test-servers test-handoff clean
+	test-workers bench-workers test-servers test-handoff soak clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -69,6 +69,11 @@ test-handoff: $(READY)
 	$(MAKE) -C wasm ready
 	$(MAKE) -C wasm/workers workers
 	$(BIN)/python -m pytest tests/handoff
+
+# Every fault at every callback, pairs of crashes, and the tests inside Pyodide in every combination: half an hour.
+soak: $(READY)
+	ALKALINE_EXHAUSTIVE=1 $(BIN)/python -m pytest tests/simulation/test_exhaustive.py
+	$(MAKE) -C wasm test-everywhere
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py

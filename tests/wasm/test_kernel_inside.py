@@ -84,6 +84,10 @@ def script_for(selenium, runtime: str, lock: str, folder: Path) -> str:
     archive.write_bytes(packed())
     if runtime == "node":
         selenium.p.timeout = 900  # pytest-pyodide's own limit for Node is 60 s, whatever is asked
+    else:
+        executor = selenium.driver.command_executor
+        executor.client_config.timeout = 900  # Selenium's own limit for an answer is 120 s, whatever a script may take
+        executor._conn = executor._get_connection_manager()
     names = {
         "LOCK": lock,
         "PACKED": str(archive) if runtime == "node" else base64.b64encode(archive.read_bytes()).decode(),
