@@ -50,7 +50,8 @@ class SealedHost:
     async def commit(self, batch: Batch) -> Committed | Conflict:
         """As Host.commit. Sealing comes first, so the host's own transaction waits for nothing."""
         check_batch(batch, self._capabilities)
-        return await self._host.commit(batch._replace(puts=await self._sealer.seal(batch.puts)))
+        puts = await self._sealer.seal(batch.puts)
+        return await self._host.commit(Batch(batch.id, batch.checks, puts, batch.deletes))
 
     async def close(self) -> None:
         """Close the host."""

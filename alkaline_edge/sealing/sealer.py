@@ -109,7 +109,7 @@ class Sealer:
         if lacking:
             work = [Derivation(self.keys.secret(id), b"", info_of(self.tenant, scope)) for id, scope in lacking]
             fresh = dict(zip(lacking, await self._cipher.derive(work), strict=True))
-            held.update(fresh)
+            held.update(fresh)  # not read from `derived`, which another task may have emptied in the meantime
             if len(derived) + len(fresh) > MOST_KEYS:
                 derived.clear()
             derived.update(fresh)

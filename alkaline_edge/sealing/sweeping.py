@@ -124,7 +124,7 @@ class _Sweep:
             elif isinstance(value, StoreError):
                 self._refused.append(value)
             elif not self._sealer.is_current(entry.value):
-                if not self._plain_too and self._is_held(entry.key, value):
+                if self._is_held(entry.key, value):
                     self._held.add(entry.key)
                 else:
                     found.append((entry, value))

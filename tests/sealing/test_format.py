@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +14,7 @@ from alkaline_edge.bundle import decode
 from alkaline_edge.codec import Codec
 from alkaline_edge.errors import InvalidInput
 from alkaline_edge.host import Batch, Entry, Put
-from alkaline_edge.sealing import Keyring, SealedHost, open_bundle, seal_bundle
+from alkaline_edge.sealing import Derivation, Keyring, SealedHost, open_bundle, seal_bundle
 from alkaline_edge.sealing.layout import MAX_KEY_ID, OVERHEAD, scope_of
 from alkaline_hosts.memory import MemoryHost
 from tests.sealing.support import INSTALLED, KEYS, StandIn, hkdf, sealed
@@ -147,6 +150,25 @@ def test_keys_are_derived_once_for_a_run() -> None:
         assert [entry.value for entry in await host.get([f"r/{n}" for n in range(2_500)]) if entry] == [
             put.value for put in many
         ]
+
+    drive(test)
+
+
+def test_many_readers_at_once_share_the_keys_that_are_kept() -> None:
+    """Also while one of them makes room for more than are kept, in the middle of what another one is doing."""
+
+    async def test() -> None:
+        class Slow(StandIn):
+            async def derive(self, wanted: Sequence[Derivation]) -> list[Any]:
+                await asyncio.sleep(0)
+                return await super().derive(wanted)
+
+        host = SealedHost(MemoryHost(), keys=KEYS, tenant="t", cipher=Slow())
+        places = [f"r/{n}" for n in range(2_000)]
+        await host.commit(Batch("0" * 16, (), tuple(Put(place, place.encode()) for place in places)))
+        pages = [places[at : at + 600] for at in range(0, 2_000, 100)]
+        found = await asyncio.gather(*(host.get(page) for page in pages))
+        assert [[entry and entry.value.decode() for entry in page] for page in found] == pages
 
     drive(test)
 

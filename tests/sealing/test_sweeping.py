@@ -254,26 +254,33 @@ def test_the_record_of_an_owner_that_died_is_sealed_anew_once_its_lease_has_ende
     """Until then it is counted as held. A first sealing does not wait: nobody may be writing."""
 
     async def test() -> None:
-        inner = SimulatedHost()
         never = asyncio.Event()
 
         @workflow(name="stopped")
         async def stopped(ctx: Context) -> None:
             await ctx.step("never", never.wait)
 
-        runtime = Runtime(sealed(inner, ONLY_OLD), workflows=[stopped])
-        await runtime.start("stopped", id="exe_1")
-        while not (await runtime.get_execution("exe_1")).owner:
-            await inner.sleep(0.001)
-        inner.dead = True
-        inner = inner.reopen()
+        async def left_by_the_dead(inner: SimulatedHost, host: Any) -> SimulatedHost:
+            runtime = Runtime(host, workflows=[stopped])
+            await runtime.start("stopped", id="exe_1")
+            while not (await runtime.get_execution("exe_1")).owner:
+                await inner.sleep(0.001)
+            inner.dead = True
+            with contextlib.suppress(SimulatedCrash):
+                await runtime.close()
+            return inner.reopen()
+
+        inner = SimulatedHost()
+        inner = await left_by_the_dead(inner, sealed(inner, ONLY_OLD))
         first = await reseal(sealed(inner))
         assert (first.held, first.written) == (1, first.seen - 1)
         assert (await reseal(sealed(inner)))[1:3] == (0, 1)
         inner.advance(60)
         assert (await reseal(sealed(inner)))[1:3] == (1, 0)
-        with contextlib.suppress(SimulatedCrash):
-            await runtime.close()
+        plain = SimulatedHost()
+        plain = await left_by_the_dead(plain, plain)
+        at_once = await seal_store(sealed(plain))
+        assert (at_once.held, at_once.written) == (0, at_once.seen)
 
     drive(test)
 
