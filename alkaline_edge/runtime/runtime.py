@@ -79,7 +79,7 @@ class Runtime:
         self.lease_ms = round((lease or LEASE_SECONDS) * 1000)
         self._on_event, self._meter = on_event, meter
         self._token: str | None = None
-        self.closing = self.draining = self.serving = self.refused = False
+        self.closing = self.draining = self.serving = False
         self.concurrency: int | None = None
         self.drivers: dict[str, Driver] = {}
         self.asleep: dict[str, Driver] = {}
@@ -397,7 +397,6 @@ class Runtime:
                 self.drivers[id].poke()
             return
         if driver is None and self.room() <= 0:
-            self.refused = True
             return
         task = asyncio.ensure_future(owning.own(self, id, driver))
         self._tasks[id] = task
@@ -428,12 +427,9 @@ class Runtime:
 
     def take_up_if_known(self, id: str) -> None:
         """Take a run up in the background, if its workflow is registered here."""
-        if self.closing or self.draining or id in self._tasks:
+        if self.room() <= 0 or id in self._tasks:
             if id in self._tasks:
                 self._poked_later(id)
-            return
-        if self.room() <= 0:
-            self.refused = True
             return
 
         async def look() -> None:

@@ -116,7 +116,7 @@ class _Rounds:
 
     def _starved(self) -> bool:
         """Whether there is room, nothing is known that could use it, and more was waiting when it was looked for."""
-        return (self._more or self.runtime.refused) and not self._found and self.runtime.room() > 0
+        return self._more and not self._found and self.runtime.room() > 0
 
     def _space(self) -> int:
         """How many runs may be taken up now; 0 until half of those that are being taken are done."""
@@ -167,7 +167,7 @@ class _Rounds:
     async def _look(self, now: int) -> None:
         """Find what waits in the store. Three calls where nothing does."""
         runtime, starved = self.runtime, self._starved()
-        self._looked, self._more, self._again, runtime.refused = now, False, False, False
+        self._looked, self._more, self._again = now, False, False
         if now >= self._renew_at:
             self._renew_at = now + runtime.lease_ms // 2
             self._not_ours.clear()

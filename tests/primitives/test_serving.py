@@ -272,6 +272,43 @@ def test_two_processes_seldom_reach_for_the_same_run() -> None:
     drive(body)
 
 
+def test_timers_that_a_dead_process_left_are_shared_out() -> None:
+    """Forty runs of a process that is gone are due at one moment: two others take them, seldom both the same."""
+    store = SimulatedStore()
+    conflicts = [0]
+    moment = datetime.fromtimestamp(store.clock.now_ms // 1000 + 100, UTC)
+
+    class Counting(SimulatedHost):
+        async def commit(self, batch: Batch) -> Any:
+            outcome = await super().commit(batch)
+            conflicts[0] += isinstance(outcome, Conflict)
+            return outcome
+
+    @workflow(name="nap", version=1)
+    async def nap(ctx: Context) -> None:
+        await ctx.sleep_until(moment)
+
+    flow = flow_of(store, 1000)
+
+    async def body() -> None:
+        first, *others = (Server(store, n, [nap, flow]) for n in (1, 2, 3))
+        for server in others:
+            server.runtime.host = server.runtime.store.host = Counting(store, seed=server.host.seed)
+        async with serving(first):
+            await made(store, nap, *(f"r{n}" for n in range(40)))
+            await store.clock.sleep(10)
+        async with serving(*others, concurrency=25):
+            for server in others:  # by which the other one knows of it
+                await server.runtime.start(flow)
+            await store.clock.sleep(10)
+            conflicts[0] = 0
+            await all_ended(store, 40)
+            assert conflicts[0] < 12
+            assert all(len(server.of(RunResumed)) > 12 for server in others)
+
+    drive(body)
+
+
 def test_runs_of_workflows_that_others_have_do_not_hold_up_ours() -> None:
     """More than a page of due timers and of requests for a workflow that this process lacks stand before our own."""
     store = SimulatedStore()
