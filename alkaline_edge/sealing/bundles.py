@@ -13,7 +13,7 @@ from ..errors import InvalidInput
 from ..limits import MAX_BUNDLE_BYTES
 from .ciphers import Cipher, CryptographyCipher, Derivation, Job
 from .keyring import Keyring
-from .layout import NONCE, TAG
+from .layout import NONCE, TAG, shown
 from .sealer import check_tenant
 
 VERSION = 1
@@ -86,10 +86,10 @@ def _parse(data: bytes, keys: Keyring) -> tuple[bytes, str]:
     name = data[LEAD : end - SALT]
     id = next((id for id in keys.ids if id.encode() == name), None)
     if id is None:
-        shown = "".join(chr(byte) if 0x21 <= byte < 0x7F else "?" for byte in name[:32])
         raise InvalidInput(
-            f"the bundle is sealed with the key {shown!r}, and the keyring holds {', '.join(keys.ids)}: add that key",
-            key_id=shown,
+            f"the bundle is sealed with the key {shown(name)!r}, and the keyring holds {', '.join(keys.ids)}: add that "
+            "key",
+            key_id=shown(name),
         )
     return data[:end], id
 

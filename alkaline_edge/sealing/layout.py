@@ -70,7 +70,7 @@ def refusal(place: str, value: bytes, known: Collection[str]) -> StoreError:
     end = LEAD + (value[LEAD - 1] if len(value) >= LEAD else 0)
     if len(value) < end + NONCE + TAG:
         return _refused(place, "truncated", "is shorter than a sealed value can be: it was cut short; restore it")
-    id = _shown(value[LEAD:end])
+    id = shown(value[LEAD:end])
     if id not in known:
         return _refused(
             place,
@@ -88,7 +88,7 @@ def refusal(place: str, value: bytes, known: Collection[str]) -> StoreError:
     )
 
 
-def _shown(id: bytes) -> str:
+def shown(id: bytes) -> str:
     """A key id that may come from anybody, fit for a message."""
     return "".join(chr(byte) if 0x21 <= byte < 0x7F else "?" for byte in id[:MAX_KEY_ID])
 
