@@ -14,7 +14,7 @@ from ..limits import MAX_BUNDLE_BYTES
 from .ciphers import Cipher, CryptographyCipher, Derivation, Job
 from .keyring import Keyring
 from .layout import NONCE, TAG, shown
-from .sealer import check_tenant
+from .sealer import check_tenant, drawn
 
 VERSION = 1
 SALT = 16
@@ -38,8 +38,8 @@ async def seal_bundle(
         what = "a bundle that is sealed already" if data.startswith(SEALED) else "not a bundle; `export` returns one"
         raise InvalidInput(f"these bytes are {what}: nothing was sealed")
     cipher = cipher or CryptographyCipher()
-    header = SEALED + bytes((VERSION, len(keys.current))) + keys.current.encode() + entropy(SALT)
-    nonce = entropy(NONCE)
+    header = SEALED + bytes((VERSION, len(keys.current))) + keys.current.encode() + drawn(entropy, SALT)
+    nonce = drawn(entropy, NONCE)
     job = await _job(cipher, keys, keys.current, tenant, header, nonce, data)
     return header + nonce + (await cipher.encrypt([job]))[0]
 

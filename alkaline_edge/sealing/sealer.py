@@ -24,6 +24,14 @@ def check_tenant(tenant: str) -> None:
         )
 
 
+def drawn(entropy: Callable[[int], bytes], n: int) -> bytes:
+    """``n`` random bytes. StoreError for a source that gives fewer: a value with a short nonce would never open."""
+    random = entropy(n)
+    if not isinstance(random, bytes) or len(random) != n:
+        raise StoreError(f"the host's entropy({n}) did not give {n} bytes: nothing was sealed, and nothing written")
+    return random
+
+
 class Sealer:
     """Seals with the current key of ``keys`` and opens with all of them, for ``tenant``."""
 
@@ -52,7 +60,7 @@ class Sealer:
         current = self.keys.current
         try:
             keys = await self._keys([(current, scope_of(place)) for place, _ in puts])
-            random = self._entropy(NONCE * len(puts))
+            random = drawn(self._entropy, NONCE * len(puts))
             header, tenant = self._header, self._tenant
             jobs = [
                 Job(key, random[n * NONCE : (n + 1) * NONCE], plain[n], bound_to(header, tenant, puts[n].key))

@@ -12,7 +12,7 @@ import pytest
 
 from alkaline_edge.bundle import decode
 from alkaline_edge.codec import Codec
-from alkaline_edge.errors import InvalidInput
+from alkaline_edge.errors import InvalidInput, StoreError
 from alkaline_edge.host import Batch, Entry, Put
 from alkaline_edge.sealing import Derivation, Keyring, SealedHost, open_bundle, seal_bundle
 from alkaline_edge.sealing.layout import MAX_KEY_ID, OVERHEAD, scope_of
@@ -131,6 +131,19 @@ def test_every_value_has_a_nonce_of_its_own_from_the_hosts_entropy() -> None:
             await host.commit(Batch(f"{n:016x}", (), (Put("r/a", b"same"), Put("r/b", b"same"))))
             seen |= {inner.store.entries[key].value[8:20] for key in ("r/a", "r/b")}
         assert len(seen) == 100
+
+    drive(test)
+
+
+def test_a_source_of_entropy_that_gives_too_little_seals_nothing() -> None:
+    """A value behind a short nonce would be lost for good."""
+
+    async def test() -> None:
+        for given in (b"", bytes(11), bytes(13), bytearray(12)):
+            inner = MemoryHost(entropy=lambda n, given=given: given)  # type: ignore[misc]  # is the point
+            with pytest.raises(StoreError, match="did not give 12 bytes"):
+                await sealed(inner).commit(Batch("0" * 16, (), (Put("r/a", b"1"),)))
+            assert inner.store.entries == {}
 
     drive(test)
 
