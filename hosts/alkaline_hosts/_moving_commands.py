@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
@@ -138,11 +139,30 @@ def serve_command(workflows: Callable[[str], list[Workflow]]) -> click.Command:
     )  # fmt: skip
     @click.option("--bind", default="127.0.0.1:8000", show_default=True, metavar="ADDRESS:PORT")
     @click.option("--origin", "origins", multiple=True, help="A web origin whose pages may ask.")
+    @click.option(
+        "--concurrency", type=click.IntRange(1), metavar="N",
+        help="Drive at most N runs at once, and leave the others to other processes on the store.",
+    )  # fmt: skip
+    @click.option(
+        "--grace", default=10.0, show_default=True, type=click.FloatRange(0), metavar="SECONDS",
+        help="How long steps in flight may take to end when this is told to stop.",
+    )  # fmt: skip
     @AS_JSON
     @reported
     @on_store()
-    def serve(store: str, names: Sequence[str], bind: str, origins: Sequence[str], as_json: bool) -> None:
+    def serve(
+        store: str,
+        names: Sequence[str],
+        bind: str,
+        origins: Sequence[str],
+        concurrency: int | None,
+        grace: float,
+        as_json: bool,
+    ) -> None:
         """Run a store's workflows and answer for them over HTTP, until interrupted.
+
+        On SIGTERM or SIGINT it starts nothing more, lets steps in flight end, and hands its runs to the other
+        processes on the store; a second signal does not wait for the steps.
 
         ALKALINE_TOKEN holds the bearer token that is let in, ALKALINE_KEY a key for signed requests, NAME:SECRET. TLS
         is the business of the proxy in front.
@@ -155,14 +175,33 @@ def serve_command(workflows: Callable[[str], list[Workflow]]) -> click.Command:
         if not address or not port.isdigit():
             raise InvalidInput(f"--bind wants ADDRESS:PORT, not {bind!r}")
         known = [workflow for name in names for workflow in workflows(name)]
-        asyncio.run(_serve(uvicorn, store, known, address.strip("[]"), int(port), origins))
+
+        def server(app: Any) -> Any:
+            until_forced = max(1, round(grace))
+            config = uvicorn.Config(
+                app,
+                host=address.strip("[]"),
+                port=int(port),
+                log_level="warning",
+                timeout_graceful_shutdown=until_forced,
+            )
+            made: Any = uvicorn.Server(config)
+            made.capture_signals = contextlib.nullcontext  # signals are ours: see _until_told
+            return made
+
+        asyncio.run(_serve(server, store, known, origins, concurrency, grace))
 
     found: click.Command = serve
     return found
 
 
 async def _serve(
-    uvicorn: Any, store: str, workflows: list[Workflow], address: str, port: int, origins: Sequence[str]
+    server_of: Callable[[Any], Any],
+    store: str,
+    workflows: list[Workflow],
+    origins: Sequence[str],
+    concurrency: int | None,
+    grace: float,
 ) -> None:
     from .asgi import asgi_app
 
@@ -173,8 +212,40 @@ async def _serve(
         raise InvalidInput("say who may ask: set ALKALINE_TOKEN, or ALKALINE_KEY to NAME:SECRET")
     host = opened_to_write(store)
     try:
-        async with Runtime(host, workflows=workflows) as runtime:
-            app = asgi_app(runtime, token=token, keys=keys, origins=origins)
-            await uvicorn.Server(uvicorn.Config(app, host=address, port=port, log_level="warning")).serve()
+        async with Runtime(host, workflows=workflows) as runtime:  # its end hands over what is still in flight
+            app = asgi_app(runtime, token=token, keys=keys, origins=origins, serve=False)
+            await _until_told(server_of(app), runtime, concurrency, grace)
     finally:
         await host.close()
+
+
+async def _until_told(server: Any, runtime: Runtime, concurrency: int | None, grace: float) -> None:
+    """Serve until a signal; then steps in flight have ``grace`` seconds to end, or until another signal."""
+    loop = asyncio.get_running_loop()
+    stop, at_once = asyncio.Event(), asyncio.Event()
+
+    def told() -> None:
+        if stop.is_set():
+            at_once.set()
+            server.force_exit = True
+        else:
+            loop.call_later(grace, at_once.set)
+        stop.set()
+        server.should_exit = True
+        runtime.drain()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # Windows, where an interrupt ends the process
+            loop.add_signal_handler(each, told)
+    working = asyncio.ensure_future(runtime.serve(stop, concurrency))
+    working.add_done_callback(lambda _: setattr(server, "should_exit", True))
+    try:
+        await server.serve()
+        await working
+        ends = [asyncio.ensure_future(runtime.settle(id)) for id in runtime.active()]
+        waits: list[asyncio.Future[Any]] = [asyncio.gather(*ends), asyncio.ensure_future(at_once.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+    finally:
+        working.cancel()
