@@ -109,14 +109,13 @@ class Driver:
         now = self.host.now_ms()
         times = [timer.deadline_ms for timer in self.machine.timers()]
         times += [c.not_before_ms for c in self._steps() if c.id not in self.flying and not self._holding()]
-        renew_at = self.record.lease_until - self.runtime.lease_ms * 2 // 3
-        times.append(renew_at)
+        times.append(self._renew_at())
         self._waker = asyncio.get_running_loop().create_future()
         if self.done or self.poked or any(task.done() for task in self.flying.values()):  # it woke nobody yet
             return
         self._set_alarm(min(times), now)
         await self._waker
-        if self.host.now_ms() >= renew_at:
+        if self.host.now_ms() >= self._renew_at():
             await self._renew()
 
     def _set_alarm(self, at_ms: int, now: int) -> None:
@@ -128,6 +127,16 @@ class Driver:
         self._alarm_at = at_ms
         self._alarm = asyncio.ensure_future(self.host.sleep(max(0.0, (at_ms - now) / 1000)))
         self._alarm.add_done_callback(lambda alarm: self._wake() if alarm is self._alarm else None)
+
+    def _renew_at(self) -> int:
+        return self.record.lease_until - self.runtime.lease_ms * 2 // 3
+
+    async def _hold(self) -> None:
+        """Be sure of the lease before an effect: where an answer of the store was late, another may have the run."""
+        if self.host.now_ms() >= self._renew_at():
+            await self._renew()
+            while self.host.now_ms() >= self.record.lease_until:
+                await self._renew()
 
     async def _renew(self) -> None:
         self.record.lease_until = self.host.now_ms() + self.runtime.lease_ms
@@ -311,6 +320,7 @@ class Driver:
                 command.intended = True
         if intents or self.machine.drawn:
             await self.append(intents)
+        await self._hold()
         for command in ready:
             if effects.needs_watching(command, self.host):
                 self._fly(command, asyncio.ensure_future(effects.attempt(self.machine, command, self.host)))

@@ -309,6 +309,74 @@ def test_timers_that_a_dead_process_left_are_shared_out() -> None:
     drive(body)
 
 
+@pytest.mark.parametrize("late", [1, 2, 3])
+def test_an_answer_that_comes_after_the_lease_starts_nothing(late: int) -> None:
+    """The answer to a commit (of the lease, of a step) is so late that another has gone on: no step is run again."""
+    store = SimulatedStore()
+    began: list[str] = []
+    done: list[str] = []
+    again: list[str] = []
+
+    def effect(name: str) -> None:
+        began.append(name)
+        if name in done:
+            again.append(name)
+
+    @workflow(name="chain", version=1)
+    async def chain(ctx: Context) -> None:
+        for n in range(5):
+            await ctx.step(f"s{n}", effect, f"s{n}")
+
+    class Late(SimulatedHost):
+        commits = 0
+
+        async def commit(self, batch: Batch) -> Any:
+            outcome = await super().commit(batch)
+            self.commits += 1
+            if self.commits == late:
+                await self.clock.sleep(100)
+            return outcome
+
+    async def body() -> None:
+        await made(store, chain, "r")
+        store.clock.advance(2_000)
+        slow, quick = (
+            Runtime(host, workflows=[chain], lease=10, on_event=lambda e: done.append(getattr(e, "name", "")))
+            for host in (Late(store, seed=1), SimulatedHost(store, seed=2))
+        )
+        task = asyncio.ensure_future(slow.run_due())
+        await store.clock.sleep(50)
+        await quick.recover()
+        await quick.settle("r")
+        assert (await quick.get_execution("r")).status == "completed"
+        await task
+        assert again == []
+        assert len(began) <= 6  # a step whose commit was on its way may have been run by both
+        await slow.close()
+        await quick.close()
+
+    drive(body)
+
+
+def test_a_run_of_quick_steps_keeps_its_lease() -> None:
+    """It never waits for anything, for longer than its lease: it stays with its owner."""
+    store = SimulatedStore()
+
+    @workflow(name="quick", version=1)
+    async def quick(ctx: Context) -> None:
+        for _ in range(60):
+            await ctx.step("s", store.clock.advance, 1_000)
+
+    async def body() -> None:
+        first, second = (Server(store, n, [quick], lease=10) for n in (1, 2))
+        await made(store, quick, "r")
+        async with serving(first, second):
+            await all_ended(store, 1)
+        assert len(first.of(RunResumed) + second.of(RunResumed)) == 1
+
+    drive(body)
+
+
 def test_runs_of_workflows_that_others_have_do_not_hold_up_ours() -> None:
     """More than a page of due timers and of requests for a workflow that this process lacks stand before our own."""
     store = SimulatedStore()
