@@ -9,6 +9,7 @@ and answers are bytes, whatever ``decode_responses`` says.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncIterator, Sequence
@@ -19,6 +20,8 @@ from alkaline_edge.errors import AlkalineError, InvalidInput, StoreError, Unknow
 from ._redis import Keys, Script
 
 Argument = bytes | int | str
+MOST = 64
+"""Connections that a host uses at once, where the client has as many: Redis does one thing at a time anyway."""
 _LATER = ("BusyLoadingError", "TryAgainError", "ClusterDownError", "MasterDownError")
 """The server's errors that say: not now. Nothing was done."""
 _ELSEWHERE = ("MovedError", "AskError")
@@ -57,6 +60,10 @@ class Failed(Exception):
         """What a read that failed like this raises."""
         return StoreError(f"Redis did not answer a read: {self}{self._hint()}")
 
+    def of_the_settings(self) -> AlkalineError:
+        """What the first call raises, which asks for the settings before it does anything."""
+        return StoreError(f"Redis did not say how it is set up, and nothing was read or written: {self}{self._hint()}")
+
     def _hint(self) -> str:
         if self._elsewhere:
             return ". This is one node of a Redis Cluster: give RedisHost a redis.asyncio.RedisCluster"
@@ -71,6 +78,8 @@ class Client(Protocol):
     """Whether the client follows to another server when one is lost."""
     routed: bool
     """Whether the client knows the nodes of a cluster."""
+    room: asyncio.Semaphore
+    """For as many commands as may be under way: redis-py's pools raise when they have no connection left."""
 
     def connection(self) -> contextlib.AbstractAsyncContextManager[Any]:
         """A connection of redis-py's to the server that has the keys, connected. One command, then it goes back."""
@@ -112,6 +121,7 @@ class Pooled:
     def __init__(self, client: Any) -> None:
         self._client, self._pool = client, client.connection_pool
         self.fails_over = hasattr(self._pool, "sentinel_manager")
+        self.room = _room(self._pool.max_connections)
         named = inspect.signature(self._pool.get_connection).parameters["command_name"]
         self._named = ("EVALSHA",) if named.default is inspect.Parameter.empty else ()  # versions before 5.3 want it
 
@@ -142,6 +152,7 @@ class Clustered:
 
     def __init__(self, client: Any, keys: Keys) -> None:
         self._client, self._key = client, keys.values.decode()
+        self.room = _room(client.get_connection_kwargs().get("max_connections", MOST))
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
@@ -169,7 +180,8 @@ class Clustered:
 
     async def look_again(self) -> None:
         # A command of the client's own goes after the slot and after nodes that are gone, and the client remembers.
-        await self._client.execute_command("EXISTS", self._key)
+        with contextlib.suppress(Exception):  # what comes of it, the next command of ours will say
+            await self._client.execute_command("EXISTS", self._key)
 
     @property
     def listens(self) -> bool:
@@ -178,6 +190,11 @@ class Clustered:
     async def pubsub(self) -> Any:
         await self._client.initialize()
         return self._client.pubsub()
+
+
+def _room(connections: int) -> asyncio.Semaphore:
+    """One connection is left for what is listened to."""
+    return asyncio.Semaphore(max(1, min(connections - 1, MOST)))
 
 
 async def _freshened(connection: Any) -> None:
@@ -218,7 +235,7 @@ async def _sent(client: Client, commands: Sequence[Sequence[Argument]]) -> Any:
 
     sent = False
     try:
-        async with client.connection() as connection:
+        async with client.room, client.connection() as connection:
             for command in commands:
                 packed = connection.pack_command(*command)
                 sent = True

@@ -52,6 +52,8 @@ ATTEMPTS = 8
 """How often a command is sent that Redis answers by "not now", as it does while it loads its file."""
 ANSWER = 30.0
 """Seconds that a client of our own waits for an answer: past them a commit's outcome is unknown."""
+CONNECTIONS = 32
+"""Connections of a client of our own, unless the URL has ``max_connections``."""
 Entries = list[Entry]
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _LONGEST = 512
@@ -140,10 +142,10 @@ class RedisHost:
             raise InvalidInput("a batch's id is 16 hexadecimal digits; nothing was written")
         if not (batch.checks or batch.puts or batch.deletes):
             return Committed(batch.id)
+        await self._ready()
+        notice = self._name if is_awaited(batch, self.now_ms()) else b""
+        arguments = commit_arguments(batch, self._must_be(), self._keys.channel, notice)
         try:
-            await self._ready()
-            notice = self._name if is_awaited(batch, self.now_ms()) else b""
-            arguments = commit_arguments(batch, self._must_be(), self._keys.channel, notice)
             verdict, *rest = await self._patiently(lambda: self._run(COMMIT, arguments))
         except Failed as error:
             self._checked = False
@@ -198,12 +200,15 @@ class RedisHost:
         return self._seen and self.capabilities.durability != "volatile"
 
     async def _ready(self) -> None:
-        """Read the server's settings, once for each server there was. Raises Failed, and StoreError for weak ones."""
+        """Read the server's settings, where that was not done since a command was lost. StoreError for weak ones."""
         if self._checked:
             return
         async with self._checking:
             if not self._checked:
-                self.settings = await self._patiently(lambda: read_settings(self._client))
+                try:
+                    self.settings = await self._again(lambda: read_settings(self._client))
+                except Failed as error:
+                    raise error.of_the_settings() from error.__cause__
                 require(self.settings, self.capabilities.durability, self._client.fails_over)
                 self._checked = True
 
@@ -211,18 +216,21 @@ class RedisHost:
         return await run(self._client, script, self._keys, arguments)
 
     async def _reading(self, read: Callable[[], Any]) -> Any:
-        """What ``read`` gives. It is tried again once on another connection, since a read may be repeated."""
+        await self._ready()
         try:
-            await self._ready()
-            try:
-                return await self._patiently(read)
-            except Failed as error:
-                if not error.lost:
-                    raise
-                return await self._patiently(read)
+            return await self._again(read)
         except Failed as error:
             self._checked = False
             raise error.of_a_read() from error.__cause__
+
+    async def _again(self, read: Callable[[], Any]) -> Any:
+        """What ``read`` gives, where need be once more on another connection, since a read may be repeated."""
+        try:
+            return await self._patiently(read)
+        except Failed as error:
+            if not error.lost:
+                raise
+            return await self._patiently(read)
 
     async def _patiently(self, send: Callable[[], Any]) -> Any:
         """What ``send`` gives, sent again while Redis says that it can't just now."""
@@ -287,10 +295,14 @@ def open_redis(url: str) -> RedisHost:
             retry=retry,
             socket_timeout=ANSWER,
             socket_connect_timeout=10.0,
+            max_connections=CONNECTIONS,
         )
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(f"this redis URL can't be understood: {error}") from error
+    except (TypeError, ValueError):  # their messages may hold a piece of a password
+        raise InvalidInput(
+            "this redis URL can't be understood: it is redis://user:password@host:port/database?option=value, its "
+            "options are those of redis-py and ours, and special characters of a password are percent-encoded"
+        ) from None
     host = RedisHost(client, **options)
     host._own = client
     return host

@@ -1,4 +1,4 @@
-"""A TCP proxy in front of a Redis, which loses commits or their answers when it is told to."""
+"""A TCP proxy in front of a Redis, which loses commands or their answers when it is told to."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ is not passed on, and the connection stays. late: the connection ends, and the c
 
 
 class Proxy:
-    """Listens at ``port`` while it is entered. ``lose(n)`` says what befalls the commit number ``n``, from 1."""
+    """Listens at ``port`` while it is entered. ``lose(n)`` says what befalls the commit number ``n``, from 1.
 
-    def __init__(self, target: int, lose: Callable[[int], Loss | None] = lambda n: None) -> None:
-        self.target, self.lose = target, lose
+    ``of``: what a command holds that is counted in place of commits.
+    """
+
+    def __init__(
+        self, target: int, lose: Callable[[int], Loss | None] = lambda n: None, of: bytes = COMMIT.digest
+    ) -> None:
+        self.target, self.lose, self.of = target, lose, of
         self.commits = self.lost = 0
         self.held, self._released = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,7 +87,7 @@ class Link:
     async def _pass_on(self, request: bytes) -> bool:
         """Whether the connection goes on."""
         loss = None
-        if COMMIT.digest in request:
+        if self.proxy.of in request:
             self.proxy.commits += 1
             loss = self.proxy.lose(self.proxy.commits)
         self.proxy.lost += loss is not None

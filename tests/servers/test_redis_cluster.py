@@ -136,6 +136,7 @@ def test_a_connection_that_is_cut_in_a_commit_is_unknown(nodes: list[RedisServer
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_node_that_is_lost(tmp_path: Path) -> None:
     """Its replica takes over: disk was refused, weak goes on there once the client has found it."""
     with cluster(tmp_path, 1, others=1) as (primary, replica):

@@ -66,6 +66,51 @@ def test_a_connection_that_is_cut_in_a_commit_is_unknown(client: Any, loss: Loss
     asyncio.run(main())
 
 
+@each_way
+@pytest.mark.parametrize("lost", [b"\nINFO", b"\nCONFIG", b"\nHMGET"])
+def test_a_connection_that_is_cut_in_a_read(client: Any, lost: bytes, redis_of: Start) -> None:
+    """It is read again, once; where that is lost too, nothing is unknown: nothing was written."""
+    server = redis_of()
+
+    async def main() -> None:
+        direct = by_url(server.url)
+        await direct.commit(batch(1, puts=[Put("a", b"1")]))
+        async with Proxy(server.port, once(1, "after"), lost) as proxy:
+            host = client(proxy.url)
+            assert [entry.value for entry in await host.get(["a"])] == [b"1"]
+            assert proxy.lost == 1
+            await host.close()
+        async with Proxy(server.port, lambda n: "after", lost) as proxy:
+            host = client(proxy.url)
+            call = host.get(["a"]) if lost == b"\nHMGET" else host.commit(batch(2, puts=[Put("a", b"2")]))
+            with pytest.raises(StoreError) as caught:
+                await call
+            assert type(caught.value) is StoreError
+            assert proxy.lost == 2
+            await host.close()
+        assert [entry.value for entry in await direct.get(["a"])] == [b"1"]
+        await direct.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("connections", [1, 2, 5])
+def test_more_at_once_than_a_pool_has_connections(connections: int, redis_of: Start) -> None:
+    """redis-py's pool raises then; the host waits for its turn."""
+    server = redis_of()
+
+    async def main() -> None:
+        client = redis.asyncio.Redis(port=server.port, max_connections=connections)
+        host = Owning(client)
+        done = await asyncio.gather(*(host.commit(batch(n, puts=[Put(f"k/{n:03}", b"")])) for n in range(1, 101)))
+        assert all(isinstance(outcome, Committed) for outcome in done)
+        assert len(await host.list("k/")) == 100
+        assert server.ask("INFO", "clients")["connected_clients"] <= connections + 1
+        await host.close()
+
+    asyncio.run(main())
+
+
 def test_an_answer_that_does_not_come_is_unknown(redis_of: Start) -> None:
     """The client's timeout ends the wait, and its connection: a late answer is not taken for the next command's."""
     server = redis_of()
