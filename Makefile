@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: demo test lane-python lane-runtimes lint types unit versions wasm test-pyodide test-browser bench bench-wasm \
-	test-workers bench-workers test-servers test-handoff soak clean
+	test-workers bench-workers test-servers test-handoff soak soak-servers clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -74,6 +74,12 @@ test-handoff: $(READY)
 soak: $(READY)
 	ALKALINE_EXHAUSTIVE=1 $(BIN)/python -m pytest tests/simulation/test_exhaustive.py
 	$(MAKE) -C wasm test-everywhere
+
+# Workers and their server are killed for minutes behind a bad network; MINUTES, WORKERS and STORE (redis) may be given.
+soak-servers: $(READY)
+	sh tests/servers/install.sh
+	$(BIN)/python -m tests.servers.soak --store $(or $(STORE),postgres) --minutes $(or $(MINUTES),3) \
+		--workers $(or $(WORKERS),4)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py

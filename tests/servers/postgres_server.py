@@ -1,0 +1,72 @@
+"""A Postgres of one's own that can be killed and started again; ``conftest`` has the one that most tests share."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+
+from examples.handoff.postgres import find
+
+
+class PostgresServer:
+    """Started when it is entered, stopped when it is left; ``kill`` and ``start`` in between keep port and files."""
+
+    def __init__(self, directory: Path) -> None:
+        self.data = directory / "data"
+        self.data.mkdir(parents=True)
+        self.user = "postgres" if os.geteuid() == 0 else None  # Postgres refuses to be root
+        if self.user is not None:
+            shutil.chown(self.data, self.user)
+            for parent in self.data.parents:
+                if parent.stat().st_mode & 0o077 == 0:
+                    parent.chmod(0o711)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        command = [find("initdb"), "-D", str(self.data), "--username", "agent", "--auth", "trust", "--no-sync"]
+        subprocess.run(command, check=True, user=self.user, cwd="/", stdout=subprocess.DEVNULL)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return self.url_at(self.port)
+
+    def url_at(self, port: int) -> str:
+        """The URL by way of a proxy's port."""
+        return f"postgresql://agent@127.0.0.1:{port}/postgres"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers. What a killed one left in shared memory may take a moment to go."""
+        deadline = time.monotonic() + 60
+        options = ["-c", "unix_socket_directories=", "-c", "listen_addresses=127.0.0.1", "-c", f"port={self.port}"]
+        ready = [find("pg_isready"), "--quiet", "--host", "127.0.0.1", "--port", str(self.port)]
+        while True:
+            if self.process is None or self.process.poll() is not None:
+                command = [find("postgres"), "-D", str(self.data), *options]
+                self.process = subprocess.Popen(command, user=self.user, cwd="/", stderr=subprocess.DEVNULL)
+            if subprocess.run(ready).returncode == 0 and self.process.poll() is None:
+                return
+            assert time.monotonic() < deadline, "Postgres did not start"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(20)
+
+    def __enter__(self) -> PostgresServer:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(signal.SIGQUIT)  # at once, and its children with it
+            self.process.wait(30)
