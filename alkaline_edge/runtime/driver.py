@@ -256,6 +256,7 @@ class Driver:
         write.puts[keys.segment(self.name, first)] = b"".join(self.unsealed)
         write.deletes = {keys.commit(self.name, first + n) for n in range(len(self.unsealed))}
         sealed = len(self.unsealed)
+        self.put_record(write)  # whoever read the history before this, and is about to take the run, reads it again
         await self.commit(write)
         self.unsealed = self.unsealed[sealed:] if first + sealed < self.cursor.length else []
 

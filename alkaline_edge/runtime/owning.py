@@ -1,7 +1,7 @@
 """Owning runs: take one up (replay it, then take the lease), drive it, and let go of it again.
 
 The replay comes before the lease is taken, so code that disagrees with the history writes nothing at all. A stale
-owner may still append while we read; our first commit then meets a conflict, and we read again.
+owner may still append while we read; taking the lease then meets a conflict, and we read again.
 """
 
 from __future__ import annotations
@@ -112,7 +112,9 @@ async def take(runtime: Runtime, id: str) -> Driver | None:
         record.waiting, record.wake_at = [], None
         if record.status != "paused":
             record.status = "running"
-        write = Write({keys.record(id): record.version_tag})
+        # The next place of the history is free: a stale owner whose commit landed behind our reading shows there.
+        end = keys.commit(keys.history(record.run, record.generation), cursor.length)
+        write = Write({keys.record(id): record.version_tag, end: None})
         runtime.store.put_record(write, record, before)
         outcome = await runtime.store.commit(write)
         if isinstance(outcome, Conflict):

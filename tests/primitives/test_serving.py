@@ -7,13 +7,15 @@ import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from alkaline_edge import Context, Runtime, Workflow, workflow
 from alkaline_edge.errors import InvalidInput, StoreError
-from alkaline_edge.host import Batch, Check, Conflict, Put
+from alkaline_edge.host import Batch, Capabilities, Check, Conflict, Put
 from alkaline_edge.lifecycle import RunResumed, RunStuck
+from alkaline_edge.runtime import owning
 from alkaline_edge.testing import SimulatedHost
 from alkaline_edge.testing.simulated import SimulatedStore
 from tests.support import drive
@@ -354,6 +356,54 @@ def test_an_answer_that_comes_after_the_lease_starts_nothing(late: int) -> None:
         assert len(began) <= 6  # a step whose commit was on its way may have been run by both
         await slow.close()
         await quick.close()
+
+    drive(body)
+
+
+@pytest.mark.parametrize("segment_commits", [0, 2, 3])
+def test_a_commit_that_lands_while_another_takes_the_run_over_is_seen(segment_commits: int) -> None:
+    """A stale owner's commits land between the other's reading and its lease: it reads again, and runs none of it."""
+    store = SimulatedStore()
+    capabilities = Capabilities("simulated", durability="volatile", segment_commits=segment_commits)
+    began: list[str] = []
+    read, landed = asyncio.Event(), asyncio.Event()
+
+    @workflow(name="chain", version=1)
+    async def chain(ctx: Context) -> None:
+        for n in range(3):
+            await ctx.step(f"s{n}", began.append, f"s{n}")
+        await ctx.wait_for_signal("end")
+
+    class Stale(SimulatedHost):
+        async def commit(self, batch: Batch) -> Any:
+            if began == ["s0"] and not read.is_set():
+                await read.wait()
+            outcome = await super().commit(batch)
+            if began == ["s0", "s1", "s2"]:  # s0 and s1 are committed, and sealed where that is due
+                landed.set()
+                await self.clock.sleep(1_000)
+            return outcome
+
+    class Taking(SimulatedHost):
+        async def commit(self, batch: Batch) -> Any:
+            read.set()
+            await landed.wait()
+            return await super().commit(batch)
+
+    async def body() -> None:
+        stale = Runtime(Stale(store, seed=1, capabilities=capabilities), workflows=[chain], lease=10_000)
+        taking = Runtime(Taking(store, seed=2, capabilities=capabilities), workflows=[chain])
+        await made(store, chain, "r")
+        store.clock.advance(2_000)
+        task = asyncio.ensure_future(stale.run_due())
+        while not began:
+            await asyncio.sleep(0)
+        # The lease of the stale owner has ended, as far as the other one can tell.
+        with patch.object(owning, "held_by_other", lambda runtime, record: False):
+            await taking.resume("r")
+            await taking.settle("r")
+        assert began == ["s0", "s1", "s2"]
+        task.cancel()
 
     drive(body)
 
