@@ -1,10 +1,10 @@
 """The clients of Redis that people have, as the host sees them: one command on one connection, sent once.
 
-``execute_command`` of redis-py sends a command again, on a new connection, when the answer to the first is lost. For a
-commit that is wrong: the second finds the versions that the first has written, so one's own success looks like a
-conflict, and a commit without checks could be applied twice, over what another wrote in between. So a connection is
-taken from the client's pool, used for one command, and given back: then it is also known whether anything was sent,
-and answers are bytes, whatever ``decode_responses`` says.
+``execute_command`` of redis-py sends a command again, on a new connection, when the answer to the first is lost and the
+client has retries, as newer versions give it. For a commit that is wrong: the second finds the versions that the first
+has written, so one's own success looks like a conflict, and a commit without checks could be applied twice, over what
+another wrote in between. So a connection is taken from the client's pool, used for one command, and given back: then it
+is also known whether anything was sent, and answers are bytes, whatever ``decode_responses`` says.
 """
 
 from __future__ import annotations

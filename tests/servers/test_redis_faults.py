@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
 
 from alkaline_edge import Runtime, workflow
 from alkaline_edge.errors import StoreError, UnknownOutcome
@@ -20,11 +22,19 @@ from alkaline_hosts.redis import RedisHost
 from .redis_proxy import Loss, Proxy
 from .redis_server import RedisServer
 from .test_postgres_faults import test_workers_that_are_killed_repeat_no_committed_step as workers_that_are_killed
-from .test_redis import Owning, by_default_client, by_resp2_client, by_url
+from .test_redis import Owning, by_resp2_client, by_url
 
 Start = Callable[..., RedisServer]
+
+
+def by_retrying_client(url: str, name: str = "alkaline") -> Any:
+    """A client that sends again by itself, as ``redis.asyncio.Redis(host=...)`` does in newer versions."""
+    retry = Retry(ExponentialBackoff(cap=0.1, base=0.01), 10)
+    return Owning(redis.asyncio.Redis.from_url(url, retry=retry, retry_on_error=[redis.TimeoutError]), name)
+
+
 each_way = pytest.mark.parametrize(
-    "client", [by_url, by_default_client, by_resp2_client], ids=lambda client: client.__name__
+    "client", [by_url, by_retrying_client, by_resp2_client], ids=lambda client: client.__name__
 )
 
 
@@ -137,7 +147,7 @@ def test_a_commit_that_lands_late_is_fenced(redis_of: Start) -> None:
         direct = by_url(server.url)
         await direct.commit(batch(1, puts=[Put("a", b"1")]))
         async with Proxy(server.port, once(1, "late")) as proxy:
-            host = by_default_client(proxy.url)
+            host = by_retrying_client(proxy.url)
             with pytest.raises(UnknownOutcome):
                 await host.commit(batch(2, checks=[Check("a", f"{1:016x}")], puts=[Put("a", b"late"), Put("b", b"")]))
             assert proxy.held.is_set()
@@ -262,7 +272,7 @@ async def three(ctx: Any) -> int:
 
 async def run_three(url: str, name: str) -> int:
     """Its result, over a client that would send again by itself; the signal is of the same runtime."""
-    host = by_default_client(url, name)
+    host = by_retrying_client(url, name)
     async with Runtime(host, workflows=[three], lease=2.0) as runtime:
         run = await runtime.start("three", id="r")
         await run.signal("more", 4)
