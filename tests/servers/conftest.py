@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import signal
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,24 @@ except FileNotFoundError:
     collect_ignore_glob.append("test_postgres*")
 if PROGRAM is None:
     collect_ignore_glob.append("test_redis*")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_timeout_set_timer() -> Generator[None, bool, bool]:
+    """A test that hangs says at which await, of each task; and again, should a task not let itself be cancelled."""
+    armed = yield
+    fail = signal.getsignal(signal.SIGALRM)
+
+    def handler(*arguments: Any) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 30)
+        with contextlib.suppress(RuntimeError):  # no loop is running
+            for task in asyncio.all_tasks():
+                task.print_stack()
+        assert callable(fail)
+        fail(*arguments)
+
+    signal.signal(signal.SIGALRM, handler)
+    return armed
 
 
 @pytest.fixture(scope="session")

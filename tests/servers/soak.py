@@ -253,6 +253,9 @@ def _report(soaking: Soak, evidence: Evidence, chaos: Chaos, seconds: float) -> 
         print(f"{what:<52} {figure:>8}", flush=True)
     for line in soaking.wrong[:20]:
         print(f"WRONG: {line}", flush=True)
+    for run in {line.split()[1] for line in evidence.again[:3]}:
+        print(f"{run}, each line with its process and time (ms):")
+        print(*(line for line in soaking.log.read_text().splitlines() if line.split()[1] == run), sep="\n", flush=True)
     print("every promise held" if not soaking.wrong else f"{len(soaking.wrong)} promises did not hold", flush=True)
 
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ log = -1
 
 
 def say(*words: Any) -> None:
-    """One line of the log, whole, whatever others write at the same time."""
-    os.write(log, (" ".join(map(str, words)) + "\n").encode())
+    """One line of the log, whole, whatever others write at the same time: who and when stand at its end."""
+    os.write(log, (" ".join(map(str, [*words, os.getpid(), time.time_ns() // 1_000_000])) + "\n").encode())
 
 
 def opened(path: Path) -> None:
@@ -36,7 +37,7 @@ def opened(path: Path) -> None:
 
 async def effect(run: str, key: str, seconds: float) -> str:
     """The step's effect is its line. Names are a letter and the round: a0, then b0 beside c0, then a1 ..."""
-    say("begin", run, key, os.getpid())
+    say("begin", run, key)
     await asyncio.sleep(seconds)
     return f"{os.getpid()} {PAYLOAD}"
 
@@ -58,9 +59,9 @@ async def soak(ctx: Context) -> Any:
 def heard(event: Any) -> None:
     """A result is committed when this is told of it."""
     if isinstance(event, StepFinished):
-        say("done", event.id, event.name, os.getpid())
+        say("done", event.id, event.name)
     elif isinstance(event, RunStuck) and event.code != ERR_STORE:
-        say("stuck", event.id, event.code, os.getpid())
+        say("stuck", event.id, event.code)
 
 
 async def work(url: str, path: Path, concurrency: int, lease: float) -> None:
@@ -96,7 +97,7 @@ class Evidence:
         begun: set[tuple[str, str]] = set()
         done: set[tuple[str, str]] = set()
         for line in lines:
-            word, run, key, _ = line.split()
+            word, run, key = line.split()[:3]
             if word == "stuck":
                 self.stuck.append(line)
             elif word == "done":
