@@ -33,7 +33,7 @@ from alkaline_hosts.opening import open_host
 from tests.servers.chaos import Chaos
 from tests.servers.postgres_server import PostgresServer
 from tests.servers.redis_server import RedisServer
-from tests.servers.soak_worker import SIGNALS, Evidence, soak
+from tests.servers.soak_worker import SIGNALS, Evidence, heard, opened, soak
 
 ROOT = Path(__file__).resolve().parents[2]
 LEASE = 4.0
@@ -80,7 +80,10 @@ class Soak:
         host = open_host(self.url)
         senders: list[asyncio.Future[None]] = []
         # The one that sends signals knows no workflow: it drives nothing.
-        async with Runtime(host, workflows=[soak]) as runtime, Runtime(host) as outside:
+        # The one that starts runs leaves them to the workers, but under load a second may be over: it may drive, too.
+        opened(self.log)
+        starting = Runtime(host, workflows=[soak], on_event=heard)
+        async with starting as runtime, Runtime(host) as outside:
             while time.monotonic() < until:
                 if len(self.unfinished) >= AT_ONCE:
                     await asyncio.sleep(0.1)
@@ -97,7 +100,11 @@ class Soak:
     async def _send(self, runtime: Runtime, id: str) -> None:
         for n in range(SIGNALS):
             await asyncio.sleep(self.random.uniform(0, 3))
-            await self._told(partial(runtime.signal, id, "go", n, dedupe=f"go{n}"))
+            try:
+                await self._told(partial(runtime.signal, id, "go", n, dedupe=f"go{n}"))
+            except AlkalineError as error:
+                self.wrong.append(f"{id} did not take signal {n}: {error}")
+                return
             self.count["signals"] += 1
 
     async def _told(self, ask: Callable[[], Any]) -> None:
@@ -173,7 +180,10 @@ class Soak:
                 record = await runtime.get_execution(id)
                 self.count[record.status] += 1
                 if record.status != "completed":
-                    self.wrong.append(f"{id} is {record.status}, waiting {record.waiting}, owner {record.owner}")
+                    last = (await runtime.history(id))[-1]
+                    self.wrong.append(
+                        f"{id} is {record.status}, waiting {record.waiting}, owner {record.owner}: {last}"
+                    )
                     continue
                 lost = SIGNALS - len(set(record.result))
                 self.count["signals lost"] += lost
