@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
 
 from examples.handoff.postgres import find
+
+from .ports import free_port
 
 
 class PostgresServer:
@@ -26,8 +27,7 @@ class PostgresServer:
             for parent in self.data.parents:
                 if parent.stat().st_mode & 0o077 == 0:
                     parent.chmod(0o711)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         command = [find("initdb"), "-D", str(self.data), "--username", "agent", "--auth", "trust", "--no-sync"]
         subprocess.run(command, check=True, user=self.user, cwd="/", stdout=subprocess.DEVNULL)
         self.process: subprocess.Popen[bytes] | None = None

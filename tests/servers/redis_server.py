@@ -13,12 +13,9 @@ from typing import Any
 
 import redis
 
+from .ports import free_port
+
 PROGRAM = shutil.which("redis-server") or shutil.which("valkey-server")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 class RedisServer:

@@ -18,7 +18,8 @@ from alkaline_edge.host import Batch, Check, Committed, Host, Put
 from alkaline_edge.testing import CASES, Case, check_case
 
 from .conftest import until
-from .redis_server import RedisServer, free_port
+from .ports import free_port
+from .redis_server import RedisServer
 from .test_redis import Owning, Store, by_default_client
 from .test_redis_settings import has_replica
 from .test_redis_watch import Heard, signalled
