@@ -15,7 +15,8 @@ _TIMER = "t/"
 
 def is_awaited(batch: Batch, now_ms: int) -> bool:
     """Whether other processes may be waiting for what ``batch`` puts."""
+    now = f"{now_ms:013d}"
     return any(
-        put.key.startswith(_AWAITED) or (put.key.startswith(_TIMER) and int(put.key.split("/")[1]) <= now_ms)
+        put.key.startswith(_AWAITED) or (put.key.startswith(_TIMER) and put.key.split("/")[1] <= now)
         for put in batch.puts
     )

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from alkaline_edge.errors import AlkalineError, InvalidInput, NotFound
-from alkaline_edge.failures import StepError
+from alkaline_edge.failures import StepError, describe, revive
 from alkaline_edge.runs import ExecutionRecord
 from alkaline_edge.runtime import Run, Runtime
 
@@ -116,8 +116,13 @@ class RunsApi:
         await self._runtime.signal(id, name, payload, dedupe)
 
     async def query(self, id: str, name: str, *args: Any) -> Any:
-        """What the run's query handler returns."""
-        return await self._runtime.query(id, name, *args)
+        """What the run's query handler returns. What it raises is a StepError here, fit for callers elsewhere."""
+        try:
+            return await self._runtime.query(id, name, *args)
+        except AlkalineError:
+            raise
+        except Exception as error:
+            raise revive(describe(error, self._runtime.codec)) from error
 
     async def update(self, id: str, name: str, payload: Any = None) -> Any:
         """Send an update and return its reply."""

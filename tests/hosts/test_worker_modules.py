@@ -95,6 +95,7 @@ def test_entropy_is_drawn_in_one_piece_and_used_once() -> None:
 async def asked(ctx: Context, start: Any) -> Any:
     """Waits until it is told to stop."""
     ctx.on_query("start", lambda: start)
+    ctx.on_query("broken", lambda: {}["absent"])
     return await ctx.wait_for_signal("stop")
 
 
@@ -145,7 +146,7 @@ def test_errors_over_http() -> None:
     """What the caller did wrong has a status and a message of its own."""
 
     async def body(call: Any) -> None:
-        await call("POST", "/runs", json.dumps({"workflow": "asked", "id": "a"}))
+        await call("POST", "/runs", json.dumps({"workflow": "asked", "id": "a"}), settle="1")
         for status, code, request in (
             (404, "ERR_NOT_FOUND", ("GET", "/elsewhere")),
             (404, "ERR_NOT_FOUND", ("DELETE", "/runs/a")),
@@ -160,6 +161,8 @@ def test_errors_over_http() -> None:
             assert (answer[0], answer[1]["error"]["code"]) == (status, code), request
             assert answer[1]["error"]["message"]
         assert (await call("GET", "/runs", limit="many"))[0] == 400
+        status, answer = await call("GET", "/runs/a/queries/broken")  # what a query raises is the workflow's own error
+        assert (status, answer["error"]["message"]) == (422, "absent")
 
     served(body)
 

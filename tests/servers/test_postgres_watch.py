@@ -12,7 +12,7 @@ import pytest
 from alkaline_edge import Runtime, workflow
 from alkaline_edge.host import Batch, Put
 from alkaline_edge.runtime import waking
-from alkaline_hosts import postgres
+from alkaline_hosts import _listening, postgres
 from alkaline_hosts.opening import open_host
 
 from .conftest import execute, until
@@ -49,8 +49,11 @@ class Heard:
 
 
 @each_client
-def test_what_others_wait_for_is_heard_and_ones_own_is_not(client: Any, database: str) -> None:
+def test_what_others_wait_for_is_heard_and_ones_own_is_not(
+    client: Any, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another host's request in an inbox calls; one's own does not; two watchers of one host both hear."""
+    monkeypatch.setattr(_listening, "TOGETHER", 0.0)  # else several notices make one call
 
     async def main() -> None:
         host, other = await client(database), await client(database)
