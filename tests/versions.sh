@@ -17,7 +17,7 @@ for version in 3.11 3.12 3.13 3.14; do
         continue
     fi
     venv=build/venv-$version
-    [ -x "$venv/bin/pytest" ] || { "$python" -m venv "$venv" && "$venv/bin/python" -m pip install --quiet msgpack 'pytest>=9.1,<9.2' hypothesis; }
+    "$venv/bin/python" -c 'import pytest_timeout' 2>/dev/null || { "$python" -m venv "$venv" && "$venv/bin/python" -m pip install --quiet msgpack 'pytest>=9.1,<9.2' 'pytest-timeout>=2.4' hypothesis; }
     echo "CPython $version:"
     "$venv/bin/python" -m pytest -p no:cacheprovider tests/primitives tests/conformance tests/test_peers_bugs.py tests/test_moving.py tests/test_records.py
 done
