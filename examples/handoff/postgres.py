@@ -1,12 +1,14 @@
-"""A Postgres of one's own for the length of a program: a fresh cluster in a directory, on loopback."""
+"""A Postgres of one's own for the length of a program: a fresh cluster, on loopback."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,35 +24,41 @@ def find(name: str) -> str:
 
 
 @contextlib.contextmanager
-def started(directory: Path) -> Iterator[str]:
-    """The URL of a new Postgres whose files are in ``directory``; it is stopped at the end.
+def cluster() -> Iterator[tuple[Path, str | None]]:
+    """The directory of a new cluster, which is deleted at the end, and the user to start it as, None for oneself.
 
-    Postgres refuses to be root, so root starts it as the user ``postgres``.
+    Postgres refuses to be root, so root leaves it to the user ``postgres``. That user must reach the directory by its
+    path whenever the configuration is read, so it lies in no directory that somebody may close, as pytest does its own.
     """
-    data = directory / "data"
-    data.mkdir(parents=True)
     user = "postgres" if os.geteuid() == 0 else None
-    if user is not None:
-        shutil.chown(data, user)
-        for parent in data.parents:  # made by mkdtemp: nobody else may enter
-            if parent.stat().st_mode & 0o077 == 0:
-                parent.chmod(0o711)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    made = [find("initdb"), "--pgdata", str(data), "--username", "agent", "--auth", "trust", "--no-sync"]
-    subprocess.run(made, check=True, user=user, cwd="/", stdout=subprocess.DEVNULL)  # noqa: S603  # fixed arguments
-    options = ["-c", "unix_socket_directories=", "-c", "listen_addresses=127.0.0.1", "-c", f"port={port}"]
-    process = subprocess.Popen(  # noqa: S603  # fixed arguments
-        [find("postgres"), "-D", str(data), *options], user=user, cwd="/", stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + 30
-        ready = [find("pg_isready"), "--quiet", "--host", "127.0.0.1", "--port", str(port)]
-        while subprocess.run(ready).returncode:  # noqa: S603  # fixed arguments
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise TimeoutError("Postgres did not start")
-            time.sleep(0.05)
-        yield f"postgresql://agent@127.0.0.1:{port}/postgres"
-    finally:
-        process.terminate()
-        process.wait(30)
+    with tempfile.TemporaryDirectory(prefix="alkaline-postgres-", ignore_cleanup_errors=True) as directory:
+        if user is not None:
+            shutil.chown(directory, user)
+        data = Path(directory) / "data"
+        made = [find("initdb"), "--pgdata", str(data), "--username", "agent", "--auth", "trust", "--no-sync"]
+        subprocess.run(made, check=True, user=user, cwd="/", stdout=subprocess.DEVNULL)  # noqa: S603  # fixed arguments
+        yield data, user
+
+
+@contextlib.contextmanager
+def started() -> Iterator[str]:
+    """The URL of a new Postgres; at the end it is stopped, and its files are deleted."""
+    with cluster() as (data, user):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        options = ["-c", "unix_socket_directories=", "-c", "listen_addresses=127.0.0.1", "-c", f"port={port}"]
+        with (data.parent / "log").open("wb") as log:
+            process = subprocess.Popen(  # noqa: S603  # fixed arguments
+                [find("postgres"), "-D", str(data), *options], user=user, cwd="/", stderr=log
+            )
+        try:
+            deadline = time.monotonic() + 30
+            ready = [find("pg_isready"), "--quiet", "--host", "127.0.0.1", "--port", str(port)]
+            while subprocess.run(ready).returncode:  # noqa: S603  # fixed arguments
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise TimeoutError(f"Postgres did not start: {(data.parent / 'log').read_text()[-300:]}")
+                time.sleep(0.05)
+            yield f"postgresql://agent@127.0.0.1:{port}/postgres"
+        finally:
+            process.send_signal(signal.SIGINT)  # at once, whoever is still connected
+            process.wait(30)

@@ -239,7 +239,7 @@ def main() -> int:
             if directory is None:
                 directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="handoff-")))
             directory.mkdir(parents=True, exist_ok=True)
-            store = chosen.store or stack.enter_context(postgres.started(directory / "postgres"))
+            store = chosen.store or stack.enter_context(postgres.started())
             journey_from(store, directory)
     except (Failed, OSError, AlkalineError) as failed:
         print(f"failed: {failed}", file=sys.stderr)

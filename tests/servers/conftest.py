@@ -46,9 +46,9 @@ def pytest_timeout_set_timer() -> Generator[None, bool, bool]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     """The URL of a running cluster."""
-    with started(tmp_path_factory.mktemp("postgres")) as url:
+    with started() as url:
         yield url
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import contextlib
 import signal
 import subprocess
 import time
-from pathlib import Path
 from types import TracebackType
 
-from examples.handoff.postgres import find
+from examples.handoff.postgres import cluster, find
 
 from .ports import free_port
 
@@ -18,19 +16,10 @@ from .ports import free_port
 class PostgresServer:
     """Started when it is entered, stopped when it is left; ``kill`` and ``start`` in between keep port and files."""
 
-    def __init__(self, directory: Path) -> None:
-        self.data = directory / "data"
-        self.data.mkdir(parents=True)
-        self.user = "postgres" if os.geteuid() == 0 else None  # Postgres refuses to be root
-        if self.user is not None:
-            shutil.chown(self.data, self.user)
-            for parent in self.data.parents:
-                if parent.stat().st_mode & 0o077 == 0:
-                    parent.chmod(0o711)
+    def __init__(self) -> None:
         self.port = free_port()
-        command = [find("initdb"), "-D", str(self.data), "--username", "agent", "--auth", "trust", "--no-sync"]
-        subprocess.run(command, check=True, user=self.user, cwd="/", stdout=subprocess.DEVNULL)
         self.process: subprocess.Popen[bytes] | None = None
+        self._stack = contextlib.ExitStack()
 
     @property
     def url(self) -> str:
@@ -61,6 +50,7 @@ class PostgresServer:
         self.process.wait(20)
 
     def __enter__(self) -> PostgresServer:
+        self.data, self.user = self._stack.enter_context(cluster())
         self.start()
         return self
 
@@ -70,3 +60,4 @@ class PostgresServer:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGQUIT)  # at once, and its children with it
             self.process.wait(30)
+        self._stack.close()

@@ -47,7 +47,7 @@ END = 240.0
 @contextlib.contextmanager
 def server_of(store: str, directory: Path) -> Iterator[Any]:
     """A server with ``port``, ``kill`` and ``start``."""
-    made = PostgresServer(directory) if store == "postgres" else RedisServer(directory)
+    made = PostgresServer() if store == "postgres" else RedisServer(directory)
     with made as server:
         yield server
 

@@ -119,7 +119,10 @@ def test_the_kernel_finds_out_what_became_of_a_commit(client: Any, database: str
         try:
             async with Runtime(host, workflows=[three]) as runtime:
                 run = await runtime.start("three", id="r")
-                await reached.wait()
+                ended = asyncio.ensure_future(run.result())
+                waited = asyncio.ensure_future(reached.wait())
+                await asyncio.wait([ended, waited], return_when=asyncio.FIRST_COMPLETED)
+                assert not ended.done(), ended
                 await terminate_in_commit(database)
                 await stand_by(database, "")
                 assert await run.result(timeout=20) == 3
