@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: demo test lane-python lane-runtimes lint types unit versions wasm test-pyodide test-browser bench bench-wasm \
-	test-workers bench-workers test-servers test-handoff soak soak-servers clean
+	test-workers bench-workers test-servers test-postgres test-redis test-handoff soak soak-servers clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -61,7 +61,14 @@ test-workers bench-workers: $(READY)
 # A Postgres and a Redis of the tests' own.
 test-servers: $(READY)
 	sh tests/servers/install.sh
-	$(BIN)/python -m pytest tests/servers
+	@$(MAKE) --jobs=2 test-postgres test-redis
+
+# Both wait for disks and clocks most of the time, so they go together.
+test-postgres: $(READY)
+	$(BIN)/python -m pytest tests/servers -k postgres
+
+test-redis: $(READY)
+	$(BIN)/python -m pytest tests/servers -k "not postgres"
 
 # One run from Chromium by way of workerd to Postgres and into a file.
 test-handoff: $(READY)
