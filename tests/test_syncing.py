@@ -431,6 +431,27 @@ def test_a_long_history_goes_in_parts_and_an_interruption_repeats_at_most_one(mo
         drive(lambda target=target: test(target))  # type: ignore[misc]  # bound now
 
 
+def test_a_history_arrives_in_segments_as_long_as_the_store_seals_them() -> None:
+    """Not one commit to a segment: a long run that was handed over is read in few calls from then on."""
+
+    @workflow
+    async def many(ctx: Context, n: int) -> None:
+        for k in range(n):
+            await ctx.step("work", work, k)
+        await ctx.wait_for_signal("go")
+
+    async def test() -> None:
+        a, b = Process(many), Process(many, host=SimulatedHost(seed=2))
+        await (await a.runtime.start("many", 100, id="m")).settle()
+        await hand_over(a.runtime, "m", b.runtime)
+        await b.runtime.settle("m")
+        commits, each = (await b.runtime.get_execution("m")).cursor_length, b.host.capabilities.segment_commits
+        assert len(await b.host.list("s/")) == commits // each + 1
+        await closed(a, b)
+
+    drive(test)
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_hand_over_cut_at_any_call_is_repeated(after: bool) -> None:
     """Each call across the wire lost, or its answer: never two active, nothing lost, nothing done twice."""

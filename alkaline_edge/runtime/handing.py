@@ -207,7 +207,7 @@ class Local:
         for blob in part.blobs:
             store._chunked(blob, part.run, blobs)
         await moving.put_in_batches(store, blobs)
-        sealing = store.limits.segment_commits and not await store.host.list(f"h/{name}/", "", 1)
+        sealing = 0 if await store.host.list(f"h/{name}/", "", 1) else store.limits.segment_commits
         at = skip
         while at < len(part.commits):
             count = self._batch(part.commits, at, sealing)
