@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: demo test lane-python lane-runtimes lint types unit versions wasm test-pyodide test-browser bench bench-wasm \
-	test-workers bench-workers test-servers test-postgres test-redis test-handoff soak soak-servers clean
+	bench-servers test-workers bench-workers test-servers test-postgres test-redis test-handoff soak soak-servers clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -87,6 +87,11 @@ soak-servers: $(READY)
 	sh tests/servers/install.sh
 	$(BIN)/python -m tests.servers.soak --store $(or $(STORE),postgres) --minutes $(or $(MINUTES),3) \
 		--workers $(or $(WORKERS),4)
+
+# Worker processes, take-over, moves and 100,000 runs on a Postgres and a Redis; ARGS="--quick --store redis --only rates".
+bench-servers: $(READY)
+	sh tests/servers/install.sh
+	$(BIN)/python -m tests.benchmarks.bench_servers $(ARGS)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py
