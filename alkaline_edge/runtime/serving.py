@@ -90,6 +90,7 @@ class _Rounds:
         self._looked = self._renew_at = self._walk_at = self._others_until = 0
         self._here: float = 0
         self._there: float = 0
+        self._lease_ends = NEVER
         self._asked_after, self._running_after = "i/", ""
         self._pages, self._pages_of_all = 1, 0
 
@@ -102,7 +103,8 @@ class _Rounds:
     def failed(self, error: AlkalineError) -> None:
         """The store did not answer: ask again in a while."""
         self._looked, self._found = self.runtime.host.now_ms(), []
-        self._there, self._more, self._again = NEVER, False, False
+        self._there = self._lease_ends = NEVER
+        self._more = self._again = False
         asyncio.get_running_loop().call_exception_handler(
             {"message": "alkaline_edge: the store does not answer; serve goes on asking", "exception": error}
         )
@@ -125,7 +127,7 @@ class _Rounds:
 
     def _look_at(self) -> float:
         soon = self._looked + APART_MS
-        at = min(self._there, self._looked + waking.POLL_SECONDS * 1000)
+        at = min(self._there, self._lease_ends, self._looked + waking.POLL_SECONDS * 1000)
         if self._others():  # most timers are theirs
             at = max(at, soon)
         return min(at, soon) if self._again else at
@@ -174,11 +176,12 @@ class _Rounds:
             self._retried.clear()
             waking.unstick(runtime)
         asked = await self._asked()
+        walk = starved or now >= min(self._walk_at, self._lease_ends)
         if runtime.room() <= 0:
-            self._there, self._more = NEVER, True
+            self._there = self._lease_ends = NEVER
+            self._more = True
             return
         due = await self._due(now)
-        walk = starved or now >= self._walk_at
         running = await self._running(now) if walk else []
         kinds = [
             await self._takeable(ids, now, only) for ids, only in ((due, None), (asked, None), (running, "running"))
@@ -230,6 +233,8 @@ class _Rounds:
                 self._not_ours.add(id)
             elif held_by_other(runtime, record):
                 self._saw_others()
+                if only == "running":  # a live owner renews it long before
+                    self._lease_ends = min(self._lease_ends, record.lease_until)
             elif only is None or record.status == only:
                 runtime.stuck.pop(id, None)
                 found.append(Waiting(id, record.version_tag, now, now))
@@ -284,6 +289,7 @@ class _Rounds:
         Those of a dead owner are among them, those that were handed back, and children that nobody had room for.
         """
         found: list[str] = []
+        self._lease_ends = NEVER
         self._walk_at = now + round(waking.POLL_SECONDS * 1000)
         for _ in range(self._pages):
             entries = await self.runtime.host.list("x/s/running/", self._running_after, waking.PAGE)

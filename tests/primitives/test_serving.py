@@ -408,6 +408,46 @@ def test_a_commit_that_lands_while_another_takes_the_run_over_is_seen(segment_co
     drive(body)
 
 
+@pytest.mark.parametrize("moment", [0.0, 0.25, 0.5, 0.75])
+def test_the_end_of_a_dead_owner_s_lease_is_not_missed(moment: float) -> None:
+    """Another takes the run over as the lease ends, wherever that falls between two looks; it looks no more often."""
+    store = SimulatedStore()
+    flow = flow_of(store, 1000)
+    looks = [0]
+
+    class Mortal(SimulatedHost):
+        gone = False
+
+        async def commit(self, batch: Batch) -> Any:
+            if self.gone:
+                raise StoreError("nobody hears a dead process")
+            return await super().commit(batch)
+
+    class Counting(SimulatedHost):
+        async def list(self, prefix: str, after: str = "", limit: int = 500) -> Any:
+            looks[0] += prefix == "x/s/running/"
+            return await super().list(prefix, after, limit)
+
+    async def body() -> None:
+        first, second = (Server(store, n, [flow], lease=10) for n in (1, 2))
+        mortal = first.runtime.host = first.runtime.store.host = Mortal(store, seed=1)
+        second.runtime.host = second.runtime.store.host = Counting(store, seed=2)
+        await made(store, flow, "r")
+        async with serving(first):
+            await store.clock.sleep(5 + moment)
+            async with serving(second):
+                looks[0] = 0
+                await store.clock.sleep(60)
+                assert looks[0] <= 62
+                mortal.gone = True
+                await first.runtime.close()
+                ends = (await second.runtime.get_execution("r")).lease_until
+                await store.clock.sleep(12)
+                assert 0 <= second.of(RunResumed)[0].at - ends <= 300
+
+    drive(body)
+
+
 def test_a_run_of_quick_steps_keeps_its_lease() -> None:
     """It never waits for anything, for longer than its lease: it stays with its owner."""
     store = SimulatedStore()
