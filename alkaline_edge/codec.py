@@ -17,11 +17,13 @@ from zlib import crc32
 
 import msgpack
 
-from .errors import InvalidInput, StoreError
+from .errors import InvalidInput, StoreError, UnreadableValue
 from .limits import MAX_DEPTH_OF_VALUE, MAX_NODES_OF_VALUE
 from .records import dataclass
 
 EXT_DATETIME, EXT_BIGINT, EXT_REGISTERED, EXT_BLOB = 1, 2, 3, 4
+SEALED_VALUE = b"\xc1ae"
+"""What a sealed value begins with (SPEC.md, "Sealed values"): a byte that msgpack never writes, and two more."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -159,12 +161,18 @@ class Codec:
         return pack(self.plain(value, path))
 
     def decode(self, data: bytes) -> Any:
-        """The value of bytes that this kernel wrote. Damaged bytes are ERR_STORE; see ``decode_untrusted``."""
+        """The value of bytes that this kernel wrote. Damaged or sealed ones are ERR_STORE; see ``decode_untrusted``."""
         try:
             return msgpack.unpackb(data, ext_hook=self.ext_hook)
         except InvalidInput:
             raise
         except Exception as error:
+            if data[: len(SEALED_VALUE)] == SEALED_VALUE:
+                raise UnreadableValue(
+                    "this store is sealed, and it was opened without its keys: open its host with "
+                    "alkaline_edge.sealing.SealedHost; to the command alkaline give --keys and --tenant",
+                    reason="sealed",
+                ) from None
             raise StoreError(f"stored bytes are not a canonical value ({type(error).__name__}); restore them") from None
 
     def decode_untrusted(self, data: bytes, max_bytes: int) -> Any:

@@ -10,7 +10,8 @@
     |-- ConflictError              ERR_CONFLICT         somebody else: another owner, another run with this id
     |   `-- StepOutcomeUnknown     ERR_CONFLICT         an at-most-once step was started and its outcome was lost
     |-- StoreError                 ERR_STORE            the store: refused, damaged, full, too weak
-    |   `-- UnknownOutcome         ERR_STORE            the store: the answer to a commit was lost
+    |   |-- UnknownOutcome         ERR_STORE            the store: the answer to a commit was lost
+    |   `-- UnreadableValue        ERR_STORE            the store: it answered, with bytes that can't be read here
     `-- ClosedError                ERR_CLOSED           the runtime or the host was closed
         `-- RunCancelled           ERR_CLOSED           the run was cancelled, so it has no result
 
@@ -103,6 +104,13 @@ class StoreError(AlkalineError):
 
 class UnknownOutcome(StoreError):
     """The answer to a commit was lost: it may or may not have been applied. The kernel reads it back."""
+
+
+class UnreadableValue(StoreError):
+    """The store answered with a value that can't be read here: sealed, sealed otherwise, or damaged.
+
+    Asking again gives the same; ``detail["reason"]`` says in a word why.
+    """
 
 
 class ClosedError(AlkalineError):

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from .. import keys
 from ..codec import BlobRef, Codec, Plain
-from ..errors import AlkalineError, NotFound, StoreError, UnknownOutcome
+from ..errors import AlkalineError, NotFound, StoreError, UnknownOutcome, UnreadableValue
 from ..events import STARTED, Event, with_items
 from ..history import Cursor, Timed, split
 from ..host import Batch, Check, Committed, Conflict, Entry, Host, Put
@@ -72,6 +72,7 @@ class Store:
         puts = tuple([new(Put, item) for item in write.puts.items()])
         deletes = tuple(write.deletes - write.puts.keys()) if write.deletes else ()
         tried: list[str] = []
+        lost = False
         for attempt in range(_TRIES):
             id = self.host.entropy(8).hex()
             tried.append(id)
@@ -82,10 +83,10 @@ class Store:
                     raise
                 if attempt:
                     await self.host.sleep(min(2.0, 0.05 * 2**attempt))
-                outcome = None
+                outcome, lost = None, True
             if isinstance(outcome, Committed):
                 return outcome
-            landed = await self._landed(puts, tried)
+            landed = await self._landed(puts, tried, lost)
             if landed is not None:
                 return landed
             if outcome is not None:
@@ -95,13 +96,19 @@ class Store:
             "The run goes on from what was recorded once the store answers again"
         )
 
-    async def _landed(self, puts: tuple[Put, ...], tried: list[str]) -> Committed | None:
+    async def _landed(self, puts: tuple[Put, ...], tried: list[str], lost: bool) -> Committed | None:
         if not puts:
             return None
         for attempt in range(_TRIES):
             try:
                 entry = (await self.host.get([puts[0].key]))[0]
                 return Committed(entry.version) if entry is not None and entry.version in tried else None
+            except UnreadableValue as error:  # the store did answer: what is there is not to be read, now or later
+                if not lost:
+                    raise
+                raise UnknownOutcome(
+                    f"the answer to a commit was lost, and what is there now can't be read: {error}", **error.detail
+                ) from error
             except Exception as error:
                 if isinstance(error, AlkalineError) and not isinstance(error, (StoreError, UnknownOutcome)):
                     raise

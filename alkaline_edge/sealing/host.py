@@ -18,9 +18,10 @@ class SealedHost:
     """``host``, with every value sealed by AES-256-GCM before it is committed, and opened when it is read.
 
     A value is bound to its key in the store, to ``tenant`` and to the id of the key that sealed it. One that is plain,
-    cut short, moved, changed, or sealed with a key that ``keys`` does not hold is ERR_STORE, with the place in
-    ``detail["place"]`` and a word in ``detail["reason"]``; then nothing is written. Keys of the store stay in clear:
-    SECURITY.md says what they tell. ``tenant`` names the store or the customer, and can't be changed later.
+    cut short, moved, changed, or sealed with a key that ``keys`` does not hold is an UnreadableValue
+    (ERR_STORE), with the place in ``detail["place"]`` and a word in ``detail["reason"]``; then nothing is written. Keys
+    of the store stay in clear: SECURITY.md says what they tell. ``tenant`` names the store or the customer, and can't
+    be changed later.
 
     ``cipher`` is ``cryptography`` unless another one is given (``alkaline_hosts.webcrypto.WebCrypto()``). Make one
     SealedHost for a host and give it to every runtime: two look like two processes. Closing it closes ``host``. What

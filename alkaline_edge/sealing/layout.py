@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..errors import StoreError
+from ..codec import SEALED_VALUE as MAGIC
+from ..errors import UnreadableValue
 
-MAGIC = b"\xc1ae"
 VERSION = 1
 LEAD = len(MAGIC) + 2
 """Bytes before the key id."""
@@ -52,7 +52,7 @@ def is_sealed(value: bytes) -> bool:
     return value.startswith(MAGIC)
 
 
-def refusal(place: str, value: bytes, known: Collection[str]) -> StoreError:
+def refusal(place: str, value: bytes, known: Collection[str]) -> UnreadableValue:
     """Why ``value``, which did not open at ``place``, did not. ``known`` are the key ids of the keyring."""
     if not is_sealed(value):
         return _refused(
@@ -93,5 +93,5 @@ def shown(id: bytes) -> str:
     return "".join(chr(byte) if 0x21 <= byte < 0x7F else "?" for byte in id[:MAX_KEY_ID])
 
 
-def _refused(place: str, reason: str, text: str, **detail: str) -> StoreError:
-    return StoreError(f"the value at {place!r} {text}", place=place, reason=reason, **detail)
+def _refused(place: str, reason: str, text: str, **detail: str) -> UnreadableValue:
+    return UnreadableValue(f"the value at {place!r} {text}", place=place, reason=reason, **detail)

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 
 from alkaline_edge import Context, Run, Runtime, StoreError, hand_over, migrate, sync, workflow
+from alkaline_edge.errors import UnknownOutcome, UnreadableValue
 from alkaline_edge.host import Host
 from alkaline_edge.runtime.handing import Local
-from alkaline_edge.sealing import SealedHost
+from alkaline_edge.sealing import Keyring, SealedHost
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost
 from alkaline_edge.testing.simulated import Fault, FaultKind
 from alkaline_hosts.file import FileHost
 from alkaline_hosts.memory import MemoryHost
-from tests.sealing.support import KEYS, ONLY_OLD, sealed
+from tests.sealing.support import KEYS, ONLY_OLD, TENANT, cipher, sealed
 from tests.support import drive, kinds
 
 ran: list[str] = []
@@ -94,24 +95,83 @@ def test_a_run_in_a_file_comes_to_its_result_and_nothing_of_it_is_readable(tmp_p
     drive(test)
 
 
-def test_a_store_that_is_sealed_is_of_no_use_without_its_keys() -> None:
-    """A runtime beside the seal, and one with another keyring, do nothing and write nothing."""
+@pytest.mark.parametrize(
+    ("keys", "tenant", "reason", "says"),
+    [
+        (None, "", "sealed", r"this store is sealed, .*SealedHost; to the command alkaline give --keys"),
+        (ONLY_OLD, TENANT, "unknown key", "'r/exe_1' is sealed with the key 'new', and the keyring holds old"),
+        (KEYS, "another", "not authentic", "'r/exe_1' does not open with the key 'new' here"),
+    ],
+    ids=["no keys", "another keyring", "another tenant"],
+)
+def test_a_store_that_is_sealed_is_of_no_use_without_its_keys(
+    keys: Keyring | None, tenant: str, reason: str, says: str
+) -> None:
+    """A runtime beside the seal, and one with another keyring, do nothing, write nothing, and say why at once.
+
+    What does not open will not open later: nothing waits for the store to answer.
+    """
 
     async def test() -> None:
-        host = SimulatedHost()  # its time is virtual: a store that can't be read is asked again, for seconds
+        host = SimulatedHost()
         async with Runtime(sealed(host), workflows=WORKFLOWS) as runtime:
             await waiting(runtime)
-        kept = dict(host.store.entries)
-        for other in (host, sealed(host, ONLY_OLD), sealed(host, tenant="another")):
-            stranger = Runtime(other, workflows=WORKFLOWS)
-            for asked in (
-                stranger.get_execution("exe_1"),
-                stranger.export("exe_1"),
-                stranger.start(flow, 1, id="exe_1"),
-            ):
-                with pytest.raises(StoreError):
-                    await asked
+        kept, at = dict(host.store.entries), host.now_ms()
+        stranger = Runtime(host if keys is None else sealed(host, keys, tenant), workflows=WORKFLOWS)
+        for asked in (
+            lambda: stranger.get_execution("exe_1"),
+            lambda: stranger.export("exe_1"),
+            lambda: stranger.history("exe_1"),
+            lambda: stranger.list_executions(),
+            lambda: stranger.signal("exe_1", "go", None),
+            lambda: stranger.start(flow, 1, id="exe_1"),
+        ):
+            with pytest.raises(UnreadableValue, match=says) as refused:
+                await asked()
+            assert (refused.value.code, refused.value.detail["reason"]) == ("ERR_STORE", reason)
+        assert host.now_ms() - at < 100, "it waited for a store that had answered"
         assert host.store.entries == kept
+
+    drive(test)
+
+
+def test_after_a_lost_answer_a_value_that_does_not_open_leaves_the_commit_unknown_at_once() -> None:
+    """Somebody may have written over what landed: it is not called refused, and nothing waits."""
+
+    async def test() -> None:
+        host = SimulatedHost()
+        async with Runtime(sealed(host), workflows=WORKFLOWS) as runtime:
+            await waiting(runtime)
+        other = host.reopen(fault=lambda n, verb: "error-before" if verb == "commit" else None)
+        at = other.now_ms()
+        with pytest.raises(UnknownOutcome, match=r"answer to a commit was lost, .* keyring holds old") as refused:
+            await Runtime(sealed(other, ONLY_OLD), workflows=WORKFLOWS).start(flow, 1, id="exe_1")
+        assert refused.value.detail["reason"] == "unknown key"
+        assert other.now_ms() - at < 100
+
+    drive(test)
+
+
+def test_a_store_that_is_away_is_still_asked_again_behind_the_seal() -> None:
+    """Its StoreError says that it did not answer a read: it is asked until it does, and what landed is found."""
+
+    async def test() -> None:
+        inner = SimulatedHost(fault=lambda n, verb: "applied-then-error" if verb == "commit" and n == 1 else None)
+        refusals = 0
+
+        class Away(SealedHost):
+            async def get(self, keys: Any) -> Any:
+                nonlocal refusals
+                if inner.calls and refusals < 3:
+                    refusals += 1
+                    raise StoreError("the store did not answer a read")
+                return await super().get(keys)
+
+        host = Away(inner, keys=KEYS, tenant=TENANT, cipher=cipher())
+        at = inner.now_ms()
+        async with Runtime(host, workflows=WORKFLOWS) as runtime:
+            await (await runtime.start(small, "one", id="exe_1")).result(timeout=10)
+        assert (refusals, inner.now_ms() - at > 300) == (3, True)
 
     drive(test)
 
