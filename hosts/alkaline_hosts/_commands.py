@@ -17,8 +17,20 @@ from alkaline_edge.errors import InvalidInput
 from alkaline_edge.runs import STATUSES
 
 from . import _output
+from ._keys import Store
 from ._moving_commands import asking, handover, is_remote, serve_command, sync_
-from ._shell import EXIT_NO, EXIT_USAGE, Group, on_store, reading, reported, showing, writing, writing_to_run
+from ._shell import (
+    EXIT_NO,
+    EXIT_USAGE,
+    Group,
+    on_store,
+    reading,
+    reported,
+    showing,
+    with_keys,
+    writing,
+    writing_to_run,
+)  # fmt: skip
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -31,6 +43,9 @@ def alkaline() -> None:
 
     STORE is a file's path, or a URL such as postgresql://... or redis://...; leave it out where --store or the
     variable ALKALINE_STORE names one. export, import, handover and sync also take the http(s) URL of a server.
+
+    A sealed store opens with --keys FILE and --tenant NAME, or ALKALINE_KEYS and ALKALINE_TENANT. FILE has a line
+    ID=<64 hexadecimal digits> for each key, the one that seals first. Bundles are written and read plain.
 
     Exit codes: 0 done, 1 the answer is no (diff, check), 2 usage or input, 3 the store, 4 not found.
     """
@@ -46,7 +61,7 @@ def alkaline() -> None:
 @reported
 @on_store()
 def list_(
-    store: str,
+    store: Store,
     status: str | None,
     workflow: str | None,
     attributes: Sequence[str],
@@ -83,7 +98,7 @@ def _attribute(text: str) -> tuple[str, Any]:
 @AS_JSON
 @reported
 @on_store("RUN")
-def show(store: str, run: str, as_json: bool) -> None:
+def show(store: Store, run: str, as_json: bool) -> None:
     """Show one run: its status, what it waits for, what it spent, its result."""
     record = reading(store, lambda runtime: runtime.get_execution(run), showing())
     if as_json:
@@ -96,7 +111,7 @@ def show(store: str, run: str, as_json: bool) -> None:
 @AS_JSON
 @reported
 @on_store("RUN")
-def events(store: str, run: str, as_json: bool) -> None:
+def events(store: Store, run: str, as_json: bool) -> None:
     """Show the history of a run, an event a line."""
     recorded = reading(store, lambda runtime: runtime.history(run), showing())
     if as_json:
@@ -110,7 +125,7 @@ def events(store: str, run: str, as_json: bool) -> None:
 @AS_JSON
 @reported
 @on_store("RUN", "FILE")
-def export(store: str, run: str, file: str, handoff: bool, as_json: bool) -> None:
+def export(store: Store, run: str, file: str, handoff: bool, as_json: bool) -> None:
     """Write a run to FILE, an .alk bundle."""
     target = Path(file)
     temporary = target.with_name(target.name + ".part")
@@ -137,7 +152,7 @@ def export(store: str, run: str, file: str, handoff: bool, as_json: bool) -> Non
 @AS_JSON
 @reported
 @on_store("FILE")
-def import_(store: str, file: str, take_over: bool, as_json: bool) -> None:
+def import_(store: Store, file: str, take_over: bool, as_json: bool) -> None:
     """Store the run of FILE, an .alk bundle."""
     mode, data = "take_over" if take_over else "copy", Path(file).read_bytes()
     replay.read(data, showing())  # before a store is made for what is no bundle
@@ -155,11 +170,13 @@ def import_(store: str, file: str, take_over: bool, as_json: bool) -> None:
 @click.argument("a")
 @click.argument("b")
 @click.option("--store", envvar="ALKALINE_STORE", show_envvar=True, help="Where an A or B that is no file is a run.")
+@with_keys
 @AS_JSON
 @reported
-def diff(a: str, b: str, store: str | None, as_json: bool) -> None:
+def diff(a: str, b: str, store: str | None, keys: str | None, tenant: str | None, as_json: bool) -> None:
     """Compare two histories, each an .alk file or a run of the store. Exit code 1 when they differ."""
-    found = replay.diff(_history(a, store), _history(b, store), showing())
+    place = None if store is None else Store(store, keys, tenant)
+    found = replay.diff(_history(a, place), _history(b, place), showing())
     if as_json:
         changes = [{n: getattr(c, n) for n in ("kind", "a", "b", "text_a", "text_b", "where")} for c in found.changes]
         _output.print_json(
@@ -170,7 +187,7 @@ def diff(a: str, b: str, store: str | None, as_json: bool) -> None:
     raise SystemExit(0 if found.same else EXIT_NO)
 
 
-def _history(name: str, store: str | None) -> replay.Source:
+def _history(name: str, store: Store | None) -> replay.Source:
     if Path(name).is_file():
         return Path(name).read_bytes()
     if store is None:
@@ -268,7 +285,7 @@ def _codec(name: str) -> Codec:
 @AS_JSON
 @reported
 @on_store("RUN", "NAME", "PAYLOAD", optional=1)
-def signal(store: str, run: str, name: str, payload: str | None, dedupe: str | None, as_json: bool) -> None:
+def signal(store: Store, run: str, name: str, payload: str | None, dedupe: str | None, as_json: bool) -> None:
     """Send the signal NAME to a run, with PAYLOAD, which is JSON."""
     try:
         value = None if payload is None else json.loads(payload)
@@ -283,7 +300,7 @@ def signal(store: str, run: str, name: str, payload: str | None, dedupe: str | N
 @AS_JSON
 @reported
 @on_store("RUN")
-def cancel(store: str, run: str, reason: str | None, as_json: bool) -> None:
+def cancel(store: Store, run: str, reason: str | None, as_json: bool) -> None:
     """Ask for a run's end: it cleans up, and is cancelled."""
     writing_to_run(store, run, lambda runtime: runtime.cancel(run, reason))
     _said(as_json, f"{run}: asked to end; it cleans up when a runtime goes on with it", run)

@@ -15,17 +15,19 @@ from alkaline_edge import InvalidInput, Peer, Runtime, Workflow, hand_over, sync
 from alkaline_edge.runtime.syncing import Synced
 
 from . import _output
+from ._keys import Store
 from ._shell import on_store, opened_to_read, opened_to_write, reported, showing
 from .remote import Remote
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 _SECRETS = """Over http(s), ALKALINE_TOKEN holds the bearer token, or ALKALINE_KEY a key for signed requests, as
-NAME:SECRET; ALKALINE_SOURCE_TOKEN, ALKALINE_TARGET_TOKEN and so on where the two sides want different ones."""
+NAME:SECRET; ALKALINE_SOURCE_TOKEN, ALKALINE_TARGET_TOKEN and so on where the two sides want different ones. So for
+sealed stores: ALKALINE_SOURCE_KEYS, empty where that side is not sealed, and ALKALINE_SOURCE_TENANT."""
 
 
-def is_remote(store: str) -> bool:
-    """Whether ``store`` is the URL of a server."""
-    return store.startswith(("http://", "https://"))
+def is_remote(store: Store) -> bool:
+    """Whether ``store`` is a server."""
+    return store.url.startswith(("http://", "https://"))
 
 
 def remote(url: str, side: str = "") -> Remote:
@@ -45,22 +47,23 @@ def remote(url: str, side: str = "") -> Remote:
     return Remote(url, token=token)
 
 
-def asking(url: str, ask: Callable[[Remote], Awaitable[Any]]) -> Any:
-    """What ``ask`` returns of the server at ``url``."""
+def asking(store: Store, ask: Callable[[Remote], Awaitable[Any]]) -> Any:
+    """What ``ask`` returns of the server that ``store`` is."""
 
     async def work() -> Any:
-        async with remote(url) as server:
+        async with remote(store.url) as server:
             return await ask(server)
 
     return asyncio.run(work())
 
 
 @contextlib.asynccontextmanager
-async def _side(store: str, side: str, write: bool) -> AsyncIterator[Runtime | Peer]:
+async def _side(store: Store, side: str, write: bool) -> AsyncIterator[Runtime | Peer]:
     if is_remote(store):
-        async with remote(store, side) as server:
+        async with remote(store.url, side) as server:
             yield server
         return
+    store = store.on(side)
     host = opened_to_write(store) if write else opened_to_read(store)
     try:
         async with Runtime(host) as runtime:
@@ -69,15 +72,15 @@ async def _side(store: str, side: str, write: bool) -> AsyncIterator[Runtime | P
         await host.close()
 
 
-def _there(store: str, run: str, target: str) -> None:
+def _there(store: Store, run: str, target: Store) -> None:
     """ERR_NOT_FOUND where the source is a store or a run that is not there, before anything is created."""
-    if store == target:
+    if store.url == target.url:
         raise InvalidInput("source and target are the same store")
     if is_remote(store):
         return
 
     async def look() -> None:
-        host = opened_to_read(store)
+        host = opened_to_read(store.on("SOURCE"))
         try:
             async with Runtime(host, codec=showing()) as runtime:
                 await runtime.get_execution(run)
@@ -91,15 +94,16 @@ def _there(store: str, run: str, target: str) -> None:
 @AS_JSON
 @reported
 @on_store("RUN", "TARGET")
-def handover(store: str, run: str, target: str, as_json: bool) -> None:
+def handover(store: Store, run: str, target: str, as_json: bool) -> None:
     """Move a run to TARGET, a store or the http(s) URL of a server: it is frozen here and goes on there.
 
     Interrupted at any point, the same command goes on from there, and the run is never advanced on both sides.
     """
-    _there(store, run, target)
+    there = store._replace(url=target)
+    _there(store, run, there)
 
     async def work() -> Any:
-        async with _side(store, "SOURCE", True) as a, _side(target, "TARGET", True) as b:
+        async with _side(store, "SOURCE", True) as a, _side(there, "TARGET", True) as b:
             return await hand_over(a, run, b)
 
     place = asyncio.run(work())
@@ -113,12 +117,13 @@ def handover(store: str, run: str, target: str, as_json: bool) -> None:
 @AS_JSON
 @reported
 @on_store("RUN", "TARGET")
-def sync_(store: str, run: str, target: str, as_json: bool) -> None:
+def sync_(store: Store, run: str, target: str, as_json: bool) -> None:
     """Bring TARGET's copy of a run up to date, sending only what it lacks; refused where that is no fast-forward."""
-    _there(store, run, target)
+    there = store._replace(url=target)
+    _there(store, run, there)
 
     async def work() -> Synced:
-        async with _side(store, "SOURCE", False) as a, _side(target, "TARGET", True) as b:
+        async with _side(store, "SOURCE", False) as a, _side(there, "TARGET", True) as b:
             return await sync(a, b, run)
 
     done = asyncio.run(work())
@@ -151,7 +156,7 @@ def serve_command(workflows: Callable[[str], list[Workflow]]) -> click.Command:
     @reported
     @on_store()
     def serve(
-        store: str,
+        store: Store,
         names: Sequence[str],
         bind: str,
         origins: Sequence[str],
@@ -197,7 +202,7 @@ def serve_command(workflows: Callable[[str], list[Workflow]]) -> click.Command:
 
 async def _serve(
     server_of: Callable[[Any], Any],
-    store: str,
+    store: Store,
     workflows: list[Workflow],
     origins: Sequence[str],
     concurrency: int | None,

@@ -18,6 +18,7 @@ from alkaline_edge.codec import EXT_REGISTERED
 from alkaline_edge.errors import ERR_INVALID_INPUT, ERR_NOT_FOUND
 from alkaline_edge.host import Host
 
+from ._keys import KEYS, TENANT, Store, seal_of
 from ._output import safe
 from .opening import open_host
 
@@ -79,14 +80,16 @@ def on_store(*names: str, optional: int = 0) -> Callable[[Callable[..., Any]], C
     """Give a command the arguments ``[STORE] NAMES...``, of which the last ``optional`` may be left out.
 
     STORE is left out where ``--store`` names the store. Where ALKALINE_STORE does, it may be: it is then the argument
-    too many.
+    too many. The command gets a Store, with the keys that ``--keys`` and ``--tenant`` name.
     """
     least = len(names) - optional
     shown = ["[STORE]", *names[:least], *(f"[{name}]" for name in names[least:])]
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
-        def wrapper(words: tuple[str, ...], store: str | None, **kwargs: Any) -> Any:
+        def wrapper(
+            words: tuple[str, ...], store: str | None, keys: str | None, tenant: str | None, **kwargs: Any
+        ) -> Any:
             given = list(words)
             if store is None:
                 default = os.environ.get(VARIABLE)
@@ -102,27 +105,33 @@ def on_store(*names: str, optional: int = 0) -> Callable[[Callable[..., Any]], C
             values = dict.fromkeys((name.lower() for name in names), None) | {
                 name.lower(): value for name, value in zip(names, given, strict=False)
             }
-            return command(store=store, **values, **kwargs)
+            return command(store=Store(store, keys, tenant), **values, **kwargs)
 
-        wrapper = click.option("--store", metavar="URL", help=f"The store, in place of STORE. [env: {VARIABLE}]")(
-            wrapper
-        )
-        return click.argument("words", nargs=-1, metavar=" ".join(shown))(wrapper)
+        option = click.option("--store", metavar="URL", help=f"The store, in place of STORE. [env: {VARIABLE}]")
+        return click.argument("words", nargs=-1, metavar=" ".join(shown))(option(with_keys(wrapper)))
 
     return decorate
 
 
-def reading(store: str, work: Callable[[Runtime], Coroutine[Any, Any, Any]], codec: Codec | None = None) -> Any:
+def with_keys(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--keys`` and ``--tenant``, which open a sealed store."""
+    tenant = click.option("--tenant", envvar=TENANT, show_envvar=True, help="What a sealed store was sealed for.")
+    keys = click.option("--keys", metavar="FILE", envvar=KEYS, show_envvar=True, help="The keys of a sealed store.")
+    decorated: Callable[..., Any] = keys(tenant(command))
+    return decorated
+
+
+def reading(store: Store, work: Callable[[Runtime], Coroutine[Any, Any, Any]], codec: Codec | None = None) -> Any:
     """Do ``work`` with a runtime that runs nothing, on a store opened read-only: it works beside a live writer."""
     return asyncio.run(_with(lambda: opened_to_read(store), work, codec))
 
 
-def writing(store: str, work: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Any:
+def writing(store: Store, work: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Any:
     """Do ``work`` with a runtime that runs nothing, on a store opened to write."""
     return asyncio.run(_with(lambda: opened_to_write(store), work, None))
 
 
-def writing_to_run(store: str, run: str, work: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Any:
+def writing_to_run(store: Store, run: str, work: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Any:
     """As ``writing``, once it is known that the run is there: a store that is not there is not created."""
     reading(store, lambda runtime: runtime.get_execution(run), showing())
     return writing(store, work)
@@ -139,18 +148,20 @@ async def _with(
         await host.close()
 
 
-def opened_to_read(store: str) -> Host:
+def opened_to_read(store: Store) -> Host:
     """The host of ``store``, read-only; ERR_NOT_FOUND for a file that is not there."""
+    seal = seal_of(store)
     try:
-        return open_host(store, read_only=True)
+        return seal(open_host(store.url, read_only=True))
     except NotFound as error:
         raise NotFound(f"{str(error).split(':', 1)[0]}: check the path of the store") from error
 
 
-def opened_to_write(store: str) -> Host:
+def opened_to_write(store: Store) -> Host:
     """The host of ``store``; ERR_CONFLICT, with what to do, for a file that another process writes."""
+    seal = seal_of(store)
     try:
-        return open_host(store)
+        return seal(open_host(store.url))
     except ConflictError as error:
         if _LOCKED not in str(error):
             raise
