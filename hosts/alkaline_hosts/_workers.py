@@ -92,7 +92,11 @@ class WorkerPlatform:
         return self._random[start : start + n]
 
     async def sleep(self, seconds: float) -> None:
-        """Return after about ``seconds``, if the Worker lives that long."""
+        """Return after about ``seconds``, if the Worker lives that long.
+
+        The time counts from the last I/O, as a Worker's clock does. Where that clock goes on in between, as the workerd
+        of 2024 has it locally, it is shorter by what was computed since.
+        """
         await asyncio.sleep(seconds)
 
     async def close(self) -> None:
