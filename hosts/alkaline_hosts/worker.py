@@ -66,14 +66,18 @@ class DurableRuns:
     origins: Sequence[str] = ()
 
     def __init__(self, ctx: Any, env: Any) -> None:
-        from .durable_object import DurableObjectHost
-
         super().__init__(ctx, env)  # type: ignore[call-arg]  # the next base is workers.DurableObject
-        self._host = DurableObjectHost(ctx)
+        self._host: Any = self.make_host(ctx, env)
         self._runtime = Runtime(self._host, workflows=self.workflows, **self.runtime_options)
         self._api = RunsApi(self._runtime)
         self._http = HttpApi(self._runtime, self.make_access(env), self.origins)
         self._taken_up = False
+
+    def make_host(self, ctx: Any, env: Any) -> Any:
+        """The store in this object. Override it to seal it: put a SealedHost around ``super().make_host(ctx, env)``."""
+        from .durable_object import DurableObjectHost
+
+        return DurableObjectHost(ctx)
 
     async def fetch(self, request: Any) -> Any:
         """The verbs over HTTP."""

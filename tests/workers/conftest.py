@@ -16,7 +16,7 @@ def the_worker(name: str = "app", runtime: str = "current") -> Worker:
     """The test Worker of that runtime."""
     if runtime == "oldest":
         return Worker(name, APP / "entry_oldest.py", [APP], d1=["DB"], kv=["KV"])
-    objects = {"STORE": "Store", "RUNS": "Runs"}
+    objects = {"STORE": "Store", "RUNS": "Runs", "SEALED": "SealedRuns"}
     return Worker(name, APP / "entry.py", [APP], d1=["DB"], kv=["KV"], objects=objects)
 
 

@@ -9,6 +9,7 @@ from flows import WORKFLOWS
 from workers import DurableObject, Response, WorkerEntrypoint, import_from_javascript
 
 from alkaline_edge import Runtime
+from alkaline_hosts._workers import raw_binding
 from alkaline_hosts.cloudflare_kv import KVArchive, KVHost
 from alkaline_hosts.d1 import D1Host
 from alkaline_hosts.durable_object import DurableObjectHost
@@ -53,6 +54,23 @@ class Runs(DurableRuns, DurableObject):
             raise RuntimeError("this alarm was told to fail when its work was done")
 
 
+class SealedRuns(DurableRuns, DurableObject):
+    """The ready-made class on a sealed store."""
+
+    workflows = WORKFLOWS
+
+    def make_host(self, ctx, env):
+        self.storage = raw_binding(ctx, "blockConcurrencyWhile", "the ctx of a Durable Object").storage
+        return suite.sealed(super().make_host(ctx, env))
+
+    async def stored(self):
+        """Everything in the object's table, as it lies there."""
+        found = []
+        for key, value in self.storage.sql.exec("SELECT key, value FROM alkaline_entries ORDER BY key").raw().toArray():
+            found.append([key, bytes(value.to_py()).hex()])
+        return json.dumps(found)
+
+
 class ObjectMaker:
     """A fresh store in this object: an empty table."""
 
@@ -73,6 +91,13 @@ class ObjectAndKVMaker(ObjectMaker):
         return KVHost(env().KV, coordinator=DurableObjectHost(self.ctx, alarm=False), large=1000)
 
 
+class SealedObjectMaker(ObjectMaker):
+    """The same, sealed."""
+
+    async def open(self):
+        return suite.sealed(await super().open())
+
+
 class Store(DurableObject):
     """A bare host in an object."""
 
@@ -82,7 +107,7 @@ class Store(DurableObject):
 
     async def fetch(self, request):
         (_, _, op), query = parts_of(request)
-        maker = {"conformance": ObjectMaker, "coordinating": ObjectAndKVMaker}.get(op)
+        maker = {"conformance": ObjectMaker, "coordinating": ObjectAndKVMaker, "sealed": SealedObjectMaker}.get(op)
         if maker is not None:
             return Response(await suite.conformance(lambda: fresh(maker(self.ctx)), query.get("only")))
         return Response(json.dumps(await getattr(suite, op)(self.host, **query)))
@@ -103,6 +128,8 @@ class Default(WorkerRuns, WorkerEntrypoint):
             return await super().fetch(request)
         if kind == "runs-of":
             return await runs_object(self.env.RUNS, rest[0]).fetch(request)
+        if kind == "sealed-runs-of":
+            return await runs_object(self.env.SEALED, rest[0]).fetch(request)
         if kind == "object":
             return await self.env.STORE.get(self.env.STORE.idFromName(rest[0])).fetch(request)
         return Response(await getattr(self, f"on_{kind}")(*rest, **query))
@@ -129,6 +156,9 @@ class Default(WorkerRuns, WorkerEntrypoint):
         stub = runs_object(env().RUNS, name)
         found = await getattr(stub, method)(*[suite.to_rpc(arg) for arg in json.loads(args)])
         return json.dumps(suite.from_rpc(found))
+
+    async def on_stored(self, name):
+        return await runs_object(env().SEALED, name).stored()
 
     async def on_marks(self, run):
         """How often each step of the run was executed."""

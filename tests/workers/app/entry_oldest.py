@@ -46,13 +46,14 @@ async def on_fetch(request, env, ctx):
         return Response.new(await approved(hosts[op]))
     makers = {
         "d1": lambda: suite.D1Maker(env.DB, max_row=1_000_000),
+        "sealed": lambda: suite.Sealed(suite.D1Maker(env.DB, max_row=1_000_000)),
         "plain": lambda: suite.KVMaker(env.KV),
         "single": lambda: suite.KVMaker(env.KV, single_writer=True),
         "coordinated": lambda: suite.CoordinatedMaker(env.KV, env.DB, max_row=1_000_000),
     }
 
     async def make():
-        maker = makers[op if kind == "kv" else kind]()
+        maker = makers[op if op in makers else kind]()
         await maker.destroy()
         return maker
 

@@ -7,8 +7,10 @@ import json
 from typing import Any
 
 from alkaline_edge.host import Batch, Check, Conflict, Put
+from alkaline_edge.sealing import Keyring, SealedHost
 from alkaline_edge.testing.conformance import run_conformance
 from alkaline_hosts._kv_namespace import Counted
+from alkaline_hosts.webcrypto import WebCrypto
 
 
 async def conformance(make: Any, only: str | None = None) -> str:
@@ -31,6 +33,29 @@ class D1Maker:
     async def destroy(self) -> None:
         for table in ("alkaline_entries", "alkaline_schema"):
             await self.db.prepare(f"DROP TABLE IF EXISTS {table}").run()
+
+
+KEYS = Keyring("new", {"new": bytes(range(32, 64)), "old": bytes(range(32))})
+TENANT = "acme"
+"""Those of tests/sealing/support.py, which is not in the Worker."""
+
+
+def sealed(host: Any) -> SealedHost:
+    """``host`` behind a seal of WebCrypto's."""
+    return SealedHost(host, keys=KEYS, tenant=TENANT, cipher=WebCrypto())
+
+
+class Sealed:
+    """The stores of another maker, sealed."""
+
+    def __init__(self, maker: Any) -> None:
+        self.maker = maker
+
+    async def open(self) -> Any:
+        return sealed(await self.maker.open())
+
+    async def destroy(self) -> None:
+        await self.maker.destroy()
 
 
 class KVMaker:
