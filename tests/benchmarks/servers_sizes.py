@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from alkaline_edge import Context, Runtime, hand_over, workflow
-from alkaline_edge.host import Committed
-from alkaline_edge.runtime import creation
-from alkaline_edge.runtime.store import Write
-from tests.benchmarks.servers_stage import Stage, heading, row, runtime_at, wrong
+from tests.benchmarks.servers_stage import RUNS_IN_A_BATCH, Stage, heading, put_runs, row, runtime_at, wrong
 
 PAYLOAD = {"title": "x" * 70, "url": "y" * 70, "n": 12345}
-RUNS_IN_A_BATCH = 500
+INPUT = "x" * 100
 DUE = 10
 PAGES: dict[str, dict[str, Any]] = {
     "100 of all": {"limit": 100},
@@ -98,17 +95,6 @@ async def one_move(source: str, copy: str, target: str, from_: str, to: str, ste
 
 
 # --- many runs -------------------------------------------------------------------------------------------------------
-async def put_runs(runtime: Runtime, ids: list[str], start_at: datetime) -> None:
-    """Runs that wait for their beginning, by what ``start`` makes its batch with, many to a batch."""
-    definition, at = runtime.registry.newest("brief"), round(start_at.timestamp() * 1000)
-    for first in range(0, len(ids), RUNS_IN_A_BATCH):
-        write, now = Write(), runtime.host.now_ms()
-        for id in ids[first : first + RUNS_IN_A_BATCH]:
-            header = runtime._header(definition, id)
-            creation.add(runtime.store, write, header, "x" * 100, now, attributes={"user": id[-2:]}, start_at=at)
-        assert isinstance(await runtime.store.commit(write), Committed)
-
-
 async def stored(stage: Stage, small: int, large: int, repeat: int) -> None:
     """The same calls with few and with many runs stored, by turns."""
     few, many = await stage.fresh(), await stage.fresh()
@@ -116,7 +102,8 @@ async def stored(stage: Stage, small: int, large: int, repeat: int) -> None:
         later = datetime.now(UTC) + timedelta(days=1)
         spent = 0.0
         for runtime, count in ((a, small), (b, large)):
-            _, spent = await timed(put_runs(runtime, [f"run-{n:06d}" for n in range(count)], later))
+            runs = {f"run-{n:06d}": INPUT for n in range(count)}
+            _, spent = await timed(put_runs(runtime, "brief", runs, later))
         await stage.quiet()
         heading(
             f"{stage.name}: {small:,} and {large:,} suspended runs stored, by the code of start, {RUNS_IN_A_BATCH} to "
@@ -149,7 +136,7 @@ async def list_page(runtime: Runtime, n: int, **filters: Any) -> tuple[Any, floa
 async def wake(runtime: Runtime, n: int) -> tuple[Any, float]:
     """A ``run_due`` that has some runs to wake, and must have brought them to their end."""
     ids = [f"due-{n}-{each}" for each in range(DUE)]
-    await put_runs(runtime, ids, datetime.now(UTC) + timedelta(milliseconds=50))
+    await put_runs(runtime, "brief", dict.fromkeys(ids, INPUT), datetime.now(UTC) + timedelta(milliseconds=50))
     await runtime.host.sleep(0.06)
     next_, spent = await timed(runtime.run_due())
     for id in ids:

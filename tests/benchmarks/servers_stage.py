@@ -8,15 +8,20 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from alkaline_edge import Runtime
+from alkaline_edge.host import Committed
+from alkaline_edge.runtime import creation
+from alkaline_edge.runtime.store import Write
 from alkaline_hosts.opening import open_host
 from tests.servers.soak import server_of
 
 ROOT = Path(__file__).resolve().parents[2]
+RUNS_IN_A_BATCH = 500
 NAMES = {"postgres": "Postgres", "redis": "Redis"}
 wrong: list[str] = []
 """What did not hold. The program's exit code is 1 with anything in it."""
@@ -187,3 +192,17 @@ async def runtime_at(url: str | Path, workflows: Sequence[Any] = ()) -> Any:
     async with Runtime(host, workflows=list(workflows)) as runtime:
         yield runtime
     await host.close()
+
+
+async def put_runs(runtime: Runtime, workflow: str, runs: Mapping[str, Any], start_at: datetime) -> None:
+    """Runs that wait for their beginning, by what ``start`` makes its batch with, many to a batch.
+
+    The runtime drives none of them, however late it is: ``runs`` are their ids and inputs.
+    """
+    definition, at, ids = runtime.registry.newest(workflow), round(start_at.timestamp() * 1000), list(runs)
+    for first in range(0, len(ids), RUNS_IN_A_BATCH):
+        write, now = Write(), runtime.host.now_ms()
+        for id in ids[first : first + RUNS_IN_A_BATCH]:
+            header = runtime._header(definition, id)
+            creation.add(runtime.store, write, header, runs[id], now, attributes={"user": id[-2:]}, start_at=at)
+        assert isinstance(await runtime.store.commit(write), Committed)

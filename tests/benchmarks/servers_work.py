@@ -8,7 +8,7 @@ import statistics
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
-from tests.benchmarks.servers_stage import Log, Stage, Workers, heading, row, runtime_at, wrong
+from tests.benchmarks.servers_stage import Log, Stage, Workers, heading, put_runs, row, runtime_at, wrong
 from tests.benchmarks.servers_worker import bench
 
 CONCURRENCY = 16
@@ -18,19 +18,11 @@ BARE_PER_STEP = 2
 
 
 async def started_by_nobody(url: str, count: int, steps: int, seconds: float) -> None:
-    """So many runs that begin all at once, soon; this process drives none of them."""
-    begin = datetime.now(UTC) + timedelta(seconds=2 + count / 200)
-    left = iter(range(count))
+    """So many runs that are all due in a second, in one batch or few; this process drives none of them."""
+    given = {"steps": steps, "seconds": seconds}
     async with runtime_at(url, [bench]) as runtime:
-
-        async def some() -> None:
-            for n in left:
-                given = {"steps": steps, "seconds": seconds}
-                await runtime.start("bench", given, id=f"run-{n:05d}", start_at=begin)
-
-        await asyncio.gather(*(some() for _ in range(CONCURRENCY)))
-    if datetime.now(UTC) > begin - timedelta(seconds=0.2):
-        raise RuntimeError("the machine is too slow or too busy: runs were due before all of them were stored")
+        runs = {f"run-{n:05d}": given for n in range(count)}
+        await put_runs(runtime, "bench", runs, datetime.now(UTC) + timedelta(seconds=1))
 
 
 # --- rates -----------------------------------------------------------------------------------------------------------
