@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 APART_MS = 100
-"""The least time between two looks that nothing but a change in this process asks for."""
+"""The least time between two looks, whatever asks for the second, unless there is room and more was seen to wait."""
 SPREAD_MS = 200
 """A run that is not in memory here is left to other processes for up to this long, where there are any."""
 OTHERS_MS = 60_000
@@ -147,7 +147,8 @@ class _Rounds:
         told, runtime.foreign = runtime.foreign, False
         if told:
             self._saw_others()
-        if told or self._starved() or now >= min(self._look_at(), self._looked + APART_MS):
+        # Notices come with every run that ends elsewhere: the first is answered at once, a flood of them APART_MS apart.
+        if self._starved() or now >= min(self._look_at(), self._looked + APART_MS):
             await self._look(now)
             self._take([waiting for waiting in self._found if waiting.at <= now == waiting.found_at])
         else:
