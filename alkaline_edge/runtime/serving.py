@@ -147,7 +147,7 @@ class _Rounds:
         told, runtime.foreign = runtime.foreign, False
         if told:
             self._saw_others()
-        # Notices come with every run that ends elsewhere: the first is answered at once, a flood of them APART_MS apart.
+        # Each run that ends elsewhere gives notice: the first is answered at once, a flood of them APART_MS apart.
         if self._starved() or now >= min(self._look_at(), self._looked + APART_MS):
             await self._look(now)
             self._take([waiting for waiting in self._found if waiting.at <= now == waiting.found_at])
