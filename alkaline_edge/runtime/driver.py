@@ -27,6 +27,7 @@ from ..retry import ONCE, Retry
 from ..runs import ExecutionRecord
 from . import accounts, children, effects, endings
 from .inbox import Inbox
+from .segments import Tail
 from .store import Write, indexes_of
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Driver:
         self.runtime, self.record, self.machine, self.cursor = runtime, record, machine, cursor
         self.store, self.host, self.codec = runtime.store, runtime.host, runtime.codec
         self.name = keys.history(record.run, record.generation)
-        self.unsealed: list[bytes] = []
+        self.unsealed = Tail()
         self.flying: dict[str, asyncio.Future[Any]] = {}
         self.done: deque[effects.Attempt] = deque()
         self.paused = record.status == "paused"
@@ -224,7 +225,7 @@ class Driver:
             self.put_record(write, result, raw)
         await self.commit(write)
         recorded = self.cursor.advance(raw, self.codec)
-        self.unsealed.append(raw)
+        self.unsealed.add(raw)
         return recorded if slim is batch else await self.store.fill(recorded, self.record.run)
 
     def _tell_emissions(self, recorded: list[tuple[int, Event]]) -> None:
@@ -235,8 +236,7 @@ class Driver:
     async def feed(self, events: list[tuple[int, Event]]) -> None:
         """Hand committed events to the machine, and seal the history when a segment's worth has come together."""
         self.machine.feed_live(events)
-        limit = self.store.limits.segment_commits
-        if limit and len(self.unsealed) >= limit:
+        if self.unsealed.due(self.store.limits):
             await self._seal()
 
     async def happened(self, events: list[Event], write: Write | None = None) -> None:
@@ -244,21 +244,13 @@ class Driver:
         await self.feed(await self.append(events, write))
 
     async def _seal(self) -> None:
-        """Put the unsealed commits into one segment; their own keys go in the same batch."""
+        """Put the first of the unsealed commits into one segment; their own keys go in the same batch."""
         write = self.write()
-        first = self.cursor.length - len(self.unsealed)
-        size = 0
-        for n, raw in enumerate(self.unsealed):
-            size += len(raw)
-            if n and size > self.store.limits.max_value // 2:
-                self.unsealed = self.unsealed[:n]
-                break
-        write.puts[keys.segment(self.name, first)] = b"".join(self.unsealed)
-        write.deletes = {keys.commit(self.name, first + n) for n in range(len(self.unsealed))}
-        sealed = len(self.unsealed)
-        self.put_record(write)  # whoever read the history before this, and is about to take the run, reads it again
-        await self.commit(write)
-        self.unsealed = self.unsealed[sealed:] if first + sealed < self.cursor.length else []
+        sealed = self.unsealed.seal(write, self.name, self.cursor.length, self.store.limits)
+        if write.puts:
+            self.put_record(write)  # whoever read the history before this, and is about to take the run, reads it again
+            await self.commit(write)
+        self.unsealed.drop(sealed)
 
     # --- commands --------------------------------------------------------------------------------------------------
     def _holding(self) -> bool:

@@ -11,7 +11,7 @@ from ..errors import ConflictError, InvalidInput, NotFound
 from ..history import MAGIC, Cursor, Timed, blobs_of, decode_all, digest_of
 from ..host import Conflict
 from ..runs import ExecutionRecord
-from . import moving, parts
+from . import moving, parts, segments
 from .frozen import ARRIVING, UNCONFIRMED, freeze, may_be_replaced, taken
 from .owning import forget_generation
 from .parts import PART_BYTES, Letter, Part, Place
@@ -208,9 +208,9 @@ class Local:
             store._chunked(blob, part.run, blobs)
         await moving.put_in_batches(store, blobs)
         sealing = 0 if await store.host.list(f"h/{name}/", "", 1) else store.limits.segment_commits
-        at = skip
+        at, limits = skip, store.limits
         while at < len(part.commits):
-            count = self._batch(part.commits, at, sealing)
+            count = segments.cut(part.commits, at, sealing or segments.keys_of(limits), segments.room_of(limits))
             first = part.first + at
             chosen = part.commits[at : at + count]
             if sealing:
@@ -221,19 +221,6 @@ class Local:
             at += count
         if record is not None and record.generation >= 2:
             await forget_generation(self.runtime, record)
-
-    def _batch(self, commits: list[bytes], at: int, sealing: int) -> int:
-        """How many commits go into the next batch."""
-        limits = self._store.limits
-        most = sealing or min(200, max(1, limits.max_batch_keys - 20))
-        room = (limits.max_value if sealing else limits.max_batch_bytes) // 2
-        count, size = 0, 0
-        for raw in commits[at : at + most]:
-            size += len(raw)
-            if count and size > room:
-                break
-            count += 1
-        return count
 
     async def _put(
         self,

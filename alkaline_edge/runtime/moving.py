@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from ..events import Event
 from ..history import Cursor, Timed, blobs_of, decode_all
 from ..host import Conflict, Host
 from ..runs import ExecutionRecord, Header
-from . import asking, creation
+from . import asking, creation, segments
 from .frozen import ARRIVING, BUNDLE, UNCONFIRMED, freeze, may_be_replaced, taken
 from .parts import check_record, check_requests
 from .run import Run
@@ -208,7 +208,7 @@ def _decoded(bundle: Bundle) -> Any:
 async def _put_run(
     runtime: Runtime,
     record: ExecutionRecord,
-    commits: Iterable[bytes],
+    commits: Sequence[bytes],
     blobs: Iterable[bytes],
     fence: dict[str, str | None] | None = None,
     ahead: dict[str, bytes] | None = None,
@@ -218,16 +218,9 @@ async def _put_run(
     puts: dict[str, bytes] = dict(ahead or {})
     for blob in blobs:
         store._chunked(blob, record.run, puts)
-    parts: list[bytes] = []
-    first = 0
-    sealed = store.limits.segment_commits
-    for n, raw in enumerate(commits):
-        if parts and (len(parts) >= max(1, sealed) or sum(map(len, parts)) + len(raw) > store.limits.max_value // 2):
-            puts[keys.segment(name, first) if sealed else keys.commit(name, first)] = b"".join(parts)
-            parts, first = [], n
-        parts.append(raw)
-    if parts:
-        puts[keys.segment(name, first) if sealed else keys.commit(name, first)] = b"".join(parts)
+    place = keys.segment if store.limits.segment_commits else keys.commit
+    for first, count in segments.lengths(commits, store.limits):
+        puts[place(name, first)] = b"".join(commits[first : first + count])
     return await put_in_batches(store, puts, fence)
 
 

@@ -18,6 +18,7 @@ from ..history import Cursor
 from ..host import Conflict
 from ..runs import ExecutionRecord, Header
 from .driver import Driver, Lost
+from .segments import Tail
 from .store import Write, indexes_of
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def held_by_other(runtime: Runtime, record: ExecutionRecord) -> bool:
     return same_session or not (can.exclusive or can.single_writer)
 
 
-async def _wake_or_load(runtime: Runtime, record: ExecutionRecord) -> tuple[Execution, Cursor, list[bytes], bool]:
+async def _wake_or_load(runtime: Runtime, record: ExecutionRecord) -> tuple[Execution, Cursor, Tail, bool]:
     asleep = runtime.asleep.pop(record.id, None)
     if asleep is not None:
         if asleep.record.version_tag == record.version_tag:
@@ -167,10 +168,10 @@ def put_to_sleep(runtime: Runtime, driver: Driver) -> None:
         runtime.asleep.pop(oldest).machine.set_aside()
 
 
-async def load(runtime: Runtime, record: ExecutionRecord, attempt: int) -> tuple[Execution, Cursor, list[bytes]]:
+async def load(runtime: Runtime, record: ExecutionRecord, attempt: int) -> tuple[Execution, Cursor, Tail]:
     """Replay a run's history from the top: the machine at its end, the cursor, and the commits not yet sealed."""
 
-    async def read() -> tuple[Execution, Cursor, list[bytes]]:
+    async def read() -> tuple[Execution, Cursor, Tail]:
         loading = _Loading(runtime, record, attempt)
         try:
             async for sealed, _, page in runtime.store.pages(keys.history(record.run, record.generation)):
@@ -190,7 +191,7 @@ class _Loading:
     def __init__(self, runtime: Runtime, record: ExecutionRecord, attempt: int) -> None:
         self._runtime, self._record, self._attempt = runtime, record, attempt
         self._cursor = Cursor()
-        self._unsealed: list[bytes] = []
+        self._unsealed = Tail()
         self.machine: Execution | None = None
 
     async def page(self, sealed: bool, raws: list[bytes]) -> None:
@@ -200,8 +201,11 @@ class _Loading:
         timed = self._cursor.advance_all(raws, store.codec)
         if store.codec.blobs_seen != blobs:
             timed = await store.fill(timed, run)
-        if not sealed:
-            self._unsealed += raws
+        if sealed:
+            self._unsealed.clear()
+        else:
+            for raw in raws:
+                self._unsealed.add(raw)
         if self.machine is None:
             time_ms, started = timed.pop(0)
             self.machine = new_machine(self._runtime, started, time_ms, self._attempt)
@@ -209,7 +213,7 @@ class _Loading:
         machine = self.machine
         machine.feed(timed, more=True)
 
-    def finish(self) -> tuple[Execution, Cursor, list[bytes]]:
+    def finish(self) -> tuple[Execution, Cursor, Tail]:
         """Run the handler to the end of what is recorded."""
         machine, record = self.machine, self._record
         if machine is None:

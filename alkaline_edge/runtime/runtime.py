@@ -161,7 +161,7 @@ class Runtime:
         record.attempt = 1
         self.saw(record)
         driver = Driver(self, record, machine, cursor)
-        driver.unsealed = [raw]
+        driver.unsealed.add(raw)
         try:
             machine.feed([])
         except AlkalineError as error:
