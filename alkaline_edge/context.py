@@ -80,16 +80,22 @@ class Context:
         id = f"{scope.prefix}{scope.count}"
         digest = machine.codec.digest_of_call(args, kwargs) if args or kwargs else None
         script = machine.script
-        if script and cost is None and not machine.ready and not machine.loop.must_suspend and not machine.reading:
+        ahead = script.events
+        if (
+            ahead
+            and cost is None
+            and not machine.ready
+            and not machine.loop.must_suspend
+            and not machine.mailbox.reading
+        ):
             # The next event answers this very command and nothing else is ready: suspending, applying it and waking
             # up again would come to the same, in the same order. Most of a replay goes through here.
-            time_ms, event = script[0]
-            if event[0] == ev.STEP_COMPLETED and event[1] == id and machine.next_totals is None:
+            time_ms, event = ahead[0]
+            if event[0] == ev.STEP_COMPLETED and event[1] == id and script.next_totals is None:
                 if event[2] != name or event[3] != digest:
                     machine._same_call(event, RunStep(id, name, digest, fn, args, kwargs))
-                script.popleft()
-                machine.position += 1
-                machine.applied += 1
+                ahead.popleft()
+                script.position += 1
                 if time_ms > machine.loop.now_ms:
                     machine.loop.now_ms = time_ms
                 if compensate is not None:
@@ -132,20 +138,23 @@ class Context:
     def now(self) -> datetime:
         """The time, recorded: aware, UTC. It never goes back within a run."""
         machine = self._machine
+        machine.guard()
         sources, loop = machine.sources, machine.loop
-        now_ms = machine.draw("now", lambda: max(sources.now_ms(), loop.now_ms))
+        now_ms = machine.script.draw("now", lambda: max(sources.now_ms(), loop.now_ms))
         loop.now_ms = max(loop.now_ms, now_ms)
         return datetime.fromtimestamp(now_ms // 1000, UTC) + timedelta(milliseconds=now_ms % 1000)
 
     def random(self) -> float:
         """A random float in [0, 1), recorded."""
+        self._machine.guard()
         entropy = self._machine.sources.entropy
-        return float(self._machine.draw("random", lambda: (int.from_bytes(entropy(7), "big") >> 3) * 2.0**-53))
+        return float(self._machine.script.draw("random", lambda: (int.from_bytes(entropy(7), "big") >> 3) * 2.0**-53))
 
     def uuid(self) -> str:
         """A random UUID (version 4, RFC 9562), recorded."""
+        self._machine.guard()
         entropy = self._machine.sources.entropy
-        return str(self._machine.draw("uuid", lambda: _uuid4(entropy(16))))
+        return str(self._machine.script.draw("uuid", lambda: _uuid4(entropy(16))))
 
     def spend(self, tokens: int, label: str = "", usd: float | None = None) -> None:
         """Charge tokens and money to the run's budget, once, whatever is replayed.
@@ -154,7 +163,8 @@ class Context:
         """
         if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0 or (usd is not None and usd < 0):
             raise InvalidInput("ctx.spend wants whole tokens >= 0, and usd >= 0 if given")
-        self._machine.spend(tokens, micros(usd), label)
+        self._machine.guard()
+        self._machine.script.spend(tokens, micros(usd), label)
 
     # --- time ------------------------------------------------------------------------------------------------------
     async def sleep(self, seconds: float | timedelta) -> None:
@@ -196,11 +206,11 @@ class Context:
         check_name(name, "a signal's name")
         id = machine.next_id()
         timer_id = machine.next_id() if timeout is not None else None
-        if machine.buffered.get(name):
+        if machine.mailbox.buffered.get(name):
             machine.guard()
-            return machine.buffered[name].popleft()
+            return machine.mailbox.buffered[name].popleft()
         future = machine.issue(AwaitSignal(id, name))
-        machine.waiters.setdefault(name, deque()).append(id)
+        machine.mailbox.waiters.setdefault(name, deque()).append(id)
         if timer_id is not None:
             seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout or 0)
             deadline = machine.loop.now_ms + round(max(0.0, seconds) * 1000)
@@ -215,7 +225,9 @@ class Context:
             payload = await future
         except CancelledError:
             if future.done() and not future.cancelled() and future.result() is not RAISE:
-                machine.buffered.setdefault(name, deque()).appendleft(future.result())  # it was ours: put it back
+                machine.mailbox.buffered.setdefault(name, deque()).appendleft(
+                    future.result()
+                )  # it was ours: put it back
             machine.withdraw(id)
             raise
         finally:
@@ -229,7 +241,7 @@ class Context:
 
     def pending_signals(self, name: str) -> list[Any]:
         """Payloads of signals ``name`` that have arrived and that nobody has taken, oldest first."""
-        return list(self._machine.buffered.get(name, ()))
+        return list(self._machine.mailbox.buffered.get(name, ()))
 
     # --- children and branches -------------------------------------------------------------------------------------
     async def child(
@@ -315,14 +327,14 @@ class Context:
     # --- talking to the outside ------------------------------------------------------------------------------------
     def on_query(self, name: str, fn: Callable[..., Any]) -> None:
         """Answer ``runtime.query(id, name, *args)`` with ``fn(*args)``: a plain function that only reads."""
-        self._machine.queries[check_name(name, "a query's name")] = fn
+        self._machine.mailbox.queries[check_name(name, "a query's name")] = fn
 
     def on_update(self, name: str, fn: Callable[[Any], Any], validator: Callable[[Any], Any] | None = None) -> None:
         """Answer ``runtime.update(id, name, payload)`` with ``fn(payload)``, which may be async and use ctx.
 
         ``validator`` refuses by raising; a refused update leaves no trace in the history.
         """
-        self._machine.updates[check_name(name, "an update's name")] = (fn, validator)
+        self._machine.mailbox.updates[check_name(name, "an update's name")] = (fn, validator)
 
     def emit(self, topic: str, data: Any = None) -> None:
         """Tell whoever listens (``run.events()``, ``on_event``), once: recorded, and silent on replay."""
@@ -331,7 +343,7 @@ class Context:
         check_name(topic, "a topic")
         plain = machine.codec.through(data, "data")
         machine.emitted += 1
-        if machine.emitted > machine.emitted_before and not machine.script and not machine.more:
+        if machine.emitted > machine.emitted_before and not machine.script.events and not machine.script.more:
             machine.drawn.append(ev.Emitted(ev.EMITTED, topic, plain))
 
     def set_attributes(self, **attributes: str | int | float | bool | None) -> None:
@@ -356,7 +368,8 @@ class Context:
 
         ``if ctx.patched("better-search"): new path; else: old path`` lets a workflow change under runs in flight.
         """
-        return self._machine.patched(check_name(change_id, "a change id"))
+        self._machine.guard()
+        return self._machine.script.patched(check_name(change_id, "a change id"))
 
     def continue_as_new(self, input: Any = None, carry_signals: bool = True) -> NoReturn:
         """End this history and go on in a new one that starts with ``input``: the same run, the same id.

@@ -25,13 +25,15 @@ from .codec import Codec
 from .commands import AwaitSignal, CancelChild, Command, ReplyToUpdate, RunStep, StartChild, StartTimer, Waitable
 from .commands import describe as describe_command
 from .divergence import event_without_command, mismatch, value_without_call
-from .errors import AlkalineError, DeterminismError, InvalidInput, NotFound
+from .errors import DeterminismError, InvalidInput
 from .events import Event
 from .failures import describe as describe_failure
 from .failures import revive
 from .limits import CONTINUE_AS_NEW_AFTER
 from .loop import SCOPE, CancelledError, DeterministicLoop, Future, Scope, Task, where
+from .mailbox import Mailbox
 from .runs import ExecutionInfo, Header
+from .script import Script
 from .workflows import Workflow
 
 
@@ -71,29 +73,15 @@ class Execution:
         )
         self.loop = DeterministicLoop(self._loop_timer)  # type: ignore[abstract]  # what it refuses is set by name
         self.ready = self.loop.ready
-        self.script: deque[tuple[int, Any]] = deque()
-        self.more = False
-        self.quiet = False
-        self.position = 0
-        self.applied = 0
-        self._held: list[tuple[int, Any]] = []
 
         self.commands: dict[str, Command] = {}
         self.pending: dict[str, tuple[Waitable, Future[Any]]] = {}
         self.withdrawn: dict[str, Waitable] = {}
-        self.drawn: list[Event] = []
         self.intents: set[str] = set()
         self.compensations: list[tuple[str, Callable[..., Any], Any]] = []
 
-        self.buffered: dict[str, deque[Any]] = {}
-        self.waiters: dict[str, deque[str]] = {}
-        self.entries: set[str] = set()
-        self.queries: dict[str, Callable[..., Any]] = {}
-        self.updates: dict[str, tuple[Callable[..., Any], Callable[..., Any] | None]] = {}
-        self.update_count = 0
-        self.answered: set[str] = set()
+        self.mailbox = Mailbox(codec, header.carried)
         self.attributes: dict[str, Any] = {}
-        self.patches: dict[str, bool] = {}
         self.emitted = 0
         self.emitted_before = 0
         self.logs: list[tuple[str, str, dict[str, Any]]] = []
@@ -101,20 +89,15 @@ class Execution:
         self.purse = Purse([Account(*account) for account in header.accounts], header.shared)
         self.purse.charge(*header.spent)
         self.purse.observe(header.totals)
-        self.next_totals: list[list[int]] | None = None
+        self.script = Script(self.purse, self._fail, self._where)
 
         self.recorded_ending: Event | None = None
         self.outcome: ev.Completed | ev.Failed | ev.Cancelled | ev.ContinuedAsNew | None = None
         self.cancel_reason: str | None = None
         self.cancel_requested = False
         self.continuation: tuple[Any, bool] | None = None
-        self.reading = False
-        self.diverged: DeterminismError | None = None
         self._main: Task[Any] | None = None
         self.context = make_context(self)
-        for entry, name, payload in header.carried:
-            self.entries.add(entry)
-            self.buffered.setdefault(name, deque()).append(payload)
 
     # --- feeding -------------------------------------------------------------------------------------------------
     def start(self, time_ms: int) -> None:
@@ -133,22 +116,15 @@ class Execution:
         ``quiet``: after the last event nothing new is logged either, since the block behind it ran to its end before.
         Raises DeterminismError when code and history disagree; the machine is then of no further use.
         """
-        self.more, self.quiet = more, quiet
-        page = self._held
+        page: list[tuple[int, Any]] = []
         append, special = page.append, ev.SPECIAL
         for timed in batch:
             if timed[1][0] in special:
                 self._note(timed[1])
             else:
                 append(timed)
-        keep = 0
-        if more:  # values that follow the last waking event may stand on the next page: hold it back with them
-            keep = next((n for n in range(len(page) - 1, -1, -1) if page[n][1][0] not in ev.SYNCHRONOUS), 0)
-            self._held, page = page[keep:], page[:keep]
-        else:
-            self._held = []
-        self.script.extend(page)
-        if self.script or not more:  # a start whose values stand on the next page waits for them
+        self.script.read(page, more, quiet)
+        if self.script.events or not more:  # a start whose values stand on the next page waits for them
             self._advance()
 
     def _note(self, event: Event) -> None:
@@ -159,24 +135,39 @@ class Execution:
         elif event[0] in ev.ENDINGS:
             self.recorded_ending = event
         elif isinstance(event, ev.UpdateReplied):
-            self.answered.add(event.entry)
+            self.mailbox.answered.add(event.entry)
             self.commands.pop(f"reply {event.entry}", None)
 
     def feed_live(self, batch: Sequence[tuple[int, Event]]) -> None:
         """Apply events that were committed just now."""
-        self.more = self.quiet = False
+        script = self.script
+        script.more = script.quiet = False
         for time_ms, event in batch:
             if event[0] not in ev.SYNCHRONOUS and event[0] not in ev.INFORMATIONAL and event[0] != ev.STEP_INTENDED:
-                self.script.append((time_ms, event))
+                script.events.append((time_ms, event))
         self._advance()
 
     @property
     def replaying(self) -> bool:
         """Whether recorded history lies ahead: log, emit and other effects outside of the record stay silent."""
-        return bool(self.script) or self.more or self.quiet
+        return self.script.replaying
+
+    @property
+    def position(self) -> int:
+        """How many events and values the handler has passed."""
+        return self.script.position
+
+    @property
+    def drawn(self) -> list[Event]:
+        """Values that must be committed before the next effect starts."""
+        return self.script.drawn
+
+    @drawn.setter
+    def drawn(self, values: list[Event]) -> None:
+        self.script.drawn = values
 
     def _advance(self) -> None:
-        loop, script = self.loop, self.script
+        loop, script = self.loop, self.script.events
         while True:
             loop.run_ready()
             if loop.violation is not None:
@@ -196,7 +187,7 @@ class Execution:
 
     def _compare_endings(self) -> None:
         recorded, outcome = self.recorded_ending, self.outcome
-        if recorded is None or self.more or (outcome is not None and self._same_ending(recorded, outcome)):
+        if recorded is None or self.script.more or (outcome is not None and self._same_ending(recorded, outcome)):
             return
         ended = "has not ended" if outcome is None else f"ended: {type(outcome).__name__}, with another value"
         if outcome is not None and type(outcome) is not type(recorded):
@@ -210,16 +201,15 @@ class Execution:
 
     def tick(self, time_ms: int) -> None:
         """Move recorded time on; it never goes back. Totals of shared accounts become known with the next event."""
-        self.position += 1
-        self.applied += 1
+        script = self.script
+        script.position += 1
         if time_ms > self.loop.now_ms:
             self.loop.now_ms = time_ms
-        if self.next_totals is not None:
-            self.purse.observe(self.next_totals)
-            self.next_totals = None
+        if script.next_totals is not None:
+            self.purse.observe(script.next_totals)
+            script.next_totals = None
 
     def _diverge(self, error: DeterminismError) -> DeterminismError:
-        self.diverged = error
         self.loop.set_aside()
         return error
 
@@ -304,8 +294,9 @@ class Execution:
         self.intents.discard(event.id)
 
     def _apply_signal(self, event: ev.SignalReceived) -> None:
-        self.entries.add(event.entry)
-        waiters = self.waiters.get(event.name)
+        box = self.mailbox
+        box.entries.add(event.entry)
+        waiters = box.waiters.get(event.name)
         while waiters:
             id = waiters.popleft()
             if id in self.pending:
@@ -314,7 +305,7 @@ class Execution:
                 if not future.done():
                     future.set_result(event.payload)
                     return
-        self.buffered.setdefault(event.name, deque()).append(event.payload)
+        box.buffered.setdefault(event.name, deque()).append(event.payload)
 
     def _apply_child(self, event: ev.ChildStarted | ev.ChildFinished) -> None:
         if isinstance(event, ev.ChildStarted):
@@ -345,14 +336,14 @@ class Execution:
             self._main.cancel(event.reason)
 
     def _apply_update(self, event: ev.UpdateReceived) -> None:
-        self.entries.add(event.entry)
+        self.mailbox.entries.add(event.entry)
         if self.outcome is not None:
             return  # recorded together with what ended the handler: its caller is told that the run has ended
-        self.update_count += 1
-        scope = Scope(f"u{self.update_count}.")
-        if event.name not in self.updates:
+        self.mailbox.update_count += 1
+        scope = Scope(f"u{self.mailbox.update_count}.")
+        if event.name not in self.mailbox.updates:
             raise self._fail(mismatch(event, f"no ctx.on_update({event.name!r}, ...)", self.position, self._where()))
-        fn, _ = self.updates[event.name]
+        fn, _ = self.mailbox.updates[event.name]
         self.loop.task_in(scope, self._answer(event.entry, fn, event.payload), f"update {event.name}")
 
     async def _answer(self, entry: str, fn: Callable[..., Any], payload: Any) -> None:
@@ -363,7 +354,7 @@ class Execution:
             reply = ReplyToUpdate(entry, True, self.codec.through(value, "reply"))
         except Exception as error:
             reply = ReplyToUpdate(entry, False, describe_failure(error, self.codec))
-        if entry not in self.answered:
+        if entry not in self.mailbox.answered:
             self.commands[f"reply {entry}"] = reply
 
     def _apply_ending(self, event: Event) -> None:
@@ -437,77 +428,18 @@ class Execution:
         if isinstance(command, RunStep):
             self.purse.reserve(-command.reserved[0], -command.reserved[1])
         elif isinstance(command, AwaitSignal):
-            self.waiters[command.name].remove(id)
+            self.mailbox.waiters[command.name].remove(id)
         elif isinstance(command, StartChild) and command.on_parent_close == "cancel":
             self.commands[f"cancel {id}"] = CancelChild(id, command.child)
 
     def guard(self) -> None:
         """Refuse commands from a query."""
-        if self.reading:
+        if self.mailbox.reading:
             raise InvalidInput("a query may only read: it can't call ctx methods that do something; use an update")
 
     def next_id(self) -> str:
         """The id of the next command of the current scope."""
         return SCOPE.get().next_id()
-
-    def draw(self, what: str, make: Callable[[], Any]) -> Any:
-        """A recorded value: from the history on replay, otherwise new, to be committed before the next effect."""
-        self.guard()
-        while self.script and self.script[0][1][:2] == (ev.DRAWN, "patched"):
-            self.script.popleft()
-        if self.script:
-            event = self.script[0][1]
-            if event[0] != ev.DRAWN or event[1] != what:
-                raise self._fail(mismatch(event, f"ctx.{what}()", self.position, self._where_running()))
-            self.script.popleft()
-            self.position += 1
-            return event[2]
-        value = make()
-        self.drawn.append(ev.Drawn(ev.DRAWN, what, value))
-        self.position += 1
-        return value
-
-    def patched(self, change_id: str) -> bool:
-        """Whether this run takes the new path of ``change_id``: as it was decided when the run first came here."""
-        self.guard()
-        if change_id not in self.patches:
-            if self.script:
-                event = self.script[0][1]
-                found = event[0] == ev.DRAWN and event[1] == "patched" and event[2] == change_id
-                self.patches[change_id] = found
-                if found:
-                    self.script.popleft()
-                    self.position += 1
-            elif self.more:
-                self.patches[change_id] = False
-            else:
-                self.patches[change_id] = True
-                self.drawn.append(ev.Drawn(ev.DRAWN, "patched", change_id))
-                self.position += 1
-        return self.patches[change_id]
-
-    def spend(self, tokens: int, micro_usd: int, label: str) -> None:
-        """Charge, and raise BudgetExceeded if that went over; on replay exactly where it was raised before."""
-        self.guard()
-        if self.script:
-            event = self.script[0][1]
-            if event[0] != ev.SPENT or (event[1], event[2], event[3]) != (tokens, micro_usd, label):
-                raise self._fail(
-                    mismatch(event, f"ctx.spend({tokens}, {label!r})", self.position, self._where_running())
-                )
-            self.script.popleft()
-            self.position += 1
-            self.purse.charge(tokens, micro_usd)
-            self.next_totals = event[5] if event[5] is not None else self.next_totals
-            if event[4]:
-                raise self.purse.over(f"ctx.spend({label!r})") or _over_before(label)
-            return
-        self.purse.charge(tokens, micro_usd)
-        over = self.purse.over(f"ctx.spend({label!r})")
-        self.drawn.append(ev.Spent(ev.SPENT, tokens, micro_usd, label, over is not None, None))
-        self.position += 1
-        if over is not None:
-            raise over
 
     def _loop_timer(self, deadline_ms: int, handle: Any) -> None:
         """asyncio's call_at: sleep, timeout, wait_for."""
@@ -539,7 +471,7 @@ class Execution:
 
     def stalled(self) -> DeterminismError | None:
         """The error of a handler that awaits what nothing in a history can resolve; None where it may go on."""
-        if self.outcome is not None or self.pending or self.updates or self.commands:
+        if self.outcome is not None or self.pending or self.mailbox.updates or self.commands:
             return None
         return DeterminismError(
             f"{self._where()} awaits something that is not durable: no step, timer, signal, child or update can wake "
@@ -550,38 +482,6 @@ class Execution:
         """Whether the history is long enough that starting a new one is worth it."""
         return self.position >= CONTINUE_AS_NEW_AFTER
 
-    def carried(self) -> list[list[Any]]:
-        """Signals nobody has taken: [entry, name, payload]. Entries that were consumed keep their own ids seen."""
-        return [["", name, payload] for name, queue in self.buffered.items() for payload in queue]
-
-    def query(self, name: str, args: tuple[Any, ...]) -> Any:
-        """Call the query handler ``name``. It must be a plain function that only reads."""
-        if name not in self.queries:
-            known = ", ".join(sorted(self.queries)) or "none"
-            raise NotFound(f"the run has no query {name!r}; it has: {known}", query=name)
-        self.reading = True
-        try:
-            value = self.queries[name](*args)
-            if hasattr(value, "__await__"):
-                value.close()
-                raise InvalidInput(f"the query {name!r} is async; a query only reads: make it a plain function")
-            return self.codec.through(value, "query result")
-        finally:
-            self.reading = False
-
-    def validate_update(self, name: str, payload: Any) -> None:
-        """Raise what refuses the update: NotFound, or what its validator raised."""
-        if name not in self.updates:
-            known = ", ".join(sorted(self.updates)) or "none"
-            raise NotFound(f"the run takes no update {name!r}; it takes: {known}", update=name)
-        _, validator = self.updates[name]
-        if validator is not None:
-            self.reading = True
-            try:
-                validator(payload)
-            finally:
-                self.reading = False
-
     def set_aside(self) -> None:
         """Let go of the handler without running any more of its code."""
         self.loop.set_aside()
@@ -590,15 +490,6 @@ class Execution:
         if self.loop.is_running():
             return where(None, sys._getframe(1))
         return where(self._main.get_coro()) if self._main is not None else "the handler"
-
-    def _where_running(self) -> str:
-        return where(None, sys._getframe(2))
-
-
-def _over_before(label: str) -> AlkalineError:
-    from .errors import BudgetExceeded
-
-    return BudgetExceeded(f"ctx.spend({label!r}) went over the budget; start the run with a larger Budget")
 
 
 def _with_failures(text: str | None, failures: list[str]) -> Any:

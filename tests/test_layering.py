@@ -18,7 +18,7 @@ LAYERS = [
     {"records", "errors", "host", "limits", "retry", "lifecycle", "setaside"},
     {"names", "budget", "codec", "events", "commands", "keys"},
     {"failures", "divergence", "runs", "workflows", "history", "loop"},
-    {"bundle", "branches", "execution"},
+    {"bundle", "branches", "execution", "mailbox", "script"},
     {"context"},
     {"runtime"},
     {"replay", "testing", "sealing"},

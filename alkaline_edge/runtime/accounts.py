@@ -47,7 +47,7 @@ async def append_charged(driver: Driver, batch: list[Event], write: Write, recor
                 continue
             raise
         if any(event[0] == ev.SPENT for event in batch):
-            driver.machine.next_totals = [
+            driver.machine.script.next_totals = [
                 event.totals for event in charged if isinstance(event, ev.Spent) and event.totals is not None
             ][-1]
         return recorded

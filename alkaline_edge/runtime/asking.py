@@ -77,14 +77,14 @@ async def query(runtime: Runtime, id: str, name: str, args: tuple[Any, ...]) -> 
     """See ``Runtime.query``."""
     active = runtime.drivers.get(id)
     if active is not None:
-        return active.machine.query(name, args)
+        return active.machine.mailbox.query(name, args)
     record = await runtime.store.record(id)
     asleep = runtime.asleep.get(id)
     if asleep is not None and asleep.record.version_tag == record.version_tag:
-        return asleep.machine.query(name, args)
+        return asleep.machine.mailbox.query(name, args)
     machine, _, _ = await owning.load(runtime, record, record.attempt)
     try:
-        return machine.query(name, args)
+        return machine.mailbox.query(name, args)
     finally:
         machine.set_aside()
 

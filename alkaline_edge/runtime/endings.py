@@ -112,7 +112,7 @@ async def _continue(driver: Driver, outcome: ev.ContinuedAsNew) -> None:
         shared=purse.shared,
         spent=[purse.tokens, purse.micros],
         totals=[[account.tokens, account.micros] for account in purse.accounts],
-        carried=machine.carried() if carry else [],
+        carried=machine.mailbox.carried() if carry else [],
     )
     now = max(driver.host.now_ms(), driver.cursor.time_ms)
     write = driver.write()

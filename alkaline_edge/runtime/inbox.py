@@ -39,7 +39,7 @@ class Inbox:
         for entry in entries:
             id, kind, name, payload = driver.codec.decode(entry.value)
             write.deletes.add(entry.key)
-            if id in driver.machine.entries or id in self._seen:
+            if id in driver.machine.mailbox.entries or id in self._seen:
                 continue
             if kind == "child" and payload[4] is not None:
                 payload[3] = (await driver.store.record(payload[4])).result
@@ -107,7 +107,7 @@ class Inbox:
     def _update(self, id: str, name: str, payload: Any, write: Write) -> Event | None:
         driver = self._driver
         try:
-            driver.machine.validate_update(name, payload)
+            driver.machine.mailbox.validate(name, payload)
         except Exception as error:
             reply = [False, describe(error, driver.codec)]
             write.puts[keys.reply(driver.record.run, id)] = driver.codec.encode(reply)
@@ -127,7 +127,7 @@ class Inbox:
         write.puts[keys.reply(driver.record.run, command.id)] = answer
         await driver.append([ev.UpdateReplied(ev.UPDATE_REPLIED, command.id, command.ok, command.value)], write)
         driver.machine.commands.pop(f"reply {command.id}", None)
-        driver.machine.answered.add(command.id)
+        driver.machine.mailbox.answered.add(command.id)
         driver.runtime.changed()
 
 

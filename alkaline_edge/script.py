@@ -1,0 +1,128 @@
+"""The replay cursor: the recorded events that lie ahead, and what a handler takes from them without awaiting.
+
+Values (``now``, ``random``, ``uuid``), ``patched`` and ``spend`` stand behind the event that woke the handler. On
+replay each call finds its own value at the head of the script; beyond the end of the history it makes a new one, which
+is committed before the next effect starts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from . import events as ev
+from .budget import Purse
+from .divergence import mismatch
+from .errors import BudgetExceeded, DeterminismError
+from .events import Event
+
+
+class Script:
+    """Where a replay stands. ``fail`` keeps the divergence that it is handed; ``where`` names the handler's line."""
+
+    __slots__ = (
+        "_fail",
+        "_held",
+        "_where",
+        "drawn",
+        "events",
+        "more",
+        "next_totals",
+        "patches",
+        "position",
+        "purse",
+        "quiet",
+    )  # fmt: skip
+
+    def __init__(
+        self, purse: Purse, fail: Callable[[DeterminismError], DeterminismError], where: Callable[[], str]
+    ) -> None:
+        self.purse, self._fail, self._where = purse, fail, where
+        self.events: deque[tuple[int, Any]] = deque()
+        self._held: list[tuple[int, Any]] = []
+        self.more = False
+        """More pages of the history follow."""
+        self.quiet = False
+        """The block behind the last event ran to its end before: it logs nothing anew."""
+        self.position = 0
+        self.drawn: list[Event] = []
+        """Values that must be committed before the next effect starts."""
+        self.patches: dict[str, bool] = {}
+        self.next_totals: list[list[int]] | None = None
+        """Totals of shared accounts, which become known with the next event."""
+
+    def read(self, page: Sequence[tuple[int, Any]], more: bool, quiet: bool) -> None:
+        """Take in a page of events; ``more`` says that it is not the last one."""
+        self.more, self.quiet = more, quiet
+        known = [*self._held, *page]
+        keep = 0
+        if more:  # values that follow the last waking event may stand on the next page: hold it back with them
+            keep = next((n for n in range(len(known) - 1, -1, -1) if known[n][1][0] not in ev.SYNCHRONOUS), 0)
+            self._held, known = known[keep:], known[:keep]
+        else:
+            self._held = []
+        self.events.extend(known)
+
+    @property
+    def replaying(self) -> bool:
+        """Whether recorded history lies ahead: log, emit and other effects outside of the record stay silent."""
+        return bool(self.events) or self.more or self.quiet
+
+    def draw(self, what: str, make: Callable[[], Any]) -> Any:
+        """A recorded value: from the history on replay, otherwise new, to be committed before the next effect."""
+        while self.events and self.events[0][1][:2] == (ev.DRAWN, "patched"):
+            self.events.popleft()
+        if self.events:
+            event = self.events[0][1]
+            if event[0] != ev.DRAWN or event[1] != what:
+                raise self._fail(mismatch(event, f"ctx.{what}()", self.position, self._where()))
+            self.events.popleft()
+            self.position += 1
+            return event[2]
+        value = make()
+        self.drawn.append(ev.Drawn(ev.DRAWN, what, value))
+        self.position += 1
+        return value
+
+    def patched(self, change_id: str) -> bool:
+        """Whether this run takes the new path of ``change_id``: as it was decided when the run first came here."""
+        if change_id not in self.patches:
+            if self.events:
+                event = self.events[0][1]
+                found = event[0] == ev.DRAWN and event[1] == "patched" and event[2] == change_id
+                self.patches[change_id] = found
+                if found:
+                    self.events.popleft()
+                    self.position += 1
+            elif self.more:
+                self.patches[change_id] = False
+            else:
+                self.patches[change_id] = True
+                self.drawn.append(ev.Drawn(ev.DRAWN, "patched", change_id))
+                self.position += 1
+        return self.patches[change_id]
+
+    def spend(self, tokens: int, micro_usd: int, label: str) -> None:
+        """Charge, and raise BudgetExceeded if that went over; on replay exactly where it was raised before."""
+        if self.events:
+            event = self.events[0][1]
+            if event[0] != ev.SPENT or (event[1], event[2], event[3]) != (tokens, micro_usd, label):
+                raise self._fail(mismatch(event, f"ctx.spend({tokens}, {label!r})", self.position, self._where()))
+            self.events.popleft()
+            self.position += 1
+            self.purse.charge(tokens, micro_usd)
+            self.next_totals = event[5] if event[5] is not None else self.next_totals
+            if event[4]:
+                raise self.purse.over(f"ctx.spend({label!r})") or _over_before(label)
+            return
+        self.purse.charge(tokens, micro_usd)
+        over = self.purse.over(f"ctx.spend({label!r})")
+        self.drawn.append(ev.Spent(ev.SPENT, tokens, micro_usd, label, over is not None, None))
+        self.position += 1
+        if over is not None:
+            raise over
+
+
+def _over_before(label: str) -> BudgetExceeded:
+    return BudgetExceeded(f"ctx.spend({label!r}) went over the budget; start the run with a larger Budget")
