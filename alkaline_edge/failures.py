@@ -1,29 +1,22 @@
 """How an exception is written down, and how it comes back.
 
 A failure is a map: ``type`` (the class's name), ``message``, and where there are any ``code`` and ``detail``. It holds
-no stack trace, no path and no repr of arguments: those leak, and they differ between live and replay. The handler sees
+no stack trace, no home directory and no secret that could be told (``redaction``): those leak. The handler sees
 the exception that is made from the failure, the first time too, so live and replay can't differ.
 """
 
 from __future__ import annotations
 
 import builtins
-import re
 from typing import Any
 
 from .codec import Codec
 from .errors import BY_CODE, AlkalineError, InvalidInput, StepOutcomeUnknown
 from .limits import MAX_MESSAGE
+from .redaction import redact as redact
+from .redaction import redact_deep
 
 Failure = dict[str, Any]
-
-# A path: two or more segments behind a slash that nothing of a URL or word precedes; or a drive letter.
-_PATH = r"(?<![\w:/.])(?:~|\.{1,2})?(?:/[\w.@+-]+){2,}/?|\b[A-Za-z]:\\[^\s'\"]+"
-_CREDENTIAL = (
-    r"(?i)\b(authorization|bearer|api[_-]?key|token|password|passwd|secret)(\"?'?\s*[=:]\s*|\s+)"
-    r"(?:bearer\s+)?[\w./+=~-]{8,}"
-)
-_KEY = r"\b(?:sk|pk|ghp|gho|xox[abp])[-_][\w-]{12,}"
 
 
 class StepError(Exception):
@@ -51,7 +44,7 @@ def describe(error: BaseException, codec: Codec) -> Failure:
     if detail:
         try:
             kept = codec.decode(codec.encode(detail, "detail"))
-            failure["detail"] = _redact_deep(kept)
+            failure["detail"] = redact_deep(kept)
         except (InvalidInput, RecursionError):
             pass  # a detail that can't be stored is left out: the message says what happened
     return failure
@@ -115,23 +108,3 @@ def _message(error: BaseException) -> str:
         except Exception:
             text = f"(its __str__ raised; the class is {type(error).__name__})"
     return redact(text)[:MAX_MESSAGE]
-
-
-def redact(text: str) -> str:
-    """``text`` without paths of this machine and without what looks like a secret."""
-    text = text.encode("utf-8", "replace").decode()
-    if "Traceback (most recent call last)" in text:
-        text = text.split("Traceback (most recent call last)", 1)[0].rstrip() or "(a stack trace was left out)"
-    if "/" in text or "\\" in text:
-        text = re.sub(_PATH, "<path>", text)
-    return re.sub(_KEY, "<secret>", re.sub(_CREDENTIAL, r"\1\2<secret>", text))
-
-
-def _redact_deep(value: Any) -> Any:
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, dict):
-        return {key: _redact_deep(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_redact_deep(item) for item in value]
-    return value

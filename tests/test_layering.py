@@ -16,7 +16,7 @@ FORBIDDEN = {
 }  # fmt: skip
 LAYERS = [
     {"records", "errors", "host", "limits", "retry", "lifecycle", "setaside"},
-    {"names", "budget", "codec", "events", "commands", "keys"},
+    {"names", "budget", "codec", "events", "commands", "keys", "redaction"},
     {"failures", "divergence", "runs", "workflows", "history", "loop"},
     {"bundle", "branches", "execution", "mailbox", "script"},
     {"context"},
