@@ -91,6 +91,10 @@ class Context:
             # The next event answers this very command and nothing else is ready: suspending, applying it and waking
             # up again would come to the same, in the same order. Most of a replay goes through here.
             time_ms, event = ahead[0]
+            if at_most_once and event == (ev.STEP_INTENDED, id, name, digest) and len(ahead) > 1:
+                ahead.popleft()
+                machine.intents.add(id)
+                time_ms, event = ahead[0]
             if event[0] == ev.STEP_COMPLETED and event[1] == id and script.next_totals is None:
                 if event[2] != name or event[3] != digest:
                     machine._same_call(event, RunStep(id, name, digest, fn, args, kwargs))
@@ -342,9 +346,7 @@ class Context:
         machine.guard()
         check_name(topic, "a topic")
         plain = machine.codec.through(data, "data")
-        machine.emitted += 1
-        if machine.emitted > machine.emitted_before and not machine.script.events and not machine.script.more:
-            machine.drawn.append(ev.Emitted(ev.EMITTED, topic, plain))
+        machine.script.emit(topic, plain)
 
     def set_attributes(self, **attributes: str | int | float | bool | None) -> None:
         """Set attributes by which ``list_executions`` finds the run; None removes one."""

@@ -224,11 +224,13 @@ CLASSES: tuple[type[Any], ...] = (
 SYNCHRONOUS = frozenset((DRAWN, SPENT))
 """Kinds that a handler consumes without awaiting: they follow the event that woke it."""
 INFORMATIONAL = frozenset((PAUSED, RESUMED, EMITTED, UPDATE_REPLIED))
-"""Kinds that take no part in replay."""
-SPECIAL = INFORMATIONAL | {STEP_INTENDED, 18, 19, 20, 21}
-"""Kinds that the machine does not apply one by one as it replays."""
+"""Kinds that tell the handler nothing: it is not fed them when they have just been committed."""
 ENDINGS = frozenset((COMPLETED, FAILED, CANCELLED, CONTINUED_AS_NEW))
 """Kinds that end a history."""
+COMPARED = frozenset((STEP_INTENDED, UPDATE_REPLIED))
+"""Kinds that a replay compares with what the handler has asked for at their place, and that wake nobody."""
+SPECIAL = (INFORMATIONAL | ENDINGS) - COMPARED
+"""Kinds that have no place of their own in a replay."""
 
 LENGTHS = tuple(len(cls._fields) for cls in CLASSES)
 

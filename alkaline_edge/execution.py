@@ -82,8 +82,7 @@ class Execution:
 
         self.mailbox = Mailbox(codec, header.carried)
         self.attributes: dict[str, Any] = {}
-        self.emitted = 0
-        self.emitted_before = 0
+        self._time_ms = 0
         self.logs: list[tuple[str, str, dict[str, Any]]] = []
 
         self.purse = Purse([Account(*account) for account in header.accounts], header.shared)
@@ -120,28 +119,24 @@ class Execution:
         append, special = page.append, ev.SPECIAL
         for timed in batch:
             if timed[1][0] in special:
-                self._note(timed[1])
+                self._note(timed[1], page)
             else:
                 append(timed)
         self.script.read(page, more, quiet)
         if self.script.events or not more:  # a start whose values stand on the next page waits for them
             self._advance()
 
-    def _note(self, event: Event) -> None:
-        if isinstance(event, ev.Emitted):
-            self.emitted_before += 1
-        elif isinstance(event, ev.StepIntended):
-            self.intents.add(event.id)
+    def _note(self, event: Event, page: list[tuple[int, Any]]) -> None:
+        if event[0] == ev.EMITTED:
+            self.script.saw_emission(page)
         elif event[0] in ev.ENDINGS:
             self.recorded_ending = event
-        elif isinstance(event, ev.UpdateReplied):
-            self.mailbox.answered.add(event.entry)
-            self.commands.pop(f"reply {event.entry}", None)
 
     def feed_live(self, batch: Sequence[tuple[int, Event]]) -> None:
         """Apply events that were committed just now."""
         script = self.script
         script.more = script.quiet = False
+        script.recorded_emissions = 0
         for time_ms, event in batch:
             if event[0] not in ev.SYNCHRONOUS and event[0] not in ev.INFORMATIONAL and event[0] != ev.STEP_INTENDED:
                 script.events.append((time_ms, event))
@@ -182,8 +177,50 @@ class Execution:
                     continue
                 raise self._diverge(value_without_call(event, self.position, self._where()))
             script.popleft()
+            if event[0] in ev.COMPARED:
+                self._compare(event)
+                continue
+            if self.outcome is not None and time_ms > self._time_ms:
+                ended = f"ended: {type(self.outcome).__name__}"
+                raise self._diverge(mismatch(event, ended, self.position, self._where()))
+            self._time_ms = time_ms
             self.tick(time_ms)
             loop.wake(self._apply, event)
+
+    def _compare(self, event: ev.StepIntended | ev.UpdateReplied) -> None:
+        """An intent or a reply was recorded when the handler had just asked for it: it must have done so again."""
+        if isinstance(event, ev.StepIntended):
+            self.intended(event)
+        else:
+            reply = self.commands.pop(f"reply {event.entry}", None)
+            self.mailbox.answered.add(event.entry)
+            said = "an update that is not answered" if self.outcome is None else None
+            if isinstance(reply, ReplyToUpdate):
+                said = None if self._same_reply(event, reply) else "another reply to it"
+            if said is not None:
+                self._fail(mismatch(event, said, self.position, self._where()))
+        if self.loop.violation is not None:
+            raise self._diverge(self.loop.violation)
+
+    def intended(self, event: ev.StepIntended) -> None:
+        """Note the intent of a step that runs at most once, which the handler has issued."""
+        command = self.known(event.id)
+        if not isinstance(command, RunStep):
+            issued = [describe_command(each) for each, _ in self.pending.values()]
+            raise self._fail(event_without_command(event, issued, self.position, self._where()))
+        self._same_call(event, command)
+        self.intents.add(event.id)
+
+    def _same_reply(self, event: ev.UpdateReplied, reply: ReplyToUpdate) -> bool:
+        if event.ok != reply.ok:
+            return False
+        if not event.ok:
+            return bool(event.value.get("type") == reply.value.get("type"))
+        return self.codec.encode(event.value) == self.codec.encode(reply.value)
+
+    def known(self, id: str) -> Waitable | None:
+        """The command of that id, whether the handler still waits for it or has withdrawn it."""
+        return self.pending[id][0] if id in self.pending else self.withdrawn.get(id)
 
     def _compare_endings(self) -> None:
         recorded, outcome = self.recorded_ending, self.outcome
@@ -233,6 +270,8 @@ class Execution:
             case ev.AttemptFailed():
                 self._apply_attempt(event)
             case ev.StepCharged():
+                if not isinstance(self.known(event.id), RunStep):
+                    self._take(event, RunStep, event.id)
                 self.purse.charge(event.tokens, event.micros)
                 if event.totals is not None:
                     self.purse.observe(event.totals)
@@ -269,7 +308,7 @@ class Execution:
         self.loop.violation = self.loop.violation or error
         return error
 
-    def _same_call(self, event: Any, command: RunStep | StartChild) -> None:
+    def _same_call(self, event: Any, command: RunStep) -> None:
         if event.name != command.name or event.args != command.digest:
             raise self._fail(mismatch(event, describe_command(command), self.position, self._where(), command.digest))
 
@@ -281,13 +320,10 @@ class Execution:
             self.compensations.append((command.name, command.compensate, value))
 
     def _apply_attempt(self, event: ev.AttemptFailed) -> None:
-        if event.id in self.withdrawn:
-            return
-        if event.id not in self.pending or not isinstance(self.pending[event.id][0], RunStep):
+        command = self.known(event.id)
+        if not isinstance(command, RunStep):
             self._take(event, RunStep, event.id)
             return
-        command = self.pending[event.id][0]
-        assert isinstance(command, RunStep)
         self._same_call(event, command)
         command.attempt = event.attempt + 1
         command.not_before_ms = event.retry_at
@@ -309,7 +345,7 @@ class Execution:
 
     def _apply_child(self, event: ev.ChildStarted | ev.ChildFinished) -> None:
         if isinstance(event, ev.ChildStarted):
-            command = self.pending[event.id][0] if event.id in self.pending else self.withdrawn.get(event.id)
+            command = self.known(event.id)
             if not isinstance(command, StartChild):
                 self._take(event, StartChild, event.id)
                 return

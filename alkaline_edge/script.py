@@ -24,6 +24,7 @@ class Script:
     __slots__ = (
         "_fail",
         "_held",
+        "_mark",
         "_where",
         "drawn",
         "events",
@@ -33,6 +34,7 @@ class Script:
         "position",
         "purse",
         "quiet",
+        "recorded_emissions",
     )  # fmt: skip
 
     def __init__(
@@ -51,10 +53,16 @@ class Script:
         self.patches: dict[str, bool] = {}
         self.next_totals: list[list[int]] | None = None
         """Totals of shared accounts, which become known with the next event."""
+        self.recorded_emissions = 0
+        """Emissions that stand behind the last event that woke the handler: it is about to repeat them."""
+        self._mark = 0
 
     def read(self, page: Sequence[tuple[int, Any]], more: bool, quiet: bool) -> None:
         """Take in a page of events; ``more`` says that it is not the last one."""
         self.more, self.quiet = more, quiet
+        if self.recorded_emissions and _wakes(page[self._mark :]):
+            self.recorded_emissions = 0
+        self._mark = 0
         known = [*self._held, *page]
         keep = 0
         if more:  # values that follow the last waking event may stand on the next page: hold it back with them
@@ -69,12 +77,22 @@ class Script:
         """Whether recorded history lies ahead: log, emit and other effects outside of the record stay silent."""
         return bool(self.events) or self.more or self.quiet
 
-    def draw(self, what: str, make: Callable[[], Any]) -> Any:
-        """A recorded value: from the history on replay, otherwise new, to be committed before the next effect."""
+    def head(self) -> Any:
+        """The next recorded event, whichever page it stands on; None beyond the end of the history."""
+        if self.events:
+            return self.events[0][1]
+        return self._held[0][1] if self._held else None
+
+    def _value(self) -> Any:
+        """As ``head``, past values of ``patched`` whose call is gone from the code."""
         while self.events and self.events[0][1][:2] == (ev.DRAWN, "patched"):
             self.events.popleft()
-        if self.events:
-            event = self.events[0][1]
+        return self.head()
+
+    def draw(self, what: str, make: Callable[[], Any]) -> Any:
+        """A recorded value: from the history on replay, otherwise new, to be committed before the next effect."""
+        event = self._value()
+        if event is not None:
             if event[0] != ev.DRAWN or event[1] != what:
                 raise self._fail(mismatch(event, f"ctx.{what}()", self.position, self._where()))
             self.events.popleft()
@@ -88,25 +106,21 @@ class Script:
     def patched(self, change_id: str) -> bool:
         """Whether this run takes the new path of ``change_id``: as it was decided when the run first came here."""
         if change_id not in self.patches:
-            if self.events:
-                event = self.events[0][1]
-                found = event[0] == ev.DRAWN and event[1] == "patched" and event[2] == change_id
-                self.patches[change_id] = found
-                if found:
-                    self.events.popleft()
-                    self.position += 1
-            elif self.more:
-                self.patches[change_id] = False
-            else:
-                self.patches[change_id] = True
+            event = self.head()
+            if event is None:
                 self.drawn.append(ev.Drawn(ev.DRAWN, "patched", change_id))
                 self.position += 1
+            found = event is not None and event[0] == ev.DRAWN and event[1] == "patched" and event[2] == change_id
+            if found:
+                self.events.popleft()
+                self.position += 1
+            self.patches[change_id] = found or event is None
         return self.patches[change_id]
 
     def spend(self, tokens: int, micro_usd: int, label: str) -> None:
         """Charge, and raise BudgetExceeded if that went over; on replay exactly where it was raised before."""
-        if self.events:
-            event = self.events[0][1]
+        event = self._value()
+        if event is not None:
             if event[0] != ev.SPENT or (event[1], event[2], event[3]) != (tokens, micro_usd, label):
                 raise self._fail(mismatch(event, f"ctx.spend({tokens}, {label!r})", self.position, self._where()))
             self.events.popleft()
@@ -122,6 +136,27 @@ class Script:
         self.position += 1
         if over is not None:
             raise over
+
+    # --- emissions ------------------------------------------------------------------------------------------------
+    def saw_emission(self, page: Sequence[tuple[int, Any]]) -> None:
+        """``page``, as far as it is read, is followed by an Emitted event."""
+        if _wakes(page[self._mark :]):
+            self.recorded_emissions = 0
+        self._mark = len(page)
+        self.recorded_emissions += 1
+
+    def emit(self, topic: str, data: Any) -> None:
+        """Record an emission of the handler, unless the history has it: then this is its repetition."""
+        if self.events or self.more:
+            return
+        if self.recorded_emissions:
+            self.recorded_emissions -= 1
+            return
+        self.drawn.append(ev.Emitted(ev.EMITTED, topic, data))
+
+
+def _wakes(events: Sequence[tuple[int, Any]]) -> bool:
+    return any(event[0] not in ev.SYNCHRONOUS for _, event in events)
 
 
 def _over_before(label: str) -> BudgetExceeded:

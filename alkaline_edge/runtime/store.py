@@ -22,6 +22,8 @@ from ..runs import ExecutionRecord
 T = TypeVar("T")
 _NOTHING = b"\xc0"
 _TRIES = 6
+PAGE = 500
+"""Commits of a history that are read, and replayed, at a time."""
 
 
 class _Gap(Exception):
@@ -157,7 +159,7 @@ class Store:
         expected = 0
         loose: deque[Entry] | None = None
         if self.limits.segment_commits:
-            loose = deque([entry async for page in self._listed(f"h/{name}/", 500) for entry in page])
+            loose = deque([entry async for page in self._listed(f"h/{name}/", PAGE) for entry in page])
         async for entries in self._listed(f"s/{name}/", 16):
             for entry in entries:
                 between = _before(entry, loose, expected)
@@ -166,7 +168,7 @@ class Store:
                     expected += len(fresh)
                     if fresh:
                         yield sealed, first, fresh
-        async for entries in self._listed(f"h/{name}/", 500) if loose is None else _once(list(loose)):
+        async for entries in self._listed(f"h/{name}/", PAGE) if loose is None else _once(list(loose)):
             first, fresh = expected, _fresh(entries, expected)
             expected += len(fresh)
             if fresh:
