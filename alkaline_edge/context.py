@@ -379,6 +379,11 @@ class Context:
         Signals that nobody has taken are carried over. ``finally`` blocks run on the way out.
         """
         self._machine.guard()
+        if SCOPE.get().prefix.startswith("u"):
+            raise InvalidInput(
+                "an update can't call ctx.continue_as_new: only the run's handler can; let the update set what that "
+                "looks at, such as an asyncio.Event"
+            )
         self._machine.continuation = (self._machine.codec.through(input, "input"), carry_signals)
         raise ContinueAsNew
 

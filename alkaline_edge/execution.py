@@ -77,6 +77,8 @@ class Execution:
         self.commands: dict[str, Command] = {}
         self.pending: dict[str, tuple[Waitable, Future[Any]]] = {}
         self.withdrawn: dict[str, Waitable] = {}
+        self.soonest_ms: float = float("inf")
+        """No timer is due before: a bound, since one that was withdrawn may have set it."""
         self.intents: set[str] = set()
         self.compensations: list[tuple[str, Callable[..., Any], Any]] = []
 
@@ -96,6 +98,8 @@ class Execution:
         self.cancel_requested = False
         self.continuation: tuple[Any, bool] | None = None
         self._main: Task[Any] | None = None
+        self._ending = False
+        """The handler has ended, and its other tasks are cancelled once nothing is ready."""
         self.context = make_context(self)
 
     # --- feeding -------------------------------------------------------------------------------------------------
@@ -165,6 +169,9 @@ class Execution:
         loop, script = self.loop, self.script.events
         while True:
             loop.run_ready()
+            if self._ending:
+                loop.wake(self._end_branches)
+                loop.run_ready()
             if loop.violation is not None:
                 raise self._diverge(loop.violation)
             if not script:
@@ -193,7 +200,7 @@ class Execution:
             self.intended(event)
         else:
             reply = self.commands.pop(f"reply {event.entry}", None)
-            self.mailbox.answered.add(event.entry)
+            self.mailbox.reply(event.entry)
             said = "an update that is not answered" if self.outcome is None else None
             if isinstance(reply, ReplyToUpdate):
                 said = None if self._same_reply(event, reply) else "another reply to it"
@@ -373,6 +380,8 @@ class Execution:
 
     def _apply_update(self, event: ev.UpdateReceived) -> None:
         self.mailbox.entries.add(event.entry)
+        if event.entry not in self.mailbox.answered:
+            self.mailbox.open[event.entry] = event.name
         if self.outcome is not None:
             return  # recorded together with what ended the handler: its caller is told that the run has ended
         self.mailbox.update_count += 1
@@ -403,7 +412,11 @@ class Execution:
     # --- the handler's task ---------------------------------------------------------------------------------------
     async def _run(self, handler: Callable[..., Any], args: tuple[Any, ...]) -> None:
         try:
-            value = await handler(*args)
+            try:
+                value = await handler(*args)
+            except BaseExceptionGroup as group:  # a TaskGroup puts what its body or a task raised into one
+                rest = group.split(ContinueAsNew)[1]
+                raise rest or ContinueAsNew from None
             if self.continuation is None:
                 plain = self.codec.through(value, "result")
                 self.outcome = ev.Completed(ev.COMPLETED, plain)
@@ -423,7 +436,10 @@ class Execution:
             self.outcome = ev.Failed(ev.FAILED, failure)
         if self.continuation is not None and not isinstance(self.outcome, ev.Failed):
             self.outcome = ev.ContinuedAsNew(ev.CONTINUED_AS_NEW, self.continuation[0])
-        self._end_branches()
+        # The reply to an update that ended the run may be a few turns away: what is ready goes on until nothing is.
+        self._ending = bool(self.mailbox.open)
+        if not self._ending:
+            self._end_branches()
 
     async def _compensate(self) -> list[str]:
         """Undo what was done, last first. One that fails does not stop the others; its name is reported."""
@@ -441,6 +457,7 @@ class Execution:
 
     def _end_branches(self) -> None:
         """The handler has ended: what its other tasks wait for is withdrawn, as asyncio.run cancels what is left."""
+        self._ending = False
         for task in self.loop.unfinished():
             if task is not self._main:
                 task.cancel()
@@ -450,6 +467,8 @@ class Execution:
         """Register a command; its future is resolved by the event of its id."""
         self.guard()
         future = self.loop.create_future()
+        if type(command) is StartTimer and command.deadline_ms < self.soonest_ms:
+            self.soonest_ms = command.deadline_ms
         self.pending[command.id] = (command, future)
         self.commands[command.id] = command
         return future
@@ -485,6 +504,7 @@ class Execution:
             if not handle.cancelled():
                 self.ready.append(handle)
 
+        self.soonest_ms = min(self.soonest_ms, deadline_ms)
         self.pending[id] = (StartTimer(id, "asyncio timer", deadline_ms, fire), handle)
         self.commands[id] = self.pending[id][0]
 
@@ -498,7 +518,9 @@ class Execution:
                     self.withdraw(id)
                 else:
                     alive.append(command)
-        return sorted(alive, key=lambda timer: timer.deadline_ms)
+        alive.sort(key=lambda timer: timer.deadline_ms)
+        self.soonest_ms = alive[0].deadline_ms if alive else float("inf")
+        return alive
 
     def waiting(self) -> list[str]:
         """What the run waits for, in words."""

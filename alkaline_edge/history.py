@@ -15,12 +15,14 @@ import msgpack
 
 from .codec import BlobRef, Codec, Plain, pack
 from .errors import StoreError
-from .events import CLASSES, FORMAT_VERSION, LENGTHS, STEP_COMPLETED, SYNCHRONOUS, Event, event_of
+from .events import CLASSES, FORMAT_VERSION, LENGTHS, STARTED, STEP_COMPLETED, SYNCHRONOUS, Event, event_of
 from .records import dataclass
 
 MAGIC = b"alkaline_edge\x00\x00" + bytes([FORMAT_VERSION])
 """What stands for the digest before the first commit."""
 _NAME = MAGIC[:13]
+CARRIED = "carried"
+"""The one value of the header that may be a blob reference: the signals that an earlier generation left."""
 DIGEST = 16
 """Bytes of a digest in a commit."""
 
@@ -141,7 +143,14 @@ def decode_all(commits: Iterable[bytes], codec: Codec) -> tuple[Cursor, list[lis
 
 def blobs_of(events: Iterable[Event]) -> list[BlobRef]:
     """The blobs that ``events`` refer to: values above the inline limit stand outside of the commit."""
-    return [item for event in events for item in event if type(item) is BlobRef]
+    found: list[BlobRef] = []
+    for event in events:
+        header: Any = event[1] if event[0] == STARTED else None  # type: ignore[misc]  # a Started has three items
+        if isinstance(header, dict) and type(header.get(CARRIED)) is BlobRef:
+            found.append(header[CARRIED])
+        if BlobRef in map(type, event):
+            found += [item for item in event if type(item) is BlobRef]
+    return found
 
 
 def is_synchronous(event: Event) -> bool:

@@ -18,6 +18,7 @@ class Mailbox:
         "answered",
         "buffered",
         "entries",
+        "open",
         "queries",
         "reading",
         "update_count",
@@ -38,11 +39,18 @@ class Mailbox:
         self.update_count = 0
         self.answered: set[str] = set()
         """Entries of the updates whose replies are recorded."""
+        self.open: dict[str, str] = {}
+        """Updates that came and have no reply yet: the name, by the entry."""
         self.reading = False
         """A query or a validator runs: it may only read."""
         for entry, name, payload in carried:
             self.entries.add(entry)
             self.buffered.setdefault(name, deque()).append(payload)
+
+    def reply(self, entry: str) -> None:
+        """The reply to an update is recorded."""
+        self.answered.add(entry)
+        self.open.pop(entry, None)
 
     def carried(self) -> list[list[Any]]:
         """Signals nobody has taken: [entry, name, payload]. Entries that were consumed keep their own ids seen."""

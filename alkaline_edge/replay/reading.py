@@ -13,7 +13,7 @@ from .. import events as ev
 from ..codec import BlobRef, Codec
 from ..errors import AlkalineError, InvalidInput, StoreError
 from ..events import Event
-from ..history import Timed, decode_all
+from ..history import CARRIED, Timed, blobs_of, decode_all
 from ..records import dataclass
 from ..runs import Header
 
@@ -143,9 +143,12 @@ def _check_shape(at: int, event: Event) -> None:
 
 
 def _fill(event: Event, values: dict[bytes, Any]) -> Event:
-    if not any(type(item) is BlobRef for item in event):
+    if not blobs_of([event]):
         return event
-    return ev.event_of([values[item.digest] if type(item) is BlobRef else item for item in event])
+    items: list[Any] = [values[item.digest] if type(item) is BlobRef else item for item in event]
+    if event[0] == ev.STARTED and type(items[1][CARRIED]) is BlobRef:
+        items[1] = {**items[1], CARRIED: values[items[1][CARRIED].digest]}
+    return ev.event_of(items)
 
 
 def inspect(source: Source, codec: Codec | None = None) -> list[Line]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from .. import keys
+from ..codec import BlobRef
 from ..errors import AlkalineError, ClosedError, ConflictError, InvalidInput, RunCancelled, StoreError
 from ..failures import revive
 from ..host import Host
@@ -96,6 +97,8 @@ async def update(runtime: Runtime, id: str, name: str, payload: Any) -> Any:
         answer = (await runtime.host.get([keys.reply(run, entry)]))[0]
         if answer is not None:
             ok, value = runtime.codec.decode(answer.value)
+            if type(value) is BlobRef:
+                value = await runtime.store.blob(run, value)
             if ok:
                 return value
             raise revive(value)

@@ -9,12 +9,16 @@ from .. import keys
 from ..commands import CancelChild, StartChild
 from ..errors import AlkalineError, ConflictError
 from ..failures import describe
-from ..runs import ExecutionRecord, Header
+from ..host import Conflict
+from ..runs import Header
 from . import creation
 from .store import Write
 
 if TYPE_CHECKING:
     from .driver import Driver
+
+_AT_ONCE = 100
+"""Children that are asked to end in one batch."""
 
 
 async def start(driver: Driver, command: StartChild) -> None:
@@ -91,35 +95,65 @@ async def cancel(driver: Driver, command: CancelChild) -> None:
 
 def put_cancel(driver: Driver, write: Write, child: str, reason: str) -> None:
     """Add the request to a batch."""
-    entry = f"cancel-{driver.record.run}-{driver.record.generation}"
-    write.puts[keys.inbox(child, f"~{entry}")] = driver.codec.encode([entry, "cancel", "", reason])
+    entry = f"cancel-{driver.record.run}-{driver.machine.header.generation}"
+    data = driver.codec.encode([entry, "cancel", "", reason, driver.host.now_ms()])
+    write.puts[keys.inbox(child, f"~{entry}")] = data
 
 
-def put_outcome(driver: Driver, write: Write, outcome: str, value: Any) -> None:
-    """Add to the batch that ends a child what its parent is to know."""
+async def ask_to_end(driver: Driver, write: Write, reason: str) -> list[str]:
+    """Add to the batch that ends a parent what asks its open children to end; return their ids.
+
+    More than a batch takes go ahead of it: the end is decided, and asking twice is harmless. A child that has ended is
+    left alone, and so is another run that has got its id since.
+    """
+    from .driver import Lost
+
+    asked: list[str] = []
+    ids = [command.child for command in _open_children(driver)]
+    for start in range(0, len(ids), _AT_ONCE):
+        some = ids[start : start + _AT_ONCE]
+        entries = await driver.host.get([keys.record(id) for id in some])
+        records = [await driver.store.record_of(entry) for entry in entries if entry is not None]
+        alive = [record.id for record in records if not record.finished and record.parent == driver.record.id]
+        part = write if len(ids) <= _AT_ONCE else Write(dict(write.checks))
+        for id in alive:
+            put_cancel(driver, part, id, reason)
+        if part is not write and part.puts and isinstance(await driver.store.commit(part), Conflict):
+            raise Lost(tuple(part.checks))
+        asked += alive
+    return asked
+
+
+async def put_outcome(driver: Driver, write: Write, outcome: str, value: Any) -> None:
+    """Add to the batch that ends a child what its parent is to know, if that is there to be told."""
     parent = driver.machine.header.parent
-    if parent is None:
+    if parent is None or not await _may_wait(driver, parent):
         return
     id, run, command, generation = parent
-    entry = f"child-{driver.record.run}"
+    entry, now = f"child-{driver.record.run}", driver.host.now_ms()
     place = keys.inbox(id, f"~{driver.record.id}")
-    data = driver.codec.encode([entry, "child", command, [run, int(generation), outcome, value, None]])
+    told = [run, int(generation), outcome, value, None]
+    data = driver.codec.encode([entry, "child", command, told, now])
     if len(data) > driver.store.limits.inline_limit:  # the parent reads it from the child's record
-        data = driver.codec.encode([entry, "child", command, [run, int(generation), outcome, None, driver.record.id]])
+        told[3:] = [None, driver.record.id]
+        data = driver.codec.encode([entry, "child", command, told, now])
     write.puts[place] = data
 
 
-def open_children(driver: Driver) -> list[StartChild]:
+async def _may_wait(driver: Driver, parent: list[str]) -> bool:
+    """Whether the parent may still wait: it has not ended, continued as new, or been replaced by another of its id."""
+    id, run, _, generation = parent
+    here = driver.runtime.drivers.get(id) or driver.runtime.asleep.get(id)
+    if here is not None and (here.record.run, here.machine.header.generation) == (run, int(generation)):
+        return True
+    record = await driver.store.find(id)
+    if record is None or record.finished:
+        return False
+    return record.run == run and record.generation <= int(generation)
+
+
+def _open_children(driver: Driver) -> list[StartChild]:
     """Children that were started, have not ended, and end with their parent."""
     machine = driver.machine
     commands = [command for command, _ in machine.pending.values()] + list(machine.withdrawn.values())
     return [c for c in commands if isinstance(c, StartChild) and c.started and c.on_parent_close == "cancel"]
-
-
-def record_of(header: Header, now: int) -> ExecutionRecord:
-    """The first record of a run."""
-    parent = header.parent[0] if header.parent else None
-    return ExecutionRecord(
-        header.id, header.run, header.workflow, header.version, "running", now, now, parent=parent, depth=header.depth,
-        generation=header.generation,
-    )  # fmt: skip

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .. import events as ev
 from .. import keys, lifecycle
 from ..codec import BlobRef
-from ..commands import CancelChild, ReplyToUpdate, RunStep, StartChild
+from ..commands import CancelChild, ReplyToUpdate, RunStep, StartChild, StartTimer
 from ..errors import AlkalineError, StepOutcomeUnknown
 from ..events import Event
 from ..execution import Execution
@@ -82,12 +82,8 @@ class Driver:
                 if self.done:
                     await self._record_attempts()
                     continue
-                if await self._fire_timers():
+                if await self.inbox.advance():
                     continue
-                if self.poked:
-                    self.poked = False
-                    if await self.inbox.consume():
-                        continue
                 if not self.flying and not self._retry_soon():
                     if await endings.suspend(self):
                         return
@@ -201,8 +197,7 @@ class Driver:
         except Lost:
             self.machine.drawn = [*drawn, *self.machine.drawn]
             raise
-        self._tell_emissions(recorded)
-        self.runtime.meter_charges(self.record.id, batch)
+        self.tell_drawn(recorded)
         return recorded[len(drawn) :]
 
     async def append_batch(
@@ -228,7 +223,9 @@ class Driver:
         self.unsealed.add(raw)
         return recorded if slim is batch else await self.store.fill(recorded, self.record.run)
 
-    def _tell_emissions(self, recorded: list[tuple[int, Event]]) -> None:
+    def tell_drawn(self, recorded: list[tuple[int, Event]]) -> None:
+        """Tell listeners what was emitted, and the meter what was charged."""
+        self.runtime.meter_charges(self.record.id, [event for _, event in recorded])
         for time_ms, event in recorded:
             if event[0] == ev.EMITTED:
                 self.runtime.tell(lifecycle.Emission(self.record.id, time_ms, event[1], event[2]))  # type: ignore[arg-type, misc]  # Emitted's items
@@ -414,17 +411,12 @@ class Driver:
         """The step's own retry policy, otherwise the workflow's, otherwise the runtime's, otherwise one attempt."""
         return command.retry or self.machine.definition.retry or self.runtime.retry or ONCE
 
-    async def _fire_timers(self) -> bool:
-        """Record the timer that is due soonest. Recorded time never lags behind a deadline it fired."""
-        timers = self.machine.timers()
-        if not timers or self.paused:
-            return False
-        now = self.host.now_ms()
-        due = next((timer for timer in timers if timer.deadline_ms <= now), None)
-        if due is None:
-            return False
-        await self.happened([ev.TimerFired(ev.TIMER_FIRED, due.id)])
-        return True
+    def due_timer(self) -> StartTimer | None:
+        """The timer that is due first, if one is. Recorded time never lags behind a deadline it fired."""
+        machine, now = self.machine, self.host.now_ms()
+        if self.paused or machine.soonest_ms > now:
+            return None
+        return next((timer for timer in machine.timers() if timer.deadline_ms <= now), None)
 
     def _report(self) -> None:
         machine = self.machine

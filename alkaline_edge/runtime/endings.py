@@ -11,15 +11,20 @@ from ..codec import BlobRef
 from ..commands import AwaitSignal, RunStep, StartTimer
 from ..history import digest_of
 from ..runs import Header
-from . import children, creation
+from . import accounts, children, creation, forgetting
 
 if TYPE_CHECKING:
     from .driver import Driver
 
 
+_AT_ONCE = 100
+"""Requests that nobody has read and that are deleted with the end; more than that are deleted behind it."""
+
+
 async def finish(driver: Driver) -> None:
     """Record the outcome, tell the parent, and ask the children that end with the run to end."""
     outcome, record = driver.machine.outcome, driver.record
+    await driver.inbox.answer_all()
     if isinstance(outcome, ev.ContinuedAsNew):
         await _continue(driver, outcome)
         return
@@ -32,29 +37,32 @@ async def finish(driver: Driver) -> None:
             data = driver.codec.encode(outcome.value)
             if len(data) > driver.store.limits.inline_limit:
                 result = BlobRef(sha256(data).digest(), len(data))
-            children.put_outcome(driver, write, "completed", outcome.value)
+            await children.put_outcome(driver, write, "completed", outcome.value)
             told: lifecycle.LifecycleEvent = lifecycle.RunCompleted(record.id, now, outcome.value)
         case ev.Failed():
             record.status, record.failure = "failed", outcome.failure
-            children.put_outcome(driver, write, "failed", outcome.failure)
+            await children.put_outcome(driver, write, "failed", outcome.failure)
             told = lifecycle.RunFailed(record.id, now, outcome.failure)
         case ev.Cancelled():
             record.status = "cancelled"
             message = f"run {record.id!r} was cancelled" + (f": {outcome.reason}" if outcome.reason else "")
             record.failure = {"type": "RunCancelled", "message": message, "code": "ERR_CLOSED",
                               "detail": {"reason": outcome.reason}}  # fmt: skip
-            children.put_outcome(driver, write, "cancelled", record.failure)
+            await children.put_outcome(driver, write, "cancelled", record.failure)
             told = lifecycle.RunWasCancelled(record.id, now, outcome.reason)
         case _:
             raise AssertionError("finish is called once there is an outcome")
     _release(driver)
-    for child in children.open_children(driver):
-        children.put_cancel(driver, write, child.child, "its parent has ended")
-    write.deletes.update(await driver.store.keys_under(f"i/{record.id}/"))
+    asked = await children.ask_to_end(driver, write, "its parent has ended")
+    inbox = f"i/{record.id}/"
+    unread = await driver.store.keys_under(inbox)
+    write.deletes.update(unread[:_AT_ONCE])
     await driver.append([outcome], write, record=True, result=result)
+    if len(unread) > _AT_ONCE:
+        await driver.store.purge((inbox,), {keys.record(record.id): record.version_tag})
     driver.runtime.tell(told)
-    for child in children.open_children(driver):
-        driver.runtime.poke(child.child)
+    for child in asked:
+        driver.runtime.poke(child)
     if record.parent is not None:
         driver.runtime.poke(record.parent)
 
@@ -67,9 +75,8 @@ def _release(driver: Driver) -> None:
 async def suspend(driver: Driver) -> bool:
     """Set the run aside until something wakes it; False if something came in at the last moment."""
     machine, record = driver.machine, driver.record
-    if await driver.inbox.consume():
+    if await driver.inbox.look():
         return False
-    driver.poked = False
     times = [timer.deadline_ms for timer in machine.timers()]
     times += [c.not_before_ms for c in machine.commands.values() if isinstance(c, RunStep)]
     now = driver.host.now_ms()
@@ -95,8 +102,12 @@ async def suspend(driver: Driver) -> bool:
 
 
 async def _continue(driver: Driver, outcome: ev.ContinuedAsNew) -> None:
-    """End this history and begin the next one, in one commit. The old one is kept until the run is deleted."""
+    """End this history and begin the next one, in one commit. This one is kept until that one is over too."""
+    from .driver import Lost
+
     machine, record, old = driver.machine, driver.record, driver.machine.header
+    await driver.inbox.refuse_open()
+    await _settle_accounts(driver)
     carry = machine.continuation is not None and machine.continuation[1]
     purse = machine.purse
     header = Header(
@@ -116,24 +127,36 @@ async def _continue(driver: Driver, outcome: ev.ContinuedAsNew) -> None:
     )
     now = max(driver.host.now_ms(), driver.cursor.time_ms)
     write = driver.write()
-    raw, blobs = creation.first_commit(driver.store, header, outcome.input, now)
-    write.puts.update(blobs)
-    write.puts[keys.commit(keys.history(header.run, header.generation), 0)] = raw
-    closing = driver.cursor.encode(now, [*machine.drawn, outcome], driver.codec)
-    slim, more = driver.store.spill([*machine.drawn, outcome], record.run)
-    if more:
-        closing = driver.cursor.encode(now, slim, driver.codec)
-        write.puts.update(more)
+    if not await forgetting.forget(driver.store, old, dict(write.checks), len(machine.mailbox.entries)):
+        raise Lost(tuple(write.checks))
+    asked = await children.ask_to_end(driver, write, "its parent continued as new")
+    batch: list[ev.Event] = [*machine.drawn, outcome]
+    slim, blobs = driver.store.spill(batch, record.run)
+    closing = driver.cursor.encode(now, slim, driver.codec)
+    raw, more = creation.first_commit(driver.store, header, outcome.input, now)
+    if not await driver.store.put_blobs({**blobs, **more}, dict(write.checks)):
+        raise Lost(tuple(write.checks))
     key = keys.commit(driver.name, driver.cursor.length)
     write.checks[key] = None
-    for child in children.open_children(driver):
-        children.put_cancel(driver, write, child.child, "its parent continued as new")
+    write.deletes |= driver.inbox.void()
     record.generation, record.version = header.generation, header.version
     record.cursor_length, record.head = 1, digest_of(raw)
+    record.attributes = dict(machine.attributes)
     record.spent, record.updated_at = purse.spent(), now
     driver.store.put_record(write, record, driver._stored_indexes)
-    write.puts = {key: closing, **write.puts}
+    first = keys.commit(keys.history(header.run, header.generation), 0)
+    write.puts = {key: closing, first: raw, **write.puts}
     await driver.commit(write)
+    driver.tell_drawn([(now, event) for event in batch])
     driver.runtime.tell(lifecycle.RunContinuedAsNew(record.id, now, header.generation))
-    for each in children.open_children(driver):
-        driver.runtime.poke(each.child)
+    for child in asked:
+        driver.runtime.poke(child)
+
+
+async def _settle_accounts(driver: Driver) -> None:
+    """Charges to shared budgets in a commit of their own: the next header begins with the totals behind them."""
+    machine = driver.machine
+    if machine.purse.shared and accounts.charges(machine.drawn):
+        await driver.append([])
+        if machine.script.next_totals is not None:
+            machine.purse.observe(machine.script.next_totals)

@@ -1,25 +1,43 @@
 """The inbox of a run: what others ask of it, appended without owning it, consumed with the event that records it.
 
-An entry is ``[entry id, kind, name, payload]``. The owner deletes it in the commit that records its event; an entry
-id that the history knows already is dropped, so a request that was sent twice counts once.
+An entry is ``[entry id, kind, name, payload, accepted]``. The owner deletes it in the commit that records its event; an
+entry id that the history knows already is dropped, so a request that was sent twice counts once. ``accepted`` is the
+sender's clock (ms since 1970): by it a request is put in order with the run's timers.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Sequence
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from .. import events as ev
 from .. import keys, lifecycle
+from ..codec import BlobRef
 from ..commands import ReplyToUpdate
-from ..errors import AlkalineError, ConflictError, InvalidInput, NotFound
+from ..errors import ConflictError, InvalidInput, NotFound
 from ..events import Event
 from ..failures import describe
-from ..host import Conflict
-from ..names import check_name
+from ..host import Conflict, Entry
+from ..records import NamedTuple
 from .store import Store, Write
 
 if TYPE_CHECKING:
     from .driver import Driver
+
+_PAGE = 100
+
+
+class Request(NamedTuple):
+    """One entry, with the key that it stands under."""
+
+    key: str
+    id: str
+    kind: str
+    name: str
+    payload: Any
+    accepted: int
 
 
 class Inbox:
@@ -28,33 +46,90 @@ class Inbox:
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._seen: set[str] = set()
+        self._ahead: deque[Request] = deque()
+        """What was read and not yet consumed, in the order in which it was accepted."""
+        self._more = False
+        """There was more than a page."""
+        self._looked_ms = -1
+        """When the inbox was last read: what comes later was accepted later, but for the senders' clocks."""
+        self._void: set[str] = set()
+        """Keys of entries that count no more, to be deleted with the next commit."""
 
-    async def consume(self) -> bool:
-        """Record and feed what has come in; False when there was nothing."""
+    async def look(self) -> bool:
+        """Read what has come in; False when there is nothing."""
         driver = self._driver
-        entries = await driver.host.list(f"i/{driver.record.id}/", "", 100)
-        if not entries:
-            return False
-        write = driver.write()
-        for entry in entries:
-            id, kind, name, payload = driver.codec.decode(entry.value)
-            write.deletes.add(entry.key)
-            if id in driver.machine.mailbox.entries or id in self._seen:
-                continue
-            if kind == "child" and payload[4] is not None:
-                payload[3] = (await driver.store.record(payload[4])).result
-            event = self._event(id, kind, name, payload, write)
-            if event is not None or kind == "update":
-                self._seen.add(id)
-                await self._record([event] if event is not None else [], write)
-                write = driver.write()
-                if driver.machine.outcome is not None:
-                    break  # the end of the run deletes what is left
-        if write.deletes and driver.machine.outcome is None:
+        driver.poked = False
+        prefix = f"i/{driver.record.id}/"
+        self._looked_ms = driver.host.now_ms()
+        entries = await driver.host.list(prefix, "", _PAGE)
+        self._more = len(entries) == _PAGE
+        after = entries[-1].key if self._more else ""
+        if self._more and after < f"{prefix}~":
+            after = f"{prefix}~"
+        while after:  # what parents and children sent stands behind the page, and may have come before its last
+            page = await driver.host.list(prefix, after, _PAGE)
+            entries = [*entries, *page]
+            after = page[-1].key if len(page) == _PAGE else ""
+        self._ahead = deque(_in_order([self._read(entry) for entry in entries], self._more))
+        return bool(entries)
+
+    def _read(self, entry: Entry) -> Request:
+        id, kind, name, payload, *rest = self._driver.codec.decode(entry.value)
+        return Request(entry.key, id, kind, name, payload, rest[0] if rest else 0)  # 0.1 did not say when
+
+    async def advance(self) -> bool:
+        """Apply what has come in, up to the timer that is due first, and that timer; False when there was nothing.
+
+        What was accepted before a deadline goes before the timer of that deadline, however late both are looked at:
+        so no timer fires before the inbox was read at or after its deadline.
+        """
+        driver, machine = self._driver, self._driver.machine
+        acted = False
+        while machine.outcome is None:  # the end of the run deletes what is left
+            due = driver.due_timer()
+            late = due is not None and due.deadline_ms > self._looked_ms
+            if driver.poked or late or (self._more and not self._ahead):
+                await self.look()
+                due = driver.due_timer()  # reading takes time
+                if due is not None and due.deadline_ms > self._looked_ms:
+                    continue
+            if self._ahead and (due is None or self._ahead[0].accepted < due.deadline_ms):
+                await self._consume(self._ahead.popleft())
+            elif due is not None:
+                await driver.happened([ev.TimerFired(ev.TIMER_FIRED, due.id)])
+                return True
+            else:
+                break
+            acted = True
+        if self._void and machine.outcome is None:
+            write = self._write()
             driver.put_record(write)
             await driver.commit(write)
-        driver.poked = True
-        return True
+        return acted
+
+    def void(self) -> set[str]:
+        """Keys of entries that count no more: whoever commits next deletes them."""
+        void, self._void = self._void, set()
+        return void
+
+    def _write(self) -> Write:
+        write = self._driver.write()
+        write.deletes = self.void()
+        return write
+
+    async def _consume(self, request: Request) -> None:
+        """Record and feed one request, unless the history knows it already or it is void."""
+        driver = self._driver
+        self._void.add(request.key)
+        if request.id in driver.machine.mailbox.entries or request.id in self._seen:
+            return
+        write = self._write()
+        event = await self._event(request, write)
+        if event is None and request.kind != "update":
+            self._void |= write.deletes
+            return
+        self._seen.add(request.id)
+        await self._record([event] if event is not None else [], write)
 
     async def _record(self, events: list[Event], write: Write) -> None:
         """One commit, fed before the next entry is recorded: what the handler draws in between stands between them."""
@@ -70,12 +145,15 @@ class Inbox:
         self._tell(recorded)
         await driver.feed(recorded)
 
-    def _event(self, id: str, kind: str, name: str, payload: Any, write: Write) -> Event | None:
+    async def _event(self, request: Request, write: Write) -> Event | None:
         driver = self._driver
+        _, id, kind, name, payload, _ = request
         match kind:
             case "signal":
                 return ev.SignalReceived(ev.SIGNAL_RECEIVED, id, name, payload)
             case "cancel":
+                if id.startswith("cancel-") and not self._from_parent(id):
+                    return None
                 driver.paused = False
                 return ev.CancelRequested(ev.CANCEL_REQUESTED, payload)
             case "pause":
@@ -87,7 +165,7 @@ class Inbox:
                 driver.paused = False
                 return ev.Resumed(ev.RESUMED)
             case "child":
-                return self._child(name, payload)
+                return await self._child(id, name, payload)
             case "update":
                 return self._update(id, name, payload, write)
             case _:
@@ -95,13 +173,25 @@ class Inbox:
                     f"the inbox holds a request of kind {kind!r}; a newer alkaline_edge sent it: upgrade"
                 )
 
-    def _child(self, command: str, payload: list[Any]) -> Event | None:
-        run, generation, outcome, value, _ = payload
-        machine = self._driver.machine
+    def _from_parent(self, entry: str) -> bool:
+        """Whether a parent's cancel was meant for this run, and not for an earlier one with its id."""
+        parent = self._driver.machine.header.parent
+        return parent is not None and entry == f"cancel-{parent[1]}-{parent[3]}"
+
+    async def _child(self, entry: str, command: str, payload: list[Any]) -> Event | None:
+        run, generation, outcome, value, place = payload
+        driver, machine = self._driver, self._driver.machine
         if (run, generation) != (machine.header.run, machine.header.generation):
             return None
         if command not in machine.pending:
             return None
+        if place is not None:  # too large to send: it is read where the child keeps it
+            child = await driver.store.find(place)
+            if child is None or entry != f"child-{child.run}":
+                text = f"the child {place!r} has {outcome}, and was deleted before its parent had read how"
+                outcome, value = "failed", describe(NotFound(text, id=place), driver.codec)
+            else:
+                value = child.result if outcome == "completed" else child.failure
         return ev.ChildFinished(ev.CHILD_FINISHED, command, outcome, value)
 
     def _update(self, id: str, name: str, payload: Any, write: Write) -> Event | None:
@@ -123,22 +213,56 @@ class Inbox:
         """Store the answer to an update where its caller looks, in the commit that records it."""
         driver = self._driver
         write = driver.write()
-        answer = driver.codec.encode([command.ok, command.value])
-        write.puts[keys.reply(driver.record.run, command.id)] = answer
+        value = command.value
+        data = driver.codec.encode(value)
+        if len(data) > driver.store.limits.inline_limit:  # the same blob as that of the event, put ahead of both
+            value = BlobRef(sha256(data).digest(), len(data))
+        write.puts[keys.reply(driver.record.run, command.id)] = driver.codec.encode([command.ok, value])
         await driver.append([ev.UpdateReplied(ev.UPDATE_REPLIED, command.id, command.ok, command.value)], write)
         driver.machine.commands.pop(f"reply {command.id}", None)
-        driver.machine.mailbox.answered.add(command.id)
+        driver.machine.mailbox.reply(command.id)
         driver.runtime.changed()
+
+    async def answer_all(self) -> None:
+        """Give the replies that the handlers of updates came to in the turn that ended the run's own."""
+        for command in list(self._driver.machine.commands.values()):
+            if isinstance(command, ReplyToUpdate):
+                await self.reply(command)
+
+    async def refuse_open(self) -> None:
+        """Tell the callers of updates that are under way that the run goes on without them."""
+        driver = self._driver
+        for entry, name in list(driver.machine.mailbox.open.items()):
+            text = f"run {driver.record.id!r} continued as new before it answered the update {name!r}: send it again"
+            failure = describe(ConflictError(text, id=driver.record.id), driver.codec)
+            await self.reply(ReplyToUpdate(entry, False, failure))
+
+
+def _in_order(requests: Sequence[Request], more: bool) -> list[Request]:
+    """``requests`` in the order in which they were accepted.
+
+    Those with a number arrived in that order, whatever their senders' clocks say: each counts as accepted no later than
+    one that arrived behind it. The others have a clock alone. ``more``: those with numbers go on behind this page.
+    """
+    numbered = [request for request in requests if request.key.rsplit("/", 1)[1][0] != "~"]
+    others = [request for request in requests if request.key.rsplit("/", 1)[1][0] == "~"]
+    latest = float("inf")
+    for n in range(len(numbered) - 1, -1, -1):
+        latest = min(latest, numbered[n].accepted)
+        numbered[n] = numbered[n]._replace(accepted=int(latest))
+    if more and numbered:
+        others = [request for request in others if request.accepted < numbered[-1].accepted]
+    return sorted([*numbered, *others], key=lambda request: request.accepted)
 
 
 async def send(store: Store, id: str, kind: str, name: str, payload: Any, dedupe: str | None = None) -> tuple[str, str]:
     """Append an entry to the inbox of ``id``; return the run's random id and the entry's id.
 
-    Entries keep their order of arrival. With ``dedupe`` the same key counts once in the life of the run, also after
-    continue_as_new. A finished run is ERR_CONFLICT, an unknown one ERR_NOT_FOUND.
+    Entries keep their order of arrival. With ``dedupe`` the same key counts once, also after continue_as_new: see
+    ``forgetting`` for how long. A finished run is ERR_CONFLICT, an unknown one ERR_NOT_FOUND.
     """
     entry = f"{kind[0]}{store.host.entropy(8).hex()}"
-    encoded = store.codec.encode([entry, kind, name, payload], "payload")
+    store.codec.encode([entry, kind, name, payload], "payload")
     for _ in range(100):
         record = await store.record(id)
         if record.finished:
@@ -148,23 +272,22 @@ async def send(store: Store, id: str, kind: str, name: str, payload: Any, dedupe
         marker = keys.dedupe(record.run, dedupe if dedupe is not None else entry)
         present = (await store.host.get([marker]))[0]
         if present is not None:
-            return record.run, store.codec.decode(present.value)
+            return record.run, entry_of(store.codec.decode(present.value))
         taken = await store.keys_under(f"i/{id}/")
         last = max((keys.position_of(key) for key in taken if not key.rsplit("/", 1)[1].startswith("~")), default=0)
         place = keys.inbox(id, keys.position(last + 1))
         # The record too: an entry for a run that ended or was handed over meanwhile would never be read.
         fence = {place: None, marker: None, keys.record(id): record.version_tag}
-        write = Write(fence, {marker: store.codec.encode(entry), place: encoded})
-        if not isinstance(await store.commit(write), Conflict):
+        now = store.host.now_ms()
+        puts = {
+            marker: store.codec.encode([entry, record.generation, now]),
+            place: store.codec.encode([entry, kind, name, payload, now], "payload"),
+        }
+        if not isinstance(await store.commit(Write(fence, puts)), Conflict):
             return record.run, entry
     raise ConflictError(f"the inbox of run {id!r} is too busy: 100 attempts met another sender; try again later")
 
 
-def check_request(kind: str, name: str) -> None:
-    """The name of a signal or update, or InvalidInput."""
-    check_name(name, f"the name of a {kind}")
-
-
-def gone(error: AlkalineError) -> bool:
-    """Whether the run is unknown."""
-    return isinstance(error, NotFound)
+def entry_of(marker: Any) -> str:
+    """The entry that a dedupe marker stands for: ``[entry, generation, accepted]``; 0.1 wrote the entry alone."""
+    return str(marker[0] if isinstance(marker, list) else marker)

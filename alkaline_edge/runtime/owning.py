@@ -47,7 +47,6 @@ async def own(runtime: Runtime, id: str, driver: Driver | None = None) -> None:
                 return
             if record.generation != driver.machine.header.generation:
                 driver.machine.set_aside()
-                await forget_generation(runtime, record)
                 driver = None
                 continue
             put_to_sleep(runtime, driver)

@@ -206,8 +206,15 @@ def check_requests(requests: list[Any], markers: list[Any], codec: Codec) -> Non
         check_id(pair[0], "the key of a request or marker")
     for _, raw in requests:
         entry = codec.decode_untrusted(raw, MAX_BUNDLE_BYTES)
-        if not isinstance(entry, list) or len(entry) != 4 or not all(isinstance(text, str) for text in entry[:3]):
-            raise InvalidInput("a request must be [entry, kind, name, payload]: nothing was written")
+        sound = isinstance(entry, list) and len(entry) in (4, 5) and all(isinstance(text, str) for text in entry[:3])
+        if not sound or not _whole(entry[4:]):
+            raise InvalidInput("a request must be [entry, kind, name, payload, accepted]: nothing was written")
     for _, raw in markers:
-        if not isinstance(codec.decode_untrusted(raw, MAX_BUNDLE_BYTES), str):
-            raise InvalidInput("a dedupe marker must be the text of its entry: nothing was written")
+        marker = codec.decode_untrusted(raw, MAX_BUNDLE_BYTES)
+        rest = marker[1:] if isinstance(marker, list) else []
+        if not isinstance(marker[0] if len(rest) == 2 else marker, str) or not _whole(rest):
+            raise InvalidInput("a dedupe marker must be [entry, generation, accepted]: nothing was written")
+
+
+def _whole(numbers: list[Any]) -> bool:
+    return all(type(n) is int and 0 <= n < 2**63 for n in numbers)

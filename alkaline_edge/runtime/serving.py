@@ -229,7 +229,7 @@ class _Rounds:
         for id in ids:
             record = records.get(id)
             if record is None or record.finished:
-                await waking.sweep(runtime, id)
+                await waking.sweep(runtime, id, record)
             elif record.moved_to is not None or not runtime.registry.knows(record.workflow, record.version):
                 self._not_ours.add(id)
             elif held_by_other(runtime, record):

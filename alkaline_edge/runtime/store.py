@@ -15,7 +15,7 @@ from .. import keys
 from ..codec import BlobRef, Codec, Plain
 from ..errors import AlkalineError, NotFound, StoreError, UnknownOutcome, UnreadableValue
 from ..events import STARTED, Event, with_items
-from ..history import Cursor, Timed, split
+from ..history import CARRIED, Cursor, Timed, blobs_of, split
 from ..host import Batch, Check, Committed, Conflict, Entry, Host, Put
 from ..runs import ExecutionRecord
 
@@ -208,11 +208,13 @@ class Store:
 
     async def fill(self, events: list[Timed], run: str) -> list[Timed]:
         """``events`` with the large values in place of their references."""
-        if not any(BlobRef in map(type, event) for _, event in events):
+        if not blobs_of(event for _, event in events):
             return events
         filled: list[Timed] = []
         for time_ms, event in events:
-            items = [await self.blob(run, item) if type(item) is BlobRef else item for item in event]
+            items: list[Any] = [await self.blob(run, item) if type(item) is BlobRef else item for item in event]
+            if event[0] == STARTED and type(items[1].get(CARRIED)) is BlobRef:
+                items[1] = {**items[1], CARRIED: await self.blob(run, items[1][CARRIED])}
             filled.append((time_ms, with_items(event, items)))
         return filled
 
@@ -224,14 +226,30 @@ class Store:
         for event in events:
             items: list[Any] = list(event)
             for n, item in enumerate(items):
-                if n == 1 and event[0] == STARTED:
-                    continue  # the header is read before there is anything to fill it from
+                if n == 1 and event[0] == STARTED:  # a reader needs the rest of it before it can fill anything
+                    data = self.codec.encode(item[CARRIED])
+                    if len(data) > self.limits.inline_limit:
+                        items[n] = {**item, CARRIED: self._chunked(data, run, blobs)}
+                    continue
                 if isinstance(item, (str, bytes, list, dict, Plain)):
                     data = self.codec.encode(item)
                     if len(data) > self.limits.inline_limit:
                         items[n] = self._chunked(data, run, blobs)
             slim.append(with_items(event, items))
         return slim, blobs
+
+    async def keys_of_blob(self, run: str, ref: BlobRef) -> list[str]:
+        """The keys of a large value's chunks."""
+        prefix = f"b/{run}/{ref.digest.hex()}/"
+        found: list[str] = []
+        size = 0
+        while size < ref.size:
+            page = await self.host.list(prefix, found[-1] if found else "", 16)
+            if not page:
+                break
+            found += [entry.key for entry in page]
+            size += sum(len(entry.value) for entry in page)
+        return found
 
     def _chunked(self, data: bytes, run: str, blobs: dict[str, bytes]) -> BlobRef:
         digest = sha256(data).digest()

@@ -8,7 +8,6 @@ from .. import keys
 from ..errors import ERR_STORE
 from ..runs import ExecutionRecord
 from .owning import held_by_other
-from .store import Write
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -69,7 +68,7 @@ async def wake_due(runtime: Runtime, skip: set[str]) -> list[str]:
     for id in await due_ids(runtime, skip):
         record = await runtime.store.find(id)
         if record is None or record.finished:
-            await sweep(runtime, id)
+            await sweep(runtime, id, record)
         elif runtime.registry.knows(record.workflow, record.version) and id not in runtime.stuck:
             if id in runtime.drivers:
                 runtime.drivers[id].poke()
@@ -81,11 +80,9 @@ async def wake_due(runtime: Runtime, skip: set[str]) -> list[str]:
     return woken
 
 
-async def sweep(runtime: Runtime, id: str) -> None:
-    """Delete what is left of requests to a run that has ended."""
-    stale = await runtime.store.keys_under(f"i/{id}/")
-    if stale:
-        await runtime.store.commit(Write(deletes=set(stale)))
+async def sweep(runtime: Runtime, id: str, record: ExecutionRecord | None) -> None:
+    """Delete what is left of requests to a run that has ended, or that there never was; not those to a new one."""
+    await runtime.store.purge((f"i/{id}/",), {keys.record(id): record.version_tag if record is not None else None})
 
 
 async def run_due(runtime: Runtime) -> int | None:
