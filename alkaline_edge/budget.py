@@ -16,7 +16,11 @@ class Budget:
     usd: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse negative limits."""
+        """Refuse what is no limit: a negative one, and what is no number."""
+        if not (self.tokens is None or type(self.tokens) is int) or not (
+            self.usd is None or (type(self.usd) in (int, float) and self.usd < float("inf"))
+        ):
+            raise InvalidInput("a Budget has whole tokens and a number of usd, or None for no limit")
         if (self.tokens is not None and self.tokens < 0) or (self.usd is not None and self.usd < 0):
             raise InvalidInput("a Budget's limits are 0 or more; leave one out for no limit")
 

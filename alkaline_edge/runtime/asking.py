@@ -10,8 +10,7 @@ from ..codec import BlobRef
 from ..errors import AlkalineError, ClosedError, ConflictError, InvalidInput, RunCancelled, StoreError
 from ..failures import revive
 from ..host import Host
-from ..limits import MAX_NAME
-from ..names import check_id, check_name
+from ..names import check_attribute, check_name
 from ..runs import ExecutionRecord
 from . import inbox, owning, waking
 
@@ -52,17 +51,17 @@ def require(host: Host, lease: float | None = None) -> None:
 
 def check_attributes(attributes: dict[str, Any] | None) -> None:
     """InvalidInput for what can't be indexed."""
+    if attributes is not None and not isinstance(attributes, dict):
+        raise InvalidInput(f"attributes are a dict of names and values, not a {type(attributes).__name__}")
     for key, value in (attributes or {}).items():
-        check_id(key, "an attribute's name")
-        if not isinstance(value, (str, int, float, bool)):
-            raise InvalidInput(f"attribute {key!r} is a {type(value).__name__}; use str, int, float or bool")
+        check_attribute(key, value)
 
 
 def check_request(kind: str, name: str, dedupe: str | None) -> None:
     """InvalidInput for a name or dedupe key that can't be taken."""
     check_name(name, f"the name of a {kind}")
-    if dedupe is not None and (not isinstance(dedupe, str) or not 0 < len(dedupe) <= MAX_NAME):
-        raise InvalidInput(f"a dedupe key is a text of 1 to {MAX_NAME} characters")
+    if dedupe is not None:
+        check_name(dedupe, "a dedupe key")
 
 
 async def request(

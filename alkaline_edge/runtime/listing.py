@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import keys
 from ..errors import InvalidInput
-from ..names import check_id, check_workflow_name
+from ..names import check_attribute, check_workflow_name
 from ..records import dataclass
 from ..runs import STATUSES, ExecutionRecord
 
@@ -71,9 +71,7 @@ def _prefix(status: str | None, workflow: str | None, attributes: dict[str, Any]
     if workflow is not None:
         check_workflow_name(workflow)
     for name, value in attributes.items():
-        check_id(name, "an attribute's name")
-        if not isinstance(value, (str, int, float, bool)):
-            raise InvalidInput(f"attribute {name!r} is a {type(value).__name__}; use str, int, float or bool")
+        check_attribute(name, value)
         return f"x/a/{keys.attribute(name, value)}/"
     if status is not None:
         return f"x/s/{status}/{workflow}/" if workflow is not None else f"x/s/{status}/"

@@ -111,11 +111,13 @@ class Runtime:
         on_conflict: str = "reject",
         attributes: dict[str, Any] | None = None,
         start_at: datetime | None = None,
+        budget: Budget | None = None,
     ) -> Run:
         """Record a new run and begin it in the background; returns once it is recorded.
 
         An ``id`` that is in use is ERR_CONFLICT, or with ``on_conflict="join"`` the run that has it. ``start_at``, an
-        aware datetime: begin then, when run_due or serve gets there.
+        aware datetime: begin then, when run_due or serve gets there. ``budget``: in place of the workflow's own and of
+        the runtime's.
         """
         self._open()
         if on_conflict not in ("reject", "join"):
@@ -124,7 +126,9 @@ class Runtime:
             raise InvalidInput("start_at wants an aware datetime, such as datetime.now(UTC) + timedelta(hours=1)")
         definition = self.registry.newest(workflow)
         asking.check_attributes(attributes)
-        header = self._header(definition, id)
+        if budget is not None and not isinstance(budget, Budget):
+            raise InvalidInput(f"budget is a Budget, such as Budget(tokens=1000), not a {type(budget).__name__}")
+        header = self._header(definition, id, budget)
         plain = self.codec.through(input, "input")
         now, wake = self.host.now_ms(), None if start_at is None else round(start_at.timestamp() * 1000)
         write = Write()
@@ -142,10 +146,10 @@ class Runtime:
             self._begin(record, raw, plain)
         return Run(self, header.id)
 
-    def _header(self, definition: Workflow, id: str | None) -> Header:
+    def _header(self, definition: Workflow, id: str | None, budget: Budget | None) -> Header:
         run = creation.new_run_id(self.host)
         chosen = check_id(id) if id is not None else f"exe_{self.host.entropy(8).hex()}"
-        budget = definition.budget or self.budget
+        budget = budget or definition.budget or self.budget
         limits = [[run, budget.tokens, None if budget.usd is None else micros(budget.usd)]] if budget else []
         return Header(
             chosen, run, definition.name, definition.version, chain=[definition.name], max_depth=self.max_depth,

@@ -10,10 +10,10 @@ adapter (``asgi``, ``worker``) turns its platform's requests into these values:
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote_to_bytes
 
 from alkaline_edge.codec import Codec
 from alkaline_edge.errors import (
@@ -27,6 +27,9 @@ from alkaline_edge.errors import (
     NotFound,
 )
 from alkaline_edge.failures import StepError
+
+from . import _doors
+from ._json import to_json
 
 if TYPE_CHECKING:
     from alkaline_edge.runtime import Runtime
@@ -50,23 +53,52 @@ class Head(NamedTuple):
         return self.target.partition("?")[0]
 
     @property
-    def query(self) -> dict[str, str]:
-        """The query's values by name."""
-        return dict(parse_qsl(self.target.partition("?")[2], True))
-
-    @property
     def segments(self) -> list[str]:
-        """The parts of the path, decoded."""
-        return [unquote(part) for part in self.path.split("/") if part]
+        """The parts of the path, decoded; Refused for what is no percent-encoded UTF-8."""
+        return [_decoded(part, "the path") for part in self.path.split("/") if part]
+
+    def query(self, *names: str, many: str | None = None) -> dict[str, Any]:
+        """The query's values by name: texts, and a list for ``many``, which may come several times.
+
+        Refused, by name, for one that is neither in ``names`` nor ``many``, and for one that comes twice.
+        """
+        found: dict[str, Any] = {} if many is None else {many: []}
+        for part in self.target.partition("?")[2].split("&"):
+            if not part:
+                continue
+            name, _, value = (_decoded(each.replace("+", " "), "the query") for each in part.partition("="))
+            if name == many:
+                found[name].append(value)
+            elif name in found:
+                raise Refused(400, f"{name[:60]!r} stands twice in the query")
+            elif name not in names:
+                takes = ", ".join([*names, *([many] if many else [])]) or "nothing"
+                raise Refused(400, f"the query takes {takes} here, not {name[:60]!r}")
+            else:
+                found[name] = value
+        return found
+
+
+_BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+def _decoded(text: str, what: str) -> str:
+    try:
+        if not _BAD_PERCENT.search(text):
+            return unquote_to_bytes(text.encode("latin-1")).decode()
+    except UnicodeError:
+        pass
+    raise Refused(400, f"{what} is not percent-encoded UTF-8: encode each name and value of it")
 
 
 class Request(NamedTuple):
-    """A whole request."""
+    """A whole request. ``gone`` returns when nobody waits for the answer any more, where the platform tells."""
 
     method: str
     target: str
     headers: Mapping[str, str]
     body: bytes = b""
+    gone: Callable[[], Awaitable[None]] | None = None
 
     @property
     def head(self) -> Head:
@@ -83,11 +115,20 @@ class Response(NamedTuple):
 
 
 class Refused(InvalidInput):
-    """The request is refused as it is, with this HTTP status."""
+    """The request is refused as it is, with this HTTP status and, for 405, the methods that are taken."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, allow: str = "") -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.allow = status, allow
+
+
+def pick(methods: Mapping[str, Any], method: str, head: Head) -> Any:
+    """What stands for ``method``, and for HEAD what stands for GET; Refused with 405 where nothing does."""
+    found = methods.get("GET" if method == "HEAD" else method)
+    if found is None:
+        allow = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
+        raise Refused(405, f"{head.path[:200]} takes {allow}, not {method[:20]}", allow)
+    return found
 
 
 class Gate(Protocol):
@@ -106,7 +147,8 @@ class HttpApi:
     """Answers requests for one runtime. Every request is asked for by ``access``; None lets everybody in.
 
     Without ``access`` the verbs that move runs are refused, unless ``open_moves``. ``origins`` are the web origins
-    whose pages may ask ("https://app.example"). ``touched`` are the runs that were set in motion.
+    whose pages may ask ("https://app.example"), ``hosts`` the names by which a server may be asked that lets everybody
+    in; None: any name. ``touched`` takes the ids of the runs that were set in motion, where it is given.
     """
 
     def __init__(
@@ -116,25 +158,16 @@ class HttpApi:
         origins: Iterable[str] = (),
         max_body: int = MAX_BODY,
         open_moves: bool = False,
+        hosts: Iterable[str] | None = None,
+        touched: set[str] | None = None,
     ) -> None:
         from ._moves_api import MovesApi
         from ._runs_api import RunsApi
 
-        self._runs = RunsApi(runtime)
-        self._moves = MovesApi(runtime, self._runs.touched)
+        self._runs, self._moves = RunsApi(runtime, touched), MovesApi(runtime, touched)
         self._access, self.max_body = access, max_body
-        self._origins = frozenset([origins] if isinstance(origins, str) else origins)
-        self._moving = access is not None or open_moves
-        for origin in self._origins:
-            if origin == "*" or origin.endswith("/") or "://" not in origin:
-                raise InvalidInput(
-                    f"an origin is written https://app.example, by name and without a path: not {origin}"
-                )
-
-    @property
-    def touched(self) -> set[str]:
-        """Ids of runs that were set in motion."""
-        return self._runs.touched
+        self._origins, self._moving = _doors.origins_of(origins), access is not None or open_moves
+        self._hosts, self._any_host = _doors.hosts_of(hosts or ()), hosts is None
 
     def refuse(self, head: Head) -> Response | None:
         """The answer to a request that needs no body: a preflight, a refusal, or what says that it is too large."""
@@ -143,10 +176,16 @@ class HttpApi:
         try:
             if self._access is not None:
                 self._access.admit(head)
+            else:
+                why = _doors.refusal(head.headers, self._origins, self._hosts, self._any_host)
+                if why is not None:
+                    raise Refused(403, why)
         except Refused as refused:
             return self._error(head, refused)
-        length = head.headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self.max_body:
+        length = head.headers.get("content-length", "0").strip()
+        if not (length.isascii() and length.isdigit()):
+            return self._error(head, Refused(400, "the content-length is no number"))
+        if len(length) > 18 or int(length) > self.max_body:
             return self.too_large(head)
         return None
 
@@ -166,26 +205,23 @@ class HttpApi:
         except Exception:
             import logging  # only when it is needed: a Worker pays for each import at its start
 
-            logging.getLogger(__name__).exception("a request could not be answered")
+            logging.getLogger("alkaline_edge").exception("a request could not be answered: %s %s", *shown(head))
             wrong = {"code": ERR_STORE, "message": "something went wrong inside the server; its log says what"}
             return self._shared(head, _encoded(head, 500, {"error": wrong}))
 
     async def _answer(self, request: Request) -> Response:
-        head = request.head
-        area = next((part for part in head.segments if part in ("runs", "moves")), None)
+        segments = request.head.segments
+        area = next((part for part in segments if part in ("runs", "moves")), None)
+        if area is None:
+            raise NotFound("there is nothing here; runs are under /runs")
+        rest = segments[segments.index(area) + 1 :]
         if area == "moves":
             if not self._moving:
                 raise Refused(403, "this server moves no runs: it was set up without a token or keys")
-            data = await self._moves.handle(request)
-            return Response(200, {"content-type": MSGPACK}, data)
-        if area is None:
-            raise NotFound("there is nothing here; runs are under /runs")
-        try:
-            text = request.body.decode()
-        except UnicodeDecodeError:
-            raise InvalidInput("the body is not UTF-8") from None
-        answer = await self._runs.handle(request.method, head.path, head.query, text)
-        return Response(answer.status, {"content-type": JSON}, answer.body.encode())
+            return Response(200, {"content-type": MSGPACK}, await self._moves.handle(request, rest))
+        _check_kind(request.headers)
+        status, text = await self._runs.handle(request, rest)
+        return Response(status, {"content-type": JSON}, text.encode())
 
     def _error(self, head: Head, error: AlkalineError | StepError) -> Response:
         value: dict[str, Any] = {"code": error.code, "message": str(error)}
@@ -195,6 +231,8 @@ class HttpApi:
         response = self._shared(head, _encoded(head, status, {"error": value}))
         if status == 401:
             response.headers["www-authenticate"] = "Bearer"
+        if isinstance(error, Refused) and error.allow:
+            response.headers["allow"] = error.allow
         return response
 
     # --- CORS ------------------------------------------------------------------------------------------------------
@@ -202,7 +240,7 @@ class HttpApi:
         response = self._shared(head, Response(204, {}, b""))
         if "access-control-allow-origin" in response.headers:
             response.headers.update({
-                "access-control-allow-methods": "GET, POST",
+                "access-control-allow-methods": "GET, HEAD, POST",
                 "access-control-allow-headers": "authorization, content-type, accept",
                 "access-control-max-age": "600",
             })  # fmt: skip
@@ -212,13 +250,35 @@ class HttpApi:
         response.headers["cache-control"] = "no-store"
         if self._origins:
             response.headers["vary"] = "origin"
-            origin = head.headers.get("origin")
-            if origin in self._origins and origin is not None:
+            origin = head.headers.get("origin", "")
+            if origin.lower() in self._origins:
                 response.headers["access-control-allow-origin"] = origin
         return response
+
+
+def _check_kind(headers: Mapping[str, str]) -> None:
+    """Refused for a body that says of itself that it is not JSON in UTF-8.
+
+    What clients say without being told to, such as curl's urlencoded, is let pass: the body is read as JSON anyway.
+    """
+    kind, _, rest = headers.get("content-type", "").lower().partition(";")
+    if kind.strip().startswith(("multipart/", "image/", "audio/", "video/")) or kind.strip() == MSGPACK:
+        raise Refused(415, f"bodies under /runs are {JSON}, not {kind.strip()[:60]}")
+    charset = re.search(r"charset=\"?([\w-]+)", rest)
+    if charset is not None and charset[1] not in ("utf-8", "utf8", "us-ascii"):
+        raise Refused(415, f"bodies are UTF-8, not {charset[1][:60]}")
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise Refused(415, f"bodies are sent as they are, not packed as {coding[:60]}")
+
+
+def shown(head: Head) -> tuple[str, str]:
+    """A request's method and path for a log: no query, which holds what users say, and nothing that isn't printable."""
+    path = "".join(c if c.isprintable() else "?" for c in head.path)
+    return "".join(c if c.isprintable() else "?" for c in head.method[:20]), path[:300]
 
 
 def _encoded(head: Head, status: int, value: dict[str, Any]) -> Response:
     if MSGPACK in head.headers.get("accept", ""):
         return Response(status, {"content-type": MSGPACK}, Codec().encode(value))
-    return Response(status, {"content-type": JSON}, json.dumps(value).encode())
+    return Response(status, {"content-type": JSON}, to_json(value).encode())

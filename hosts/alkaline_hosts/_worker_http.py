@@ -20,7 +20,8 @@ async def respond(api: HttpApi, request: Any) -> Any:
     if response is None:
         body = await _body(request, api.max_body)
         response = api.too_large(head) if body is None else await api.handle(Request(*head, body))
-    return WorkerResponse(response.body or None, status=response.status, headers=response.headers)
+    body_of = None if method == "HEAD" else response.body or None
+    return WorkerResponse(body_of, status=response.status, headers=response.headers)
 
 
 async def _body(request: Any, limit: int) -> bytes | None:

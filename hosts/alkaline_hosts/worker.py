@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -58,19 +59,21 @@ class DurableRuns:
     ``workflows`` are what it can run, ``runtime_options`` go to its Runtime. Every public method is callable over RPC,
     with and returning plain values, and ``fetch`` offers them over HTTP (see ``_runs_api``). Where ``make_access``
     says who may ask, runs are moved over HTTP as well (see ``_moves_api``); ``origins`` are the web origins whose pages
-    may ask. The alarm wakes due timers, and runs that an earlier life of the object left behind.
+    may ask, ``hosts`` the names by which it is asked where everybody may (none: any name; ``hosts = ("localhost",)`` on
+    a developer's machine). The alarm wakes due timers, and runs that an earlier life of the object left behind.
     """
 
     workflows: Sequence[Workflow] = ()
     runtime_options: Mapping[str, Any] = MappingProxyType({})
     origins: Sequence[str] = ()
+    hosts: Sequence[str] = ()
 
     def __init__(self, ctx: Any, env: Any) -> None:
         super().__init__(ctx, env)  # type: ignore[call-arg]  # the next base is workers.DurableObject
         self._host: Any = self.make_host(ctx, env)
         self._runtime = Runtime(self._host, workflows=self.workflows, **self.runtime_options)
         self._api = RunsApi(self._runtime)
-        self._http = HttpApi(self._runtime, self.make_access(env), self.origins)
+        self._http = HttpApi(self._runtime, self.make_access(env), self.origins, hosts=self.hosts or None)
         self._taken_up = False
 
     def make_host(self, ctx: Any, env: Any) -> Any:
@@ -115,11 +118,22 @@ class DurableRuns:
 
     # --- over RPC --------------------------------------------------------------------------------------------------
     async def start(
-        self, workflow: str, input: Any = None, id: str | None = None, settle: bool = False
+        self,
+        workflow: str,
+        input: Any = None,
+        id: str | None = None,
+        settle: bool = False,
+        on_conflict: str = "reject",
+        attributes: dict[str, Any] | None = None,
+        start_at: str | datetime | None = None,
+        budget: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Start a run; its record. With ``settle``, once it is finished or suspended."""
+        """Start a run; its record. With ``settle``, once it is finished or suspended.
+
+        ``start_at`` is ISO 8601 text with its offset, ``budget`` {"tokens": 1000, "usd": 0.5} or a part of it.
+        """
         await self._take_up()
-        return await self._api.start(workflow, input, id, settle=settle)
+        return await self._api.start(workflow, input, id, settle, on_conflict, attributes, start_at, budget)
 
     async def status(self, id: str) -> dict[str, Any]:
         """The run's record."""
@@ -127,11 +141,16 @@ class DurableRuns:
         return await self._api.status(id)
 
     async def runs(
-        self, status: str | None = None, workflow: str | None = None, after: str = "", limit: int = 50
+        self,
+        status: str | None = None,
+        workflow: str | None = None,
+        after: str = "",
+        limit: int = 50,
+        attributes: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """A page of records."""
         await self._take_up()
-        return await self._api.runs(status, workflow, after, limit)
+        return await self._api.runs(status, workflow, after, limit, attributes)
 
     async def events(self, id: str, after: int = 0) -> list[dict[str, Any]]:
         """The run's history behind its first ``after`` events."""
@@ -184,6 +203,7 @@ class WorkerRuns:
     workflows: Sequence[Workflow] = ()
     runtime_options: Mapping[str, Any] = MappingProxyType({})
     origins: Sequence[str] = ()
+    hosts: Sequence[str] = ()
     database = "DB"
     max_queries = 1_000
 
@@ -199,9 +219,10 @@ class WorkerRuns:
     async def fetch(self, request: Any) -> Any:
         """The verbs over HTTP."""
         runtime = self.new_runtime()
-        api = HttpApi(runtime, self._access(), self.origins)
+        touched: set[str] = set()
+        api = HttpApi(runtime, self._access(), self.origins, hosts=self.hosts or None, touched=touched)
         response = await respond(api, request)
-        self.ctx.waitUntil(_finish(runtime, api.touched))
+        self.ctx.waitUntil(_finish(runtime, touched))
         return response
 
     def _access(self) -> Access | None:

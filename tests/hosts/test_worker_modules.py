@@ -10,12 +10,13 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 from unittest import mock
+from urllib.parse import urlencode
 
 import pytest
 
 from alkaline_edge import Context, Runtime, workflow
 from alkaline_edge.errors import InvalidInput
-from alkaline_hosts._runs_api import RunsApi
+from alkaline_hosts._http import HttpApi, Request
 from alkaline_hosts._workers import WorkerPlatform, raw_binding
 from alkaline_hosts.d1 import D1Host
 from alkaline_hosts.durable_object import DurableObjectHost
@@ -108,10 +109,11 @@ async def raw_bytes(ctx: Context, _: Any) -> Any:
 def served(body: Callable[[Callable[..., Awaitable[tuple[int, Any]]]], Awaitable[None]]) -> None:
     async def main() -> None:
         async with Runtime(MemoryHost(), workflows=[asked, raw_bytes]) as runtime:
-            api = RunsApi(runtime)
+            api = HttpApi(runtime)
 
             async def call(method: str, path: str, value: str = "", **query: str) -> tuple[int, Any]:
-                answer = await api.handle(method, path, query, value)
+                target = f"{path}?{urlencode(query)}"
+                answer = await api.handle(Request(method, target, {}, value.encode()))
                 return answer.status, json.loads(answer.body)
 
             call.settle = runtime.settle  # type: ignore[attr-defined]  # for tests that wait
@@ -149,7 +151,7 @@ def test_errors_over_http() -> None:
         await call("POST", "/runs", json.dumps({"workflow": "asked", "id": "a"}), settle="1")
         for status, code, request in (
             (404, "ERR_NOT_FOUND", ("GET", "/elsewhere")),
-            (404, "ERR_NOT_FOUND", ("DELETE", "/runs/a")),
+            (405, "ERR_INVALID_INPUT", ("DELETE", "/runs/a")),
             (404, "ERR_NOT_FOUND", ("GET", "/runs/none")),
             (404, "ERR_NOT_FOUND", ("POST", "/runs", '{"workflow": "none"}')),
             (400, "ERR_INVALID_INPUT", ("POST", "/runs", "[]")),

@@ -208,8 +208,8 @@ def test_errors_are_one_of_the_nine_codes_in_the_form_that_was_asked_for() -> No
                 ("GET", "/runs/none", 404, "ERR_NOT_FOUND"), ("GET", "/else", 404, "ERR_NOT_FOUND"),
                 ("GET", "/moves/a/else", 404, "ERR_NOT_FOUND"), ("POST", "/moves/accept", 400, "ERR_INVALID_INPUT"),
                 ("POST", "/moves/a/freeze", 400, "ERR_INVALID_INPUT"), ("GET", "/runs/a/events?after=x", 400,
-                "ERR_INVALID_INPUT"), ("POST", "/runs", 400, "ERR_INVALID_INPUT"), ("PUT", "/runs/a", 404,
-                "ERR_NOT_FOUND"), ("GET", "/runs/a/queries/none", 404, "ERR_NOT_FOUND"),
+                "ERR_INVALID_INPUT"), ("POST", "/runs", 400, "ERR_INVALID_INPUT"), ("PUT", "/runs/a", 405,
+                "ERR_INVALID_INPUT"), ("GET", "/runs/a/queries/none", 404, "ERR_NOT_FOUND"),
                 ("GET", "/moves/a/digests", 400, "ERR_INVALID_INPUT"),
             ]  # fmt: skip
             for method, path, status, code in cases:
