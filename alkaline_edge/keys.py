@@ -9,7 +9,7 @@
     u/<run>/<entry>                 the reply to an update
     m/<run>                         the run was taken over here: of which hand-over; it outlives the run
     m/store                         a random name of this store, once a run was to be handed over to it
-    t/<13 digits of ms>/<id>        a suspended run that wants to be woken
+    t/<time>/<id>                   a suspended run that wants to be woken: 13 digits of ms; later, ~ and position(ms)
     g/<run>                         what all who share the run's budget have spent
     x/s/<status>/<workflow>/<id>    indexes
     x/w/<workflow>/<id>
@@ -77,7 +77,38 @@ def reply(run: str, entry: str) -> str:
 
 def timer(wake_at: int, id: str) -> str:
     """The wake-up of a suspended run."""
-    return f"t/{max(0, wake_at):013d}/{id}"
+    return f"t/{_time(wake_at)}/{id}"
+
+
+def timer_of(key: str) -> tuple[int, str]:
+    """When a timer is due, ms since 1970, and the id of its run. Both forms of the time are read."""
+    _, time, id = key.split("/")
+    return int(time.lstrip("~abcdefghijklmnopqrstuvwxyz")), id
+
+
+def in_order(key: str) -> bool:
+    """Whether a timer's key stands where its time belongs. Version 0.1 wrote 14 digits and more without a ``~``."""
+    time = key.split("/", 2)[1]
+    return time.startswith("~") or len(time) <= 13
+
+
+def misplaced(key: str) -> tuple[str, ...]:
+    """The key under which version 0.1 put a timer that is due after the year 2286; nothing for any other key."""
+    if not key.startswith("t/~"):
+        return ()
+    time, id = timer_of(key)
+    return (f"t/{time}/{id}",)
+
+
+def timers_after(ms: int) -> str:
+    """The place behind every timer that is due at ``ms`` or before."""
+    return f"t/{_time(ms)}/\x7f"
+
+
+def _time(ms: int) -> str:
+    """13 digits up to the year 2286; behind that the number of digits goes before them, so that order is numeric."""
+    digits = f"{max(0, ms):013d}"
+    return digits if len(digits) == 13 else f"~{position(ms)}"
 
 
 def taken(run: str) -> str:

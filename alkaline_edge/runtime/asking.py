@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from .. import keys
 from ..codec import BlobRef
@@ -16,15 +15,6 @@ from . import inbox, owning, waking
 
 if TYPE_CHECKING:
     from .runtime import Runtime
-
-_sessions: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-
-
-def session_of(host: Host) -> str:
-    """A random name of this host object: owners of one session live in one process."""
-    if host not in _sessions:
-        _sessions[host] = host.entropy(6).hex()
-    return _sessions[host]
 
 
 def require(host: Host, lease: float | None = None) -> None:
@@ -93,6 +83,7 @@ async def update(runtime: Runtime, id: str, name: str, payload: Any) -> Any:
     """See ``Runtime.update``."""
     run, entry = await request(runtime, id, "update", name, payload)
     while True:
+        mark = runtime.changes.mark()
         answer = (await runtime.host.get([keys.reply(run, entry)]))[0]
         if answer is not None:
             ok, value = runtime.codec.decode(answer.value)
@@ -101,8 +92,8 @@ async def update(runtime: Runtime, id: str, name: str, payload: Any) -> Any:
             if ok:
                 return value
             raise revive(value)
-        if id not in runtime.active():
-            record = await runtime.store.record(id)
+        record = await look(runtime, id)
+        if record is not None:
             if record.finished:
                 raise ConflictError(f"run {id!r} ended ({record.status}) before it answered the update {name!r}", id=id)
             if record.moved_to is not None:
@@ -110,7 +101,34 @@ async def update(runtime: Runtime, id: str, name: str, payload: Any) -> Any:
                     f"run {id!r} was handed over to {record.moved_to} before it answered the update {name!r}", id=id
                 )
             await raise_if_stuck(runtime, id)
-        await wait(runtime, id, None)
+        await wait(runtime, id, None, mark, record)
+
+
+async def settle(runtime: Runtime, id: str) -> None:
+    """See ``Run.settle``."""
+    while True:
+        await runtime.settle(id)
+        if runtime.closing:
+            raise _closed()
+        if id in runtime.asleep or id in runtime.stuck or runtime.draining:
+            return
+        mark = runtime.changes.mark()
+        record = await look(runtime, id)
+        if record is not None:
+            driven = record.status == "running" and record.moved_to is None
+            if not driven or not runtime.registry.knows(record.workflow, record.version):
+                return
+            await raise_if_stuck(runtime, id)
+            await wait(runtime, id, None, mark, record)
+
+
+async def look(runtime: Runtime, id: str) -> ExecutionRecord | None:
+    """The run's record, or None while it is being driven here. Raises what ended its driver, and ClosedError."""
+    if runtime.closing:
+        raise _closed()
+    if id in runtime.crashed:
+        raise runtime.crashed[id]
+    return None if runtime.is_active(id) else await runtime.store.record(id)
 
 
 async def raise_if_stuck(runtime: Runtime, id: str) -> None:
@@ -125,34 +143,35 @@ async def raise_if_stuck(runtime: Runtime, id: str) -> None:
             record = await runtime.store.find(record.parent)
 
 
-async def wait(runtime: Runtime, id: str, deadline: float | None, for_end: bool = False) -> None:
-    """Until something may have changed for the run. Timers of this store that come due meanwhile are woken.
+async def wait(
+    runtime: Runtime, id: str, deadline: float | None, mark: int, record: ExecutionRecord | None, for_end: bool = False
+) -> None:
+    """Until something may have changed for the run since ``mark``, which was taken before anything was looked at.
 
-    ``for_end``: while the run is being driven, nothing less than its end or suspension counts as a change.
+    ``record`` is what was seen, None while the run is driven here. One that nobody drives any more is taken up, and
+    timers of this store that come due meanwhile are woken. ``for_end``: while the run is being driven, nothing less
+    than its end or suspension counts as a change.
     """
     now = runtime.host.now_ms()
     if deadline is not None and now >= deadline:
         raise TimeoutError(f"run {id!r} had no result in time; it goes on: ask again")
-    if for_end and id in runtime.active():
+    if for_end and runtime.is_active(id):
         await runtime.wait_for_task(id, None if deadline is None else (deadline - now) / 1000)
         return
     until = deadline if deadline is not None else float("inf")
-    if id not in runtime.active():
-        if not runtime.serving:
-            await waking.wake_due(runtime, set())
-            if id in runtime.active():
-                return
-            wake_at = await waking.next_wake(runtime, now)
-            if wake_at is not None:
-                until = min(until, wake_at)
-        if runtime.serving or waking.must_look(runtime):
-            until = min(until, now + waking.POLL_SECONDS * 1000)
-    if id in runtime.active() and deadline is None:
-        until = now + 86_400_000
+    if record is not None:
+        until = min(until, await waking.look_after(runtime, record))
+        if runtime.is_active(id):
+            return
     if not runtime.closing:
-        await runtime.wait_for_change(min(86_400.0, max(0.0, (until - now) / 1000)))
+        pause = (until - runtime.host.now_ms()) / 1000
+        await runtime.changes.wait(min(86_400.0, max(0.0, pause)), mark)
     if runtime.closing:
-        raise ClosedError("the runtime was closed while something waited for a run; the run is kept")
+        raise _closed()
+
+
+def _closed() -> ClosedError:
+    return ClosedError("the runtime was closed while something waited for a run; the run is kept")
 
 
 def cancelled(record: ExecutionRecord) -> AlkalineError:

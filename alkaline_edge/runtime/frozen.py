@@ -36,7 +36,7 @@ async def freeze(runtime: Runtime, id: str, to: str) -> ExecutionRecord:
         record = await runtime.store.record(id)
         if record.moved_to is not None or record.finished:
             return record
-        if owning.held_by_other(runtime, record):
+        if await owning.held_by_other(runtime, record):
             raise ConflictError(
                 f"run {id!r} is held by another owner; hand it over from there, or pause it first", id=id
             )

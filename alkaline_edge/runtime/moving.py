@@ -317,12 +317,9 @@ async def swap_host(runtime: Runtime, host: Host) -> None:
     asking.require(host)
     await runtime.stop_all()
     await migrate(runtime.host, host, runtime.store)
-    if runtime._unwatch is not None:
-        runtime._unwatch()
-    watch = getattr(host, "watch", None)
-    runtime._unwatch = watch(runtime._foreign) if watch is not None else None
+    runtime.leases.begin_anew()  # on the new host it is a new owner
+    runtime.attend(host)
     runtime.host, runtime.store = host, Store(host, runtime.codec)
-    runtime.forget_token()
     await runtime.recover()
 
 

@@ -42,6 +42,7 @@ async def own(runtime: Runtime, id: str, driver: Driver | None = None) -> None:
             finally:
                 runtime.drivers.pop(id, None)
             record, again = driver.record, driver.poked
+            runtime.trials.forget(id)
             if record.finished:
                 driver.machine.set_aside()
                 return
@@ -68,6 +69,7 @@ async def own(runtime: Runtime, id: str, driver: Driver | None = None) -> None:
 async def _stuck(runtime: Runtime, id: str, driver: Driver | None, error: AlkalineError) -> None:
     """The run can't go on with this code or this store: leave it as it was, and say so."""
     runtime.stuck[id] = error
+    runtime.trials.failed(id, runtime.host.now_ms())
     if driver is not None:
         driver.machine.set_aside()
         await release(driver)
@@ -97,6 +99,21 @@ async def release(driver: Driver) -> None:
         pass  # the lease runs out, and whoever takes the run up replays what was recorded
 
 
+async def hand_back(runtime: Runtime, id: str) -> None:
+    """End our lease of a run that nobody drives yet; if that fails, it ends by itself."""
+    try:
+        record = await runtime.store.find(id)
+        if record is None or record.finished or record.owner != runtime.token:
+            return
+        before = indexes_of(record)
+        record.owner, record.lease_until = None, 0
+        write = Write({keys.record(id): record.version_tag})
+        runtime.store.put_record(write, record, before)
+        await runtime.store.commit(write)
+    except AlkalineError:
+        pass
+
+
 async def take(runtime: Runtime, id: str) -> Driver | None:
     """The driver of a run that we now own; None when there is nothing to do or somebody else has it."""
     for _ in range(20):
@@ -105,6 +122,7 @@ async def take(runtime: Runtime, id: str) -> Driver | None:
             return None
         machine, cursor, unsealed, replayed = await _wake_or_load(runtime, record)
         before = indexes_of(record)
+        await runtime.leases.begin()
         now = runtime.host.now_ms()
         record.owner, record.lease_until = runtime.token, now + runtime.lease_ms
         record.epoch += 1
@@ -135,18 +153,12 @@ async def _may_take(runtime: Runtime, record: ExecutionRecord) -> bool:
         return False
     if record.status == "paused" and not await runtime.host.list(f"i/{record.id}/", "", 1):
         return False
-    return not held_by_other(runtime, record)
+    return not await held_by_other(runtime, record)
 
 
-def held_by_other(runtime: Runtime, record: ExecutionRecord) -> bool:
+async def held_by_other(runtime: Runtime, record: ExecutionRecord) -> bool:
     """Whether a live owner that is not us has the run."""
-    owner = record.owner
-    if owner is None or owner == runtime.token or record.lease_until <= runtime.host.now_ms():
-        return False
-    # Where only one process can write to the store, that is us, and an owner of another session is dead.
-    same_session = owner.split(".")[0] == runtime.token.split(".")[0]
-    can = runtime.host.capabilities
-    return same_session or not (can.exclusive or can.single_writer)
+    return await runtime.leases.held_by_other(record)
 
 
 async def _wake_or_load(runtime: Runtime, record: ExecutionRecord) -> tuple[Execution, Cursor, Tail, bool]:

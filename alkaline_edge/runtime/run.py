@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 from .. import lifecycle
+from ..runs import ExecutionRecord
+from . import asking
 
 if TYPE_CHECKING:
     from ..runs import Status
@@ -31,13 +33,18 @@ class Run:
         return self._runtime.statuses.get(self.id)
 
     async def settle(self) -> None:
-        """Until the run is finished or suspended: what a Worker awaits before it answers."""
-        await self._runtime.settle(self.id)
+        """Until the run is finished or suspended: what a Worker awaits before it answers.
+
+        One that another process drives is waited for as well, and taken over when its owner is gone. ERR_CLOSED when
+        this runtime is closed meanwhile.
+        """
+        await asking.settle(self._runtime, self.id)
 
     async def result(self, timeout: float | None = None) -> Any:
         """The result, once there is one; what the run failed with is raised.
 
-        While this waits, timers that come due are woken. After ``timeout`` seconds: TimeoutError, and the run goes on.
+        While this waits, timers that come due are woken, and the run is taken over when its owner is gone. After
+        ``timeout`` seconds: TimeoutError, and the run goes on. ERR_CLOSED when this runtime is closed meanwhile.
         """
         return await self._runtime.result(self.id, timeout)
 
@@ -66,16 +73,42 @@ class Run:
         await self._runtime.cancel(self.id, reason)
 
     async def events(self) -> AsyncIterator[lifecycle.LifecycleEvent]:
-        """Lifecycle events of the run, in this runtime, from now until it ends."""
-        queue: asyncio.Queue[lifecycle.LifecycleEvent] = asyncio.Queue()
-        unsubscribe = self._runtime.listen(lambda event: queue.put_nowait(event) if event.id == self.id else None)
+        """Lifecycle events of the run, in this runtime, from now until it ends.
+
+        Where it ends in another process, that end is the last one all the same. ERR_CLOSED when this runtime is closed
+        meanwhile, and what keeps the run from going on here is raised.
+        """
+        runtime, id = self._runtime, self.id
+        heard: deque[lifecycle.LifecycleEvent] = deque()
+        unsubscribe = runtime.listen(lambda event: heard.append(event) if event.id == id else None)
         try:
-            if (await self._runtime.get_execution(self.id)).finished:
+            if (await runtime.get_execution(id)).finished and not heard:
                 return
             while True:
-                event = await queue.get()
-                yield event
-                if isinstance(event, _LAST):
-                    return
+                while heard:
+                    event = heard.popleft()
+                    yield event
+                    if isinstance(event, _LAST):
+                        return
+                mark = runtime.changes.mark()
+                record = await asking.look(runtime, id)
+                if record is not None and not heard:
+                    if record.finished:
+                        yield _end_of(record)
+                        return
+                    await asking.raise_if_stuck(runtime, id)
+                if not heard:
+                    await asking.wait(runtime, id, None, mark, record)
         finally:
             unsubscribe()
+
+
+def _end_of(record: ExecutionRecord) -> lifecycle.LifecycleEvent:
+    """The last event of a run that ended in another process."""
+    failure = record.failure or {}
+    if record.status == "completed":
+        return lifecycle.RunCompleted(record.id, record.updated_at, record.result)
+    if record.status == "cancelled":
+        reason = (failure.get("detail") or {}).get("reason")
+        return lifecycle.RunWasCancelled(record.id, record.updated_at, reason)
+    return lifecycle.RunFailed(record.id, record.updated_at, failure)

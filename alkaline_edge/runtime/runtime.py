@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 from .. import events as ev
 from .. import keys, lifecycle
@@ -25,16 +26,11 @@ from ..runs import ExecutionRecord, Header, Status
 from ..workflows import Registry, Workflow
 from . import asking, creation, listing, owning, waking
 from .driver import Driver
+from .lease import Leases
 from .run import Run
 from .store import Store, Write
-
-
-class Meter(Protocol):
-    """Told of every recorded charge."""
-
-    def record(self, execution: str, tokens: int, label: str) -> None:
-        """``tokens`` were charged to the run ``execution``; ``label`` is that of ctx.spend, or the step's name."""
-        ...
+from .telling import Changes, Teller
+from .telling import Meter as Meter  # its public place
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +42,18 @@ class Recorded:
     event: Event
 
 
+CLOSE_SECONDS = 2.0
+"""How long ``close`` waits for steps that ignore their cancel, and for async listeners."""
+_runtimes: WeakKeyDictionary[Any, WeakSet[Runtime]] = WeakKeyDictionary()
+
+
 class Runtime:
     """Runs workflows on a host.
 
     ``workflows``: what it can run. ``on_event`` is called with each lifecycle event, ``meter.record`` with each charge.
     ``retry`` and ``budget`` are the defaults of steps and root runs. ``lease``: seconds for which an owner that went
-    silent keeps its runs. Use it as ``async with``, or call ``close``: that hands leases back.
+    silent keeps its runs. ``poll``: seconds between two looks for what others ask, if None 1 where the host may leave
+    us without word of it and 20 elsewhere. Use it as ``async with``, or call ``close``: that hands leases back.
     """
 
     keep_asleep = 1_000
@@ -68,17 +70,19 @@ class Runtime:
         max_depth: int = MAX_RUN_DEPTH,
         lease: float | None = None,
         codec: Codec | None = None,
+        poll: float | None = None,
     ) -> None:
         asking.require(host, lease)
-        if max_depth < 0 or (lease is not None and not lease > 0):
-            raise InvalidInput("Runtime wants max_depth >= 0 and lease > 0 (seconds)")
+        if max_depth < 0 or (lease is not None and not lease > 0) or (poll is not None and not poll > 0):
+            raise InvalidInput("Runtime wants max_depth >= 0, lease > 0 and poll > 0 (seconds)")
         self.host, self.codec = host, codec or Codec()
         self.store = Store(host, self.codec)
         self.registry = Registry(workflows)
         self.retry, self.budget, self.max_depth = retry, budget, max_depth
         self.lease_ms = round((lease or LEASE_SECONDS) * 1000)
-        self._on_event, self._meter = on_event, meter
-        self._token: str | None = None
+        self.leases = Leases(lambda: self.host, self.lease_ms)
+        self.teller = Teller(on_event, meter)
+        self.changes = Changes(lambda seconds: self.host.sleep(seconds))
         self.closing = self.draining = self.serving = False
         self.concurrency: int | None = None
         self.drivers: dict[str, Driver] = {}
@@ -87,10 +91,12 @@ class Runtime:
         self.crashed: dict[str, BaseException] = {}
         self.statuses: dict[str, Status] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._changed: list[asyncio.Future[None]] = []
-        self._listeners: list[Callable[[lifecycle.LifecycleEvent], Any]] = []
-        watch = getattr(host, "watch", None)
-        self._unwatch: Callable[[], Any] | None = watch(self._foreign) if watch is not None else None
+        self.trials = waking.Trials()
+        self.walks: dict[str, float] = {}
+        self._closing: asyncio.Task[None] | None = None
+        self.poll = poll
+        self._unwatch: Callable[[], Any] | None = None
+        self.attend(host)
 
     async def __aenter__(self) -> Runtime:
         """Nothing starts by itself: call start, resume, recover, run_due or serve."""
@@ -133,6 +139,8 @@ class Runtime:
         now, wake = self.host.now_ms(), None if start_at is None else round(start_at.timestamp() * 1000)
         write = Write()
         at_once = wake is None or wake <= now
+        if at_once:
+            await self.leases.begin()
         owner = self.token if at_once else None
         record, raw = creation.add(
             self.store, write, header, plain, now, owner, now + self.lease_ms if at_once else 0, attributes, wake
@@ -142,6 +150,9 @@ class Runtime:
             return await self._join(header.id, definition, on_conflict)
         record.version_tag = outcome.version
         self.tell(lifecycle.RunStarted(header.id, now, definition.name))
+        if at_once and self.closing:
+            await owning.hand_back(self, header.id)
+            raise ClosedError(f"the runtime was closed while run {header.id!r} was started: it is recorded, and kept")
         if at_once:
             self._begin(record, raw, plain)
         return Run(self, header.id)
@@ -175,7 +186,7 @@ class Runtime:
     async def _join(self, id: str, definition: Workflow, on_conflict: str) -> Run:
         record = await self.store.record(id)
         if on_conflict == "join" and record.workflow == definition.name:
-            if not record.finished and not owning.held_by_other(self, record):
+            if not record.finished and not await owning.held_by_other(self, record):
                 self.take_up(id)
             return Run(self, id)
         raise ConflictError(
@@ -196,7 +207,7 @@ class Runtime:
             self.registry.exact(record.workflow, record.version)
             if record.moved_to is not None:
                 raise ConflictError(f"run {id!r} was handed over to {record.moved_to}; resume it there", id=id)
-            if owning.held_by_other(self, record):
+            if await owning.held_by_other(self, record):
                 raise ConflictError(
                     f"run {id!r} is held by another owner until {record.lease_until} ms; it goes on there", id=id
                 )
@@ -351,23 +362,37 @@ class Runtime:
             driver.poke()
 
     async def close(self) -> None:
-        """Stop: steps in flight are dropped unrecorded, leases handed back, suspended runs set aside."""
-        if self.closing:
-            return
-        self.closing = True
+        """Stop: steps in flight are dropped unrecorded, leases handed back, suspended runs set aside.
+
+        Whoever waits for something here is told at once: ERR_CLOSED. A second call waits for the first.
+        """
+        if self._closing is None:
+            self.closing = True
+            self.changes.end()
+            self._closing = asyncio.ensure_future(self._close())
+        await asyncio.shield(self._closing)  # a caller that is cancelled does not leave it half done
+
+    async def _close(self) -> None:
         await self.stop_all()
+        self.leases.end()
         if self._unwatch is not None:
             self._unwatch()
         self.changed()
+        speaking = self.teller.silence()
+        if speaking is not None:
+            await asyncio.wait([speaking], timeout=CLOSE_SECONDS)
 
     async def stop_all(self) -> None:
-        """Stop every driver and hand its lease back; let go of what is asleep."""
+        """Stop every driver and hand its lease back; let go of what is asleep.
+
+        A step that ignores its cancel is waited for CLOSE_SECONDS, and then left behind: nothing of it is recorded.
+        """
         drivers = list(self.drivers.values())
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
         for driver in drivers:
             driver.machine.set_aside()
             await owning.release(driver)
@@ -376,17 +401,20 @@ class Runtime:
         self.asleep.clear()
         self.drivers.clear()
 
+    def attend(self, host: Host) -> None:
+        """Hear what others commit to ``host``, where it tells."""
+        if self._unwatch is not None:
+            self._unwatch()
+        watch = getattr(host, "watch", None)
+        self._unwatch = watch(self._foreign) if watch is not None else None
+        self._siblings = _runtimes.setdefault(host, WeakSet())
+        self._siblings.add(self)
+
     # --- for the other modules of this package ---------------------------------------------------------------------
     @property
     def token(self) -> str:
-        """This owner's name: the session of its host, and a random part."""
-        if self._token is None:
-            self._token = f"{asking.session_of(self.host)}.{self.host.entropy(6).hex()}"
-        return self._token
-
-    def forget_token(self) -> None:
-        """The host was swapped: be a new owner."""
-        self._token = None
+        """This owner's name."""
+        return self.leases.token
 
     def _open(self) -> None:
         if self.closing:
@@ -402,8 +430,14 @@ class Runtime:
             return
         if driver is None and self.room() <= 0:
             return
-        task = asyncio.ensure_future(owning.own(self, id, driver))
+        if driver is not None:
+            self.drivers[id] = driver  # it holds the lease: close hands it back even if the task never began
+        self._begin_task(id, owning.own(self, id, driver))
+
+    def _begin_task(self, id: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
         self._tasks[id] = task
+        self.crashed.pop(id, None)
 
         def ended(task: asyncio.Task[None]) -> None:
             if self._tasks.get(id) is task:
@@ -441,17 +475,7 @@ class Runtime:
             if record is not None and self.registry.knows(record.workflow, record.version):
                 await owning.own(self, id)
 
-        task = asyncio.ensure_future(look())
-        self._tasks[id] = task
-
-        def ended(task: asyncio.Task[None]) -> None:
-            if self._tasks.get(id) is task:
-                del self._tasks[id]
-            if not task.cancelled() and task.exception() is not None:
-                self._crash(id, task.exception())
-            self.changed()
-
-        task.add_done_callback(ended)
+        self._begin_task(id, look())
 
     def _poked_later(self, id: str) -> None:
         """The run's task is between two drivers: look again when it has ended."""
@@ -477,12 +501,12 @@ class Runtime:
         return id in self._tasks
 
     async def settle(self, id: str) -> None:
-        """Until the run, and what it started here, is finished or suspended."""
-        while True:
+        """Until the run, and what it started here, is finished or suspended, or this runtime is being closed."""
+        while not self.closing:
             busy = [task for other, task in self._tasks.items() if self._descends(other, id)]
             if not busy:
                 return
-            await asyncio.wait(busy, return_when=asyncio.FIRST_COMPLETED)
+            await self.changes.wait_for(busy)
 
     def _descends(self, id: str, ancestor: str) -> bool:
         seen = 0
@@ -496,33 +520,17 @@ class Runtime:
         return False
 
     def tell(self, event: lifecycle.LifecycleEvent) -> None:
-        """Tell listeners. One that raises does not harm the run: the host's loop reports it."""
-        for listener in [self._on_event, *self._listeners]:
-            if listener is None:
-                continue
-            try:
-                listener(event)
-            except Exception as error:
-                asyncio.get_running_loop().call_exception_handler(
-                    {"message": "alkaline_edge: an on_event listener raised", "exception": error}
-                )
+        """Tell listeners, and whoever waits for a change."""
+        self.teller.tell(event)
         self.changed()
 
     def listen(self, listener: Callable[[lifecycle.LifecycleEvent], Any]) -> Callable[[], None]:
         """Call ``listener`` with every lifecycle event from here on; the answer unsubscribes it."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        return self.teller.listen(listener)
 
     def meter_charges(self, id: str, events: Sequence[Event]) -> None:
         """Tell the meter what was charged."""
-        if self._meter is None:
-            return
-        names = {event.id: event.name for event in events if isinstance(event, ev.StepCompleted)}
-        for event in events:
-            if isinstance(event, ev.Spent):
-                self._meter.record(id, event.tokens, event.label)
-            elif isinstance(event, ev.StepCharged):
-                self._meter.record(id, event.tokens, names.get(event.id, event.id))
+        self.teller.meter_charges(id, events)
 
     def saw(self, record: ExecutionRecord) -> None:
         """Remember a run's status for ``Run.status``; the oldest are forgotten."""
@@ -532,59 +540,36 @@ class Runtime:
             self.statuses.pop(next(iter(self.statuses)))
 
     def changed(self) -> None:
-        """Wake whoever waits for a change."""
-        waiting, self._changed = self._changed, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+        """Wake whoever waits for a change here, and in other runtimes on this host: the host tells them nothing."""
+        self.changes.changed()
+        for other in self._siblings if len(self._siblings) > 1 else ():
+            if other is not self:
+                other._foreign()
 
     def _foreign(self) -> None:
         """Somebody else committed to the store: there may be requests."""
         self.foreign = True
         for driver in () if self.serving else list(self.drivers.values()):  # serve looks for all of them at once
             driver.poke()
-        self.changed()
+        self.changes.changed()
 
     foreign = False
 
-    async def wait_for_change(self, seconds: float, event: asyncio.Event | None = None) -> None:
-        """Until something changes here, ``event`` is set, or ``seconds`` have passed."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._changed.append(future)
-        waits: list[asyncio.Future[Any]] = [future, asyncio.ensure_future(self.host.sleep(seconds))]
-        if event is not None:
-            waits.append(asyncio.ensure_future(event.wait()))
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
-
     async def wait_for_task(self, id: str, seconds: float | None) -> None:
         """Until the run is not being driven any more, or ``seconds`` have passed."""
-        waits: list[asyncio.Future[Any]] = [self._tasks[id]]
-        limit = None if seconds is None else asyncio.ensure_future(self.host.sleep(seconds))
-        try:
-            await asyncio.wait([*waits, limit] if limit is not None else waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            if limit is not None:
-                limit.cancel()
-                await asyncio.gather(limit, return_exceptions=True)
+        await self.changes.wait_for([self._tasks[id]], seconds)
 
     async def result(self, id: str, timeout: float | None) -> Any:
         """See ``Run.result``."""
         deadline = None if timeout is None else self.host.now_ms() + timeout * 1000
         while True:
-            if id in self.crashed:
-                raise self.crashed.pop(id)
-            if id not in self._tasks:
-                self._open()
-                record = await self.store.record(id)
+            mark = self.changes.mark()
+            record = await asking.look(self, id)
+            if record is not None:
                 if record.finished:
                     return outcome_of(record)
                 await asking.raise_if_stuck(self, id)
-            await asking.wait(self, id, deadline, for_end=True)
+            await asking.wait(self, id, deadline, mark, record, for_end=True)
 
 
 def outcome_of(record: ExecutionRecord) -> Any:

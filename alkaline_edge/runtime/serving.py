@@ -14,7 +14,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from .. import lifecycle
+from .. import keys, lifecycle
 from ..errors import ERR_STORE, AlkalineError, InvalidInput
 from ..records import NamedTuple
 from . import waking
@@ -66,6 +66,7 @@ async def _serve(runtime: Runtime, rounds: _Rounds, until: asyncio.Event | datet
     event = until if isinstance(until, asyncio.Event) else None
     answered = False
     while not runtime.closing and runtime.host.now_ms() < end_ms and not (event is not None and event.is_set()):
+        mark = runtime.changes.mark()
         try:
             await rounds.go()
             answered = True
@@ -75,7 +76,7 @@ async def _serve(runtime: Runtime, rounds: _Rounds, until: asyncio.Event | datet
             rounds.failed(error)
         pause = (min(rounds.next_ms(), end_ms) - runtime.host.now_ms()) / 1000
         if not runtime.closing:
-            await runtime.wait_for_change(min(waking.POLL_SECONDS, max(0.0, pause)), event)
+            await runtime.changes.wait(min(waking.poll_ms(runtime) / 1000, max(0.0, pause)), mark, event)
 
 
 class _Rounds:
@@ -86,8 +87,7 @@ class _Rounds:
         self._found: list[Waiting] = []
         self._more = self._again = False
         self._not_ours: set[str] = set()
-        self._retried: set[str] = set()
-        self._looked = self._renew_at = self._walk_at = self._others_until = 0
+        self._looked = self._renew_at = self._walk_at = self._walked = self._others_until = 0
         self._here: float = 0
         self._there: float = 0
         self._lease_ends = NEVER
@@ -104,6 +104,7 @@ class _Rounds:
         """The store did not answer: ask again in a while."""
         self._looked, self._found = self.runtime.host.now_ms(), []
         self._there = self._lease_ends = NEVER
+        self._walk_at = self._looked + round(waking.POLL_SECONDS * 1000)
         self._more = self._again = False
         asyncio.get_running_loop().call_exception_handler(
             {"message": "alkaline_edge: the store does not answer; serve goes on asking", "exception": error}
@@ -127,7 +128,7 @@ class _Rounds:
 
     def _look_at(self) -> float:
         soon = self._looked + APART_MS
-        at = min(self._there, self._lease_ends, self._looked + waking.POLL_SECONDS * 1000)
+        at = min(self._there, self._lease_ends, self._walk_at, self._looked + waking.poll_ms(self.runtime))
         if self._others():  # most timers are theirs
             at = max(at, soon)
         return min(at, soon) if self._again else at
@@ -145,8 +146,9 @@ class _Rounds:
         if now >= self._here:
             self._wake_own(now)
         told, runtime.foreign = runtime.foreign, False
-        if told:
+        if told:  # of a run that was handed back, too, which is found by walking
             self._saw_others()
+            self._walk_at = min(self._walk_at, self._walked + round(waking.POLL_SECONDS * 1000))
         # Each run that ends elsewhere gives notice: the first is answered at once, a flood of them APART_MS apart.
         if self._starved() or now >= min(self._look_at(), self._looked + APART_MS):
             await self._look(now)
@@ -174,12 +176,12 @@ class _Rounds:
         if now >= self._renew_at:
             self._renew_at = now + runtime.lease_ms // 2
             self._not_ours.clear()
-            self._retried.clear()
             waking.unstick(runtime)
         asked = await self._asked()
         walk = starved or now >= min(self._walk_at, self._lease_ends)
         if runtime.room() <= 0:
             self._there = self._lease_ends = NEVER
+            self._walk_at = max(self._walk_at, now + waking.poll_ms(runtime))  # once there is room, it is starved
             self._more = True
             return
         due = await self._due(now)
@@ -232,10 +234,10 @@ class _Rounds:
                 await waking.sweep(runtime, id, record)
             elif record.moved_to is not None or not runtime.registry.knows(record.workflow, record.version):
                 self._not_ours.add(id)
-            elif held_by_other(runtime, record):
+            elif await held_by_other(runtime, record):
                 self._saw_others()
                 if only == "running":  # a live owner renews it long before
-                    self._lease_ends = min(self._lease_ends, record.lease_until)
+                    self._lease_ends = min(self._lease_ends, runtime.leases.ends_at(record))
             elif only is None or record.status == only:
                 runtime.stuck.pop(id, None)
                 found.append(Waiting(id, record.version_tag, now, now))
@@ -244,7 +246,9 @@ class _Rounds:
     # --- what waits --------------------------------------------------------------------------------------------------
     def _passed_over(self, id: str) -> bool:
         """Whether a run need not be looked at: it is being driven here, can't go on here, or is none of ours."""
-        return id in self._not_ours or id in self.runtime.stuck or self.runtime.is_active(id)
+        runtime = self.runtime
+        left = id in runtime.stuck and not runtime.trials.ripe(id, runtime.host.now_ms())
+        return left or id in self._not_ours or runtime.is_active(id)
 
     async def _due(self, now: int) -> list[str]:
         """Runs whose timer is due, the oldest first, at most about a page. Notes when the next timer is."""
@@ -254,10 +258,12 @@ class _Rounds:
         while True:
             entries = await self.runtime.host.list("t/", after, limit)
             for entry in entries:
-                _, wake_at, id = entry.key.split("/")
-                if int(wake_at) > now:
-                    self._there = int(wake_at)
-                    return found
+                wake_at, id = keys.timer_of(entry.key)
+                if wake_at > now:
+                    self._there = min(self._there, wake_at)
+                    if keys.in_order(entry.key):
+                        return found
+                    continue
                 if not self._passed_over(id):
                     found.append(id)
             if len(entries) < limit:
@@ -291,19 +297,17 @@ class _Rounds:
         """
         found: list[str] = []
         self._lease_ends = NEVER
-        self._walk_at = now + round(waking.POLL_SECONDS * 1000)
+        self._walked = now
+        self._walk_at = now + waking.poll_ms(self.runtime)
         for _ in range(self._pages):
             entries = await self.runtime.host.list("x/s/running/", self._running_after, waking.PAGE)
             self._pages_of_all += 1
             for entry in entries:
                 id = entry.key.rsplit("/", 1)[1]
-                if id in self.runtime.stuck and id not in self._retried:
-                    self._retried.add(id)
-                    found.append(id)
-                elif not self._passed_over(id):
+                if not self._passed_over(id):
                     found.append(id)
             if len(entries) < waking.PAGE:
-                looks = max(1, int(self.runtime.lease_ms / 2000 / waking.POLL_SECONDS))
+                looks = max(1, self.runtime.lease_ms // 2 // waking.poll_ms(self.runtime))
                 self._pages, self._pages_of_all = -(-self._pages_of_all // looks), 0
                 self._running_after = ""
                 return found

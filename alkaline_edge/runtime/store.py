@@ -48,7 +48,9 @@ class Write:
     def index(self, before: set[str], after: set[str]) -> None:
         """Move a run's index keys from one set to the other."""
         self.puts.update((key, _NOTHING) for key in sorted(after - before))
-        self.deletes.update(before - after)
+        for key in before - after:
+            self.deletes.add(key)
+            self.deletes.update(keys.misplaced(key))
 
 
 def indexes_of(record: ExecutionRecord) -> set[str]:

@@ -48,6 +48,13 @@ class SimulatedStore:
     keys: list[str] = field(default_factory=list)
     clock: VirtualClock = field(default_factory=VirtualClock)
     drawn: int = 0
+    watchers: list[tuple[SimulatedHost, Callable[[], Any]]] = field(default_factory=list)
+
+    def notify(self, writer: SimulatedHost) -> None:
+        """Tell every handle but the one that wrote, which are other processes."""
+        for host, callback in list(self.watchers):
+            if host is not writer and not host.dead:
+                callback()
 
     def apply(self, batch: Batch) -> Committed | Conflict:
         """All of the batch, or nothing."""
@@ -152,6 +159,8 @@ class SimulatedHost:
             self._fail(kind)
         self.batches.append(batch)
         outcome = self.store.apply(batch)
+        if isinstance(outcome, Committed) and (batch.puts or batch.deletes):
+            self.store.notify(self)
         self._fail(kind)
         if kind == "applied-then-conflict" and isinstance(outcome, Committed):
             return Conflict(tuple(check.key for check in batch.checks) or tuple(put.key for put in batch.puts))
@@ -178,8 +187,15 @@ class SimulatedHost:
         await self.clock.sleep(seconds, self._check_dead)
 
     def watch(self, callback: Callable[[], Any]) -> Callable[[], None]:
-        """Nobody else writes without a test's doing: there is nothing to tell, and nothing to poll for."""
-        return lambda: None
+        """Call ``callback`` whenever another handle on the store has committed, at once."""
+        watcher = (self, callback)
+        self.store.watchers.append(watcher)
+
+        def unsubscribe() -> None:
+            if watcher in self.store.watchers:
+                self.store.watchers.remove(watcher)
+
+        return unsubscribe
 
     # --- what tests do -----------------------------------------------------------------------------------------------
     def advance(self, seconds: float) -> None:

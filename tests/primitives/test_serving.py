@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 import pytest
 
@@ -399,7 +399,7 @@ def test_a_commit_that_lands_while_another_takes_the_run_over_is_seen(segment_co
         while not began:
             await asyncio.sleep(0)
         # The lease of the stale owner has ended, as far as the other one can tell.
-        with patch.object(owning, "held_by_other", lambda runtime, record: False):
+        with patch.object(owning, "held_by_other", AsyncMock(return_value=False)):
             await taking.resume("r")
             await taking.settle("r")
         assert began == ["s0", "s1", "s2"]
@@ -575,7 +575,7 @@ def test_a_store_that_never_answered_is_an_error() -> None:
 
 
 def test_a_run_that_can_not_go_on_is_not_tried_each_second() -> None:
-    """Code that disagrees with the history: tried twice in the time of a lease."""
+    """Code that disagrees with the history: tried again after a pause that doubles, and named each time."""
     store = SimulatedStore()
 
     def variant(name: str) -> Workflow:
@@ -594,7 +594,7 @@ def test_a_run_that_can_not_go_on_is_not_tried_each_second() -> None:
         second = Server(store, 2, [variant("b")], lease=60)
         async with serving(second):
             await store.clock.sleep(600)
-        assert 15 <= len(second.of(RunStuck)) <= 22
+        assert 6 <= len(second.of(RunStuck)) <= 10
 
     drive(body)
 

@@ -1,0 +1,164 @@
+"""Telling: lifecycle events to listeners, charges to the meter, and word of any change to whoever waits for one.
+
+A waiter takes a mark *before* it looks at the store, and waits for whatever came behind that mark. So a notice that
+arrives between its look and its wait is not lost, however long the look takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from .. import events as ev
+from .. import lifecycle
+from ..errors import InvalidInput
+from ..events import Event
+
+Listener = Callable[[lifecycle.LifecycleEvent], Any]
+
+
+class Meter(Protocol):
+    """Told of every recorded charge."""
+
+    def record(self, execution: str, tokens: int, label: str) -> None:
+        """``tokens`` were charged to the run ``execution``; ``label`` is that of ctx.spend, or the step's name."""
+        ...
+
+
+class Changes:
+    """Counts what changed, and wakes whoever waits for the count to move. ``sleep`` is the host's."""
+
+    def __init__(self, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._sleep = sleep
+        self._count = 0
+        self._waiting: list[asyncio.Future[None]] = []
+        self._ended = False
+        self._ends: list[asyncio.Future[None]] = []
+
+    def mark(self) -> int:
+        """Where the count stands: take it before looking, and hand it to ``wait``."""
+        return self._count
+
+    def changed(self) -> None:
+        """Wake whoever waits for a change."""
+        self._count += 1
+        waiting, self._waiting = self._waiting, []
+        _resolve(waiting)
+
+    def end(self) -> None:
+        """The runtime is being closed: nobody waits any longer, for a change or for a run."""
+        self._ended = True
+        ends, self._ends = self._ends, []
+        _resolve(ends)
+        self.changed()
+
+    async def wait(self, seconds: float, since: int, event: asyncio.Event | None = None) -> None:
+        """Until something has changed since the mark ``since``, ``event`` is set, or ``seconds`` have passed."""
+        if self._count != since or self._ended or (event is not None and event.is_set()):
+            await asyncio.sleep(0)  # others have their turn, also where changes come without a pause
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        waits: list[asyncio.Future[Any]] = [future, asyncio.ensure_future(self._sleep(seconds))]
+        if event is not None:
+            waits.append(asyncio.ensure_future(event.wait()))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if future in self._waiting:
+                self._waiting.remove(future)
+            await _cancel(waits)
+
+    async def wait_for(self, tasks: Sequence[asyncio.Future[Any]], seconds: float | None = None) -> None:
+        """Until one of ``tasks`` is done, ``seconds`` have passed, or the runtime is being closed."""
+        if self._ended:
+            return
+        end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ends.append(end)
+        waits: list[asyncio.Future[Any]] = [end]
+        if seconds is not None:
+            waits.append(asyncio.ensure_future(self._sleep(seconds)))
+        try:
+            await asyncio.wait([*tasks, *waits], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if end in self._ends:
+                self._ends.remove(end)
+            await _cancel(waits)
+
+
+def _resolve(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)
+
+
+async def _cancel(waits: list[asyncio.Future[Any]]) -> None:
+    for wait in waits:
+        wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+
+
+class Teller:
+    """Listeners and the meter. ``on_event`` may be a plain function, or one whose answer is to be awaited."""
+
+    def __init__(self, on_event: Listener | None, meter: Meter | None) -> None:
+        for name, given in (("on_event", on_event), ("meter.record", getattr(meter, "record", meter))):
+            if given is not None and not callable(given):
+                raise InvalidInput(f"{name} is a function to call, not a {type(given).__name__}")
+        self._listeners: list[Listener] = [] if on_event is None else [on_event]
+        self._meter = meter
+        self._spoken: deque[Awaitable[Any]] = deque()
+        self._speaking: asyncio.Task[None] | None = None
+
+    def tell(self, event: lifecycle.LifecycleEvent) -> None:
+        """Tell listeners. One that raises does not harm the run: the host's loop reports it."""
+        for listener in list(self._listeners):
+            try:
+                answer = listener(event)
+            except Exception as error:
+                _report(error)
+            else:
+                if inspect.isawaitable(answer):
+                    self._await(answer)
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call ``listener`` with every lifecycle event from here on; the answer unsubscribes it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def _await(self, answer: Awaitable[Any]) -> None:
+        """Await what an async listener answered: one after the other, so that it hears the events in their order."""
+        self._spoken.append(answer)
+        if self._speaking is None or self._speaking.done():
+            self._speaking = asyncio.ensure_future(self._speak())
+
+    async def _speak(self) -> None:
+        while self._spoken:
+            try:
+                await self._spoken.popleft()
+            except Exception as error:
+                _report(error)
+
+    def silence(self) -> asyncio.Future[Any] | None:
+        """What is still to be awaited of async listeners; None where nothing is."""
+        return None if self._speaking is None or self._speaking.done() else self._speaking
+
+    def meter_charges(self, id: str, events: Sequence[Event]) -> None:
+        """Tell the meter what was charged."""
+        if self._meter is None:
+            return
+        names = {event.id: event.name for event in events if isinstance(event, ev.StepCompleted)}
+        for event in events:
+            if isinstance(event, ev.Spent):
+                self._meter.record(id, event.tokens, event.label)
+            elif isinstance(event, ev.StepCharged):
+                self._meter.record(id, event.tokens, names.get(event.id, event.id))
+
+
+def _report(error: Exception) -> None:
+    asyncio.get_running_loop().call_exception_handler(
+        {"message": "alkaline_edge: an on_event listener raised", "exception": error}
+    )
