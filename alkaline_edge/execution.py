@@ -249,6 +249,7 @@ class Execution:
         script.position += 1
         if time_ms > self.loop.now_ms:
             self.loop.now_ms = time_ms
+        self.loop.next_event()
         if script.next_totals is not None:
             self.purse.observe(script.next_totals)
             script.next_totals = None
@@ -422,6 +423,9 @@ class Execution:
                 self.outcome = ev.Completed(ev.COMPLETED, plain)
         except ContinueAsNew:
             pass
+        except BaseExceptionGroup as group:  # that of a TaskGroup, in which a task continued as new
+            if self.continuation is None or isinstance(group, Exception):
+                raise
         except CancelledError:
             failures = await self._compensate()
             reason = self.cancel_reason if self.cancel_requested else "the handler cancelled itself"
@@ -466,7 +470,7 @@ class Execution:
     def issue(self, command: Waitable) -> Future[Any]:
         """Register a command; its future is resolved by the event of its id."""
         self.guard()
-        future = self.loop.create_future()
+        future: Future[Any] = Future(loop=self.loop)
         if type(command) is StartTimer and command.deadline_ms < self.soonest_ms:
             self.soonest_ms = command.deadline_ms
         self.pending[command.id] = (command, future)

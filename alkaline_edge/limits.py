@@ -73,3 +73,10 @@ def check_batch(batch: Batch, limits: Capabilities) -> None:
             raise InvalidInput("a batch names a key twice among its puts and deletes; nothing was written")
     if batch.checks and not limits.checks:
         raise StoreError(f"{limits.name} has no conditional commits: it can't check a key before it writes")
+
+
+BUSY_TURN = 200_000
+"""Callbacks that one turn of a handler may run until nothing is ready: a handler that polls needs more."""
+
+BUSY_TURN_PER_TASK = 100
+"""What a turn may run on top of that for each task of the handler."""

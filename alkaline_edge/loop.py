@@ -15,10 +15,16 @@ from asyncio import CancelledError, Future, Task
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple
+from types import coroutine
+from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
+from . import anyio_inside, primitives
+from .answers import Answering, collecting, on_collection
 from .errors import DeterminismError
+from .limits import BUSY_TURN, BUSY_TURN_PER_TASK
+from .refusals import what, where, where_of_function
 from .setaside import discard
+from .tasks import DurableFuture, DurableTask
 
 __all__ = ["SCOPE", "CancelledError", "DeterministicLoop", "Future", "Scope", "Task", "where"]
 
@@ -59,76 +65,22 @@ class Scope:
 SCOPE: ContextVar[Scope] = ContextVar("alkaline_edge_scope")
 
 
-class _Task(asyncio.Task[Any]):
-    """A task that tells its loop when it is cancelled while it runs: then nothing may resolve without suspending."""
-
-    def cancel(self, msg: Any | None = None) -> bool:
-        """As asyncio.Task.cancel."""
-        loop = self.get_loop()
-        if isinstance(loop, DeterministicLoop) and asyncio.current_task(loop) is self:
-            loop.must_suspend = True
-        return super().cancel(msg)
-
-
-def _refusing(method: str, what: str) -> Callable[..., Any]:
-    def refuse(self: Any, *args: Any, **kwargs: Any) -> None:
-        self.refuse(f"{what} (loop.{method})")
-
-    refuse.__name__ = method
-    return refuse
-
-
-_NOT_HERE = {
-    "run_in_executor": "a thread or executor",
-    "set_default_executor": "a thread or executor",
-    "getaddrinfo": "the network",
-    "getnameinfo": "the network",
-    "create_connection": "the network",
-    "create_server": "the network",
-    "create_unix_connection": "a socket",
-    "create_unix_server": "a socket",
-    "create_datagram_endpoint": "the network",
-    "connect_accepted_socket": "a socket",
-    "start_tls": "the network",
-    "sendfile": "a file and a socket",
-    "sock_recv": "a socket",
-    "sock_recv_into": "a socket",
-    "sock_sendall": "a socket",
-    "sock_connect": "a socket",
-    "sock_accept": "a socket",
-    "sock_sendfile": "a socket",
-    "connect_read_pipe": "a pipe",
-    "connect_write_pipe": "a pipe",
-    "subprocess_exec": "a subprocess",
-    "subprocess_shell": "a subprocess",
-    "add_reader": "a file descriptor",
-    "add_writer": "a file descriptor",
-    "add_signal_handler": "a signal of the operating system",
-    "run_forever": "a loop within the loop",
-    "run_until_complete": "a loop within the loop",
-}
-if TYPE_CHECKING:
-    _Refusing = asyncio.AbstractEventLoop
-else:
-    _Refusing = type(
-        "_Refusing", (asyncio.AbstractEventLoop,), {name: _refusing(name, what) for name, what in _NOT_HERE.items()}
-    )
-"""A loop without whatever can't be replayed."""
-
-
-class DeterministicLoop(_Refusing):
+class DeterministicLoop(Answering):
     """Runs ready callbacks until none is left. ``on_timer(deadline_ms, fire)`` makes a durable timer of call_at."""
 
     def __init__(self, on_timer: Callable[[int, asyncio.TimerHandle], Any]) -> None:
+        super().__init__()
         self.ready: deque[asyncio.Handle] = deque()
         self.now_ms = 0
-        self.must_suspend = False
         self.violation: DeterminismError | None = None
-        self.unhandled: list[BaseException] = []
+        self.parked: list[asyncio.Handle] = []  # they run again with the next event: see anyio_inside
+        self.rounds: dict[int, int] = {}
         self._on_timer = on_timer
-        self._stepping = False
-        self._discarded = False
-        self._tasks: dict[asyncio.Task[Any], None] = {}
+        self._made = 0
+        self._tasks: dict[int, asyncio.Task[Any]] = {}  # by number: a dict of tasks would hash each twice
+        self._owing: list[DurableTask] = []
+        primitives.install(DeterministicLoop)
+        anyio_inside.install(DeterministicLoop)
 
     # --- stepping --------------------------------------------------------------------------------------------------
     def run_ready(self) -> None:
@@ -148,12 +100,21 @@ class DeterministicLoop(_Refusing):
         asyncio._set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finalize_asyncgen)
         self._stepping = True
+        left = bound = BUSY_TURN
         try:
             while ready:
                 handle = ready.popleft()
                 if not handle._cancelled:
                     handle._run()
-                self.must_suspend = False
+                if self._owing:
+                    self._deliver_cancels()
+                self.must_suspend = bool(self.parked)
+                left -= 1
+                if not left:  # what is more than any honest turn of so many tasks
+                    left = BUSY_TURN + BUSY_TURN_PER_TASK * len(self._tasks) - bound
+                    bound += left
+                    if left <= 0:
+                        self._busy(handle, bound)
                 if self.violation is not None:
                     ready.clear()
         finally:
@@ -167,16 +128,26 @@ class DeterministicLoop(_Refusing):
         """Let go of every unfinished task without running any more of its code."""
         self._discarded = True
         _alive.pop(self, None)
-        tasks = [task for task in self._tasks if not task.done()]
+        tasks = self.unfinished()
         self._tasks.clear()
         self.ready.clear()
+        self.parked.clear()
         for task in tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # set by asyncio.gather's own code too
         discard([coro for task in tasks if isinstance(coro := task.get_coro(), Coroutine)])
 
     def _finalize_asyncgen(self, agen: AsyncGenerator[Any, Any]) -> None:
-        if not self._discarded and self._stepping:
-            self.create_task(_aclose(agen))
+        """An asynchronous generator was left before its end: close it, as asyncio does, in the context that left it.
+
+        One that the garbage collector found is let go: when that happens depends on the rest of the process.
+        """
+        if self._discarded or not self._stepping or collecting():
+            return
+        task = asyncio.current_task(self)
+        parent = SCOPE.get(None)
+        scope = Scope(f"{parent.next_id()}." if parent is not None else "0.")
+        context = getattr(task, "context", None) or copy_context()
+        self._begin(_aclose(scope, agen), f"branch {scope.prefix}", context)
 
     # --- what tasks and futures call -----------------------------------------------------------------------------
     def call_soon(
@@ -235,7 +206,18 @@ class DeterministicLoop(_Refusing):
 
     def create_future(self) -> Future[Any]:
         """A future of this loop."""
-        return Future(loop=self)
+        if self._stepping:
+            task = asyncio.current_task(self)
+            if task is not None and task.__class__ is not DurableTask:
+                self._adopt(task)
+        future = DurableFuture(loop=self)
+        future.made = self.next_made()
+        return future
+
+    def next_made(self) -> int:
+        """The number of the next task or future: its hash."""
+        self._made += 1
+        return self._made
 
     def create_task(
         self,
@@ -243,68 +225,72 @@ class DeterministicLoop(_Refusing):
         *,
         name: object = None,
         context: Context | None = None,
-        **_eager: object,
+        eager_start: bool | None = None,
+        **options: Any,
     ) -> asyncio.Task[T]:
         """A task with a scope of its own, numbered in the scope that makes it."""
         parent = SCOPE.get(None)
-        prefix = f"{parent.next_id()}." if parent is not None else "0."
-        return self.task_in(Scope(prefix), coro, name, context)
-
-    def task_in(
-        self, scope: Scope, coro: Any, name: object = None, context: Context | None = None
-    ) -> asyncio.Task[Any]:
-        """A task whose commands are numbered by ``scope``."""
-        context = copy_context() if context is None else context
-        try:
-            context.run(SCOPE.set, scope)
-        except RuntimeError:  # the caller's own context is entered: its copy is not
-            context = context.copy()
-            context.run(SCOPE.set, scope)
-        task = _Task(coro, loop=self, name=str(name) if name is not None else f"branch {scope.prefix}", context=context)
-        global _step_type, _registered
-        if _step_type is None and self.ready:
-            _step_type = type(self.ready[-1]._callback)  # type: ignore[attr-defined]  # asyncio's own slot
-        if not _registered:
-            atexit.register(_at_exit)
-            _registered = True
-        _alive[self] = None
-        self._tasks[task] = None
-        task.add_done_callback(self._forget)
+        scope = Scope(f"{parent.next_id()}." if parent is not None else "0.")
+        factory = self._task_factory
+        if factory is None or eager_start is not None:
+            return self.task_in(scope, coro, name, context, bool(eager_start))
+        if factory is getattr(asyncio, "eager_task_factory", None):
+            return self.task_in(scope, coro, name, context, True)
+        self.must_suspend = True  # it may start the task at once
+        task: asyncio.Task[T] = _within(scope, context).run(factory, self, coro, **options)
+        if name is not None:
+            task.set_name(name)
+        if not task.done():
+            self._adopt(task)
         return task
 
+    def task_in(
+        self, scope: Scope, coro: Any, name: object = None, context: Context | None = None, eager: bool = False
+    ) -> asyncio.Task[Any]:
+        """A task whose commands are numbered by ``scope``. One that is ``eager`` begins at once."""
+        name = str(name) if name is not None else f"branch {scope.prefix}"
+        return self._begin(coro, name, _within(scope, context), eager)
+
+    def _begin(self, coro: Any, name: str | None, context: Context, eager: bool = False) -> asyncio.Task[Any]:
+        task = DurableTask.__new__(DurableTask)
+        task.made, task.context = self.next_made(), context
+        if eager and self._stepping:
+            self.must_suspend = True  # its maker goes on before what it waits for has happened
+            DurableTask.__init__(task, coro, loop=self, name=name, context=context, eager_start=True)  # type: ignore[call-arg, unused-ignore]  # Python 3.12 and newer
+            if task.done():
+                return task
+        else:
+            DurableTask.__init__(task, coro, loop=self, name=name, context=context)
+        global _step_type
+        if _step_type is None and self.ready:
+            _step_type = type(self.ready[-1]._callback)  # type: ignore[attr-defined]  # asyncio's own slot
+        self._keep(task.made, task)
+        return task
+
+    def _keep(self, made: int, task: asyncio.Task[Any]) -> None:
+        global _registered
+        if not _registered:
+            atexit.register(_at_exit)
+            gc.callbacks.append(on_collection)
+            _registered = True
+        _alive[self] = None
+        self._tasks[made] = task
+        task.add_done_callback(self._forget)
+
+    def _adopt(self, task: asyncio.Task[Any]) -> None:
+        """Keep a task that was not made by this loop, such as asyncio.Task(...), so that it is set aside as well."""
+        if not any(known is task for known in self._tasks.values()):
+            self._keep(self.next_made(), task)
+
     def _forget(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.pop(task, None)
+        made = getattr(task, "made", 0) or next((made for made, one in self._tasks.items() if one is task), 0)
+        self._tasks.pop(made, None)
         if not self._tasks:
             _alive.pop(self, None)
 
     def unfinished(self) -> list[asyncio.Task[Any]]:
         """Tasks that have not ended, in the order of their making."""
-        return [task for task in self._tasks if not task.done()]
-
-    def get_debug(self) -> bool:
-        """False: debug mode reads the clock."""
-        return False
-
-    def is_running(self) -> bool:
-        """Whether the handler is being stepped."""
-        return self._stepping
-
-    def is_closed(self) -> bool:
-        """Whether the run was set aside."""
-        return self._discarded
-
-    def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Keep what nobody retrieved; the runtime reports it."""
-        error = context.get("exception")
-        if isinstance(error, BaseException) and not self._discarded:
-            self.unhandled.append(error)
-
-    def default_exception_handler(self, context: dict[str, Any]) -> None:
-        """As call_exception_handler."""
-        self.call_exception_handler(context)
-
-    async def shutdown_asyncgens(self) -> None:
-        """Nothing to do: see ``set_aside``."""
+        return [task for task in self._tasks.values() if not task.done()]
 
     # --- violations ------------------------------------------------------------------------------------------------
     def _violate(self, message: str) -> DeterminismError:
@@ -312,6 +298,41 @@ class DeterministicLoop(_Refusing):
         if self.violation is None:
             self.violation = error
         return error
+
+    def park(self, handle: asyncio.Handle) -> None:
+        """``handle`` was made ready just now: let it run with the next event instead."""
+        self.ready.remove(handle)
+        self.parked.append(handle)
+
+    def next_event(self) -> None:
+        """An event is about to be applied: what was parked runs before what it wakes."""
+        self.rounds.clear()
+        if self.parked:
+            self.ready.extend(self.parked)
+            self.parked.clear()
+
+    def owes_cancel(self, task: DurableTask) -> None:
+        """``task``, which is running, has cancelled itself: that is delivered when it has suspended."""
+        self.must_suspend = True
+        self._owing.append(task)
+
+    def _deliver_cancels(self) -> None:
+        owing, self._owing = self._owing, []
+        for task in owing:
+            task.deliver_cancel()
+
+    def _busy(self, handle: Any, ran: int) -> None:
+        """The handler never waits: end its turn, or it would hold every other run of the process."""
+        callback = handle._callback
+        task = next((one for one in gc.get_referents(callback) if isinstance(one, asyncio.Task)), None)
+        line = where(task.get_coro()) if task is not None else "the handler"
+        if line == "the handler" and task is None:
+            line = where_of_function(callback)
+        self._violate(
+            f"{line} keeps the run busy: {ran:,} turns of its tasks and callbacks have run, and it still waits for "
+            "nothing that is recorded; a handler that polls would never let another run go on. Wait for what happens: "
+            "ctx.wait_for_signal, an asyncio.Event that an update sets, or ctx.sleep(seconds) between two looks"
+        )
 
     def _look_for_misuse(self, callback: Any) -> None:
         """A task's step with an error is asyncio's answer to awaiting what is not of this loop."""
@@ -325,52 +346,51 @@ class DeterministicLoop(_Refusing):
         if error is not None and task is not None:
             line = where(task.get_coro())
             self._violate(
-                f"{line} awaits something that is not durable, so a replay could not repeat it ({_what(error)}); "
+                f"{line} awaits something that is not durable, so a replay could not repeat it ({what(error)}); "
                 "put it in ctx.step"
             )
 
-    def refuse(self, what: str) -> NoReturn:
-        """Raise, and remember, the violation that ``what`` is."""
+    def refuse(self, thing: str) -> NoReturn:
+        """Raise, and remember, the violation that the use of ``thing`` is."""
         task = asyncio.current_task(self) if self._stepping else None
         line = where(task.get_coro(), sys._getframe(1)) if task is not None else "the handler"
-        raise self._violate(f"{line} uses {what}, which a replay could not repeat; put it in ctx.step")
+        raise self._violate(f"{line} uses {thing}, which a replay could not repeat; put it in ctx.step")
 
 
-async def _aclose(agen: AsyncGenerator[Any, Any]) -> None:
-    await agen.aclose()
+async def _aclose(scope: Scope, agen: AsyncGenerator[Any, Any]) -> None:
+    await _in_scope(scope, agen.aclose())
 
 
-def _what(error: BaseException) -> str:
-    text = str(error)
-    if "different loop" in text:
-        return "a future or task of the host's event loop"
-    return "a bare yield that asyncio does not know" if "yield" in text else "an object that asyncio can't await"
+@coroutine
+def _in_scope(scope: Scope, awaitable: Coroutine[Any, Any, Any]) -> Generator[Any, Any, None]:
+    """Await ``awaitable`` with commands numbered by ``scope``, in a context that others have a scope of their own in.
+
+    A cleanup resets the ContextVars that it has set, which must happen in the very context that they were set in.
+    """
+    error: BaseException | None = None
+    while True:
+        outer = SCOPE.set(scope)
+        try:
+            awaited = awaitable.send(None) if error is None else awaitable.throw(error)
+        except StopIteration:
+            return
+        finally:
+            SCOPE.reset(outer)
+        try:
+            yield awaited
+            error = None
+        except GeneratorExit:
+            raise
+        except BaseException as thrown:  # a cancel, for what is awaited
+            error = thrown
 
 
-_OURS = ("alkaline_edge", "asyncio")
-
-
-def _is_users(frame: Any) -> bool:
-    module = frame.f_globals.get("__name__", "")
-    return module.split(".", 1)[0] not in _OURS
-
-
-def where(coro: Any, running: Any = None) -> str:
-    """``agent.py:12 in research``: the innermost line of user code that ``coro`` stands at. Never a whole path."""
-    best = None
-    while running is not None:
-        if _is_users(running):
-            best = running
-            break
-        running = running.f_back
-    while best is None or coro is not None:
-        frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
-        if frame is None:
-            break
-        if _is_users(frame):
-            best = frame
-        coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None)
-    if best is None:
-        return "the handler"
-    file = best.f_code.co_filename.replace("\\", "/").rsplit("/", 1)[-1]
-    return f"{file}:{best.f_lineno} in {best.f_code.co_name}"
+def _within(scope: Scope, context: Context | None) -> Context:
+    """The context of a task with ``scope``: ``context``, or a copy of the caller's."""
+    context = copy_context() if context is None else context
+    try:
+        context.run(SCOPE.set, scope)
+    except RuntimeError:  # the caller's own context is entered: its copy is not
+        context = context.copy()
+        context.run(SCOPE.set, scope)
+    return context

@@ -28,6 +28,7 @@ ALLOWED = {
     "datetime": "values",
     "gc": "finds what a suspended frame holds",
     "hashlib": "sha256 of the chain",
+    "importlib": "the backend of anyio, where a handler's process has loaded anyio",
     "inspect": "signatures of handlers and steps",
     "itertools": "pages in turn",
     "msgpack": "the one dependency",

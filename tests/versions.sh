@@ -1,8 +1,14 @@
 #!/bin/sh
-# Runs the kernel's tests on each CPython from 3.11 up that this machine has, beside the one of .venv.
+# Runs the kernel's tests on each CPython from 3.11 up that this machine has, beside the one of .venv; and replays on
+# each of them what each of the others wrote with every primitive of asyncio and anyio.
 set -eu
 cd "$(dirname "$0")/.."
+histories=build/primitives
+export PYTHONPATH=.:hosts
+rm -rf "$histories"
 own=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+pythons=.venv/bin/python
+.venv/bin/python -m tests.primitives.flows write "$histories/$own"
 for version in 3.11 3.12 3.13 3.14; do
     [ "$version" = "$own" ] && continue
     python=""
@@ -17,7 +23,15 @@ for version in 3.11 3.12 3.13 3.14; do
         continue
     fi
     venv=build/venv-$version
-    "$venv/bin/python" -c 'import pytest_timeout' 2>/dev/null || { "$python" -m venv "$venv" && "$venv/bin/python" -m pip install --quiet msgpack 'pytest>=9.1,<9.2' 'pytest-timeout>=2.4' hypothesis; }
+    "$venv/bin/python" -c 'import anyio, pytest_timeout' 2>/dev/null || { "$python" -m venv "$venv" && "$venv/bin/python" -m pip install --quiet msgpack 'pytest>=9.1,<9.2' 'pytest-timeout>=2.4' hypothesis anyio; }
     echo "CPython $version:"
+    "$venv/bin/python" -m tests.primitives.flows write "$histories/$version"
+    pythons="$pythons $venv/bin/python"
     "$venv/bin/python" -m pytest -p no:cacheprovider tests/primitives tests/conformance tests/test_peers_bugs.py tests/test_moving.py tests/test_records.py
 done
+for python in $pythons; do
+    for folder in "$histories"/*; do
+        "$python" -m tests.primitives.flows check "$folder"
+    done
+done
+echo "Every CPython goes on with what the others wrote: $(ls "$histories" | tr '\n' ' ')"
