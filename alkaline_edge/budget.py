@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .errors import BudgetExceeded, InvalidInput
+from .limits import check_charge
 from .records import dataclass, field
 
 
@@ -16,13 +17,11 @@ class Budget:
     usd: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is no limit: a negative one, and what is no number."""
-        if not (self.tokens is None or type(self.tokens) is int) or not (
-            self.usd is None or (type(self.usd) in (int, float) and self.usd < float("inf"))
-        ):
-            raise InvalidInput("a Budget has whole tokens and a number of usd, or None for no limit")
-        if (self.tokens is not None and self.tokens < 0) or (self.usd is not None and self.usd < 0):
-            raise InvalidInput("a Budget's limits are 0 or more; leave one out for no limit")
+        """Refuse limits that are no amounts."""
+        try:
+            check_charge(0 if self.tokens is None else self.tokens, self.usd, "a Budget")
+        except InvalidInput as error:
+            raise InvalidInput(f"{error}: a Budget's limits are 0 or more; leave one out for no limit") from None
 
 
 def micros(usd: float | None) -> int:

@@ -11,6 +11,7 @@ A step's live result goes through these bytes before the handler sees it, so liv
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zlib import crc32
@@ -222,6 +223,16 @@ class Codec:
         if (kind in _PLAIN and kind is not str) or (kind is str and value.isascii()):
             return value
         return self.decode(self.encode(value, path))
+
+    def shown(self, value: Any) -> Any:
+        """A copy of ``value`` for people: what can't be stored is named by its type. It never fails."""
+        with suppress(Exception):  # nested too deep, or not text somewhere: part by part
+            return self.decode(pack(_Lenient(self)._plain(value, "value", 0)))
+        if isinstance(value, dict):
+            return {self.shown(str(key)): self.shown(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)) and len(value) < 100:
+            return [self.shown(item) for item in value]
+        return value.encode("utf-8", "replace").decode() if type(value) is str else f"<{type(value).__name__}>"
 
     def digest_of_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int | None:
         """crc32 of a call's canonical arguments, None where there are none.

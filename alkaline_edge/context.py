@@ -14,9 +14,9 @@ from .budget import Budget, micros
 from .commands import AwaitSignal, RunStep, StartChild, StartTimer
 from .errors import CycleDetected, DepthExceeded, InvalidInput
 from .execution import ContinueAsNew, Execution
-from .limits import MAX_ID
+from .limits import MAX_ID, MAX_NAME, MAX_SECONDS, check_charge, check_seconds
 from .loop import SCOPE, CancelledError
-from .names import check_id, check_name
+from .names import check_attributes, check_id, check_name, check_text
 from .retry import Retry
 from .runs import ExecutionInfo
 from .workflows import Workflow
@@ -116,10 +116,17 @@ class Context:
         check_name(command.name, "a step's name")
         if not callable(command.fn):
             raise InvalidInput(f"step {command.name!r} has no function to run: write ctx.step(name, fn, *args)")
-        if command.timeout is not None and not command.timeout > 0:
-            raise InvalidInput(f"step {command.name!r} has timeout={command.timeout}; give seconds above 0")
+        if command.timeout is not None:
+            seconds = check_seconds(command.timeout, f"timeout= of step {command.name!r}", least=1e-9)
+            command.timeout = seconds if isinstance(command.timeout, timedelta) else command.timeout
+        if command.retry is not None and not isinstance(command.retry, Retry):
+            raise InvalidInput(f"retry= of step {command.name!r} is a Retry, not a {type(command.retry).__name__}")
+        if command.compensate is not None and not callable(command.compensate):
+            raise InvalidInput(f"compensate= of step {command.name!r} is a function of its result")
         if command.cost is not None:
-            tokens = command.cost if isinstance(command.cost, int) else 0
+            if not callable(command.cost):
+                check_charge(command.cost, None, f"cost= of step {command.name!r}")
+            tokens = 0 if callable(command.cost) else command.cost
             machine.purse.check(tokens if tokens else 1, 0, f"step {command.name!r}")
             command.reserved = (tokens, 0)
             machine.purse.reserve(tokens, 0)
@@ -165,22 +172,20 @@ class Context:
 
         Going over raises BudgetExceeded; the charge stands all the same, since it has been spent.
         """
-        if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0 or (usd is not None and usd < 0):
-            raise InvalidInput("ctx.spend wants whole tokens >= 0, and usd >= 0 if given")
         self._machine.guard()
+        check_charge(tokens, usd, "ctx.spend")
+        label = check_text(label, "the label of ctx.spend")
         self._machine.script.spend(tokens, micros(usd), label)
 
     # --- time ------------------------------------------------------------------------------------------------------
     async def sleep(self, seconds: float | timedelta) -> None:
         """Wait durably: the deadline holds across restarts. ``seconds`` from the time of the last event."""
-        delay = seconds.total_seconds() if isinstance(seconds, timedelta) else float(seconds)
-        if not -1e-9 < delay < 1e11:
-            raise InvalidInput(f"ctx.sleep({delay}): give seconds from 0 up to 100 billion")
+        delay = check_seconds(seconds, "ctx.sleep", least=-1e-9)
         await self._timer("sleep", self._machine.loop.now_ms + round(max(0.0, delay) * 1000))
 
     async def sleep_until(self, when: datetime) -> None:
         """Wait durably until ``when``, an aware datetime. In the past: go on at once."""
-        if when.tzinfo is None:
+        if not isinstance(when, datetime) or when.tzinfo is None:
             raise InvalidInput("ctx.sleep_until wants an aware datetime, such as ctx.now() + timedelta(hours=1)")
         epoch = datetime(1970, 1, 1, tzinfo=UTC)
         await self._timer("sleep", -int(-((when - epoch) // timedelta(microseconds=1)) // 1000))
@@ -208,6 +213,7 @@ class Context:
         """
         machine = self._machine
         check_name(name, "a signal's name")
+        seconds = 0.0 if timeout is None else check_seconds(timeout, "the timeout of a signal", least=-MAX_SECONDS)
         id = machine.next_id()
         timer_id = machine.next_id() if timeout is not None else None
         if machine.mailbox.buffered.get(name):
@@ -216,7 +222,6 @@ class Context:
         future = machine.issue(AwaitSignal(id, name))
         machine.mailbox.waiters.setdefault(name, deque()).append(id)
         if timer_id is not None:
-            seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout or 0)
             deadline = machine.loop.now_ms + round(max(0.0, seconds) * 1000)
 
             def expire() -> None:
@@ -263,6 +268,8 @@ class Context:
         unless it was declared ``recursive``; nesting past the runtime's ``max_depth`` is ERR_DEPTH_EXCEEDED.
         """
         machine, header = self._machine, self._machine.header
+        if budget is not None and not isinstance(budget, Budget):
+            raise InvalidInput(f"budget= of a child is a Budget, not a {type(budget).__name__}")
         if on_parent_close not in ("cancel", "abandon"):
             raise InvalidInput(f'on_parent_close is "cancel" or "abandon", not {on_parent_close!r}')
         name, version, recursive = self._child_definition(workflow)
@@ -331,14 +338,17 @@ class Context:
     # --- talking to the outside ------------------------------------------------------------------------------------
     def on_query(self, name: str, fn: Callable[..., Any]) -> None:
         """Answer ``runtime.query(id, name, *args)`` with ``fn(*args)``: a plain function that only reads."""
-        self._machine.mailbox.queries[check_name(name, "a query's name")] = fn
+        self._machine.mailbox.queries[check_name(name, "a query's name")] = _function(fn, f"the query {name!r}")
 
     def on_update(self, name: str, fn: Callable[[Any], Any], validator: Callable[[Any], Any] | None = None) -> None:
         """Answer ``runtime.update(id, name, payload)`` with ``fn(payload)``, which may be async and use ctx.
 
         ``validator`` refuses by raising; a refused update leaves no trace in the history.
         """
-        self._machine.mailbox.updates[check_name(name, "an update's name")] = (fn, validator)
+        check_name(name, "an update's name")
+        if validator is not None:
+            _function(validator, f"the validator of update {name!r}")
+        self._machine.mailbox.updates[name] = (_function(fn, f"the update {name!r}"), validator)
 
     def emit(self, topic: str, data: Any = None) -> None:
         """Tell whoever listens (``run.events()``, ``on_event``), once: recorded, and silent on replay."""
@@ -350,19 +360,21 @@ class Context:
 
     def set_attributes(self, **attributes: str | int | float | bool | None) -> None:
         """Set attributes by which ``list_executions`` finds the run; None removes one."""
-        for key, value in attributes.items():
+        machine = self._machine
+        machine.guard()
+        changed = {**machine.attributes, **attributes}
+        kept = {key: value for key, value in changed.items() if value is not None}
+        for key in attributes.keys() - kept.keys():
             check_id(key, "an attribute's name")
-            if not isinstance(value, (str, int, float, bool, type(None))):
-                raise InvalidInput(f"attribute {key!r} is a {type(value).__name__}; str, int, float, bool or None")
-            if value is None:
-                self._machine.attributes.pop(key, None)
-            else:
-                self._machine.attributes[key] = value
+        check_attributes(kept)
+        machine.attributes = kept
 
     def log(self, level: str, message: str, **fields: Any) -> None:
         """Log to ``on_event``; silent on replay. Not recorded: at a crash a line may be lost or come twice."""
         if not self._machine.replaying:
-            self._machine.logs.append((level, message, fields))
+            codec = self._machine.codec
+            line = codec.shown([str(level)[:MAX_NAME], message, fields])
+            self._machine.logs.append((line[0], str(line[1]), line[2]))
 
     # --- changing and ending ---------------------------------------------------------------------------------------
     def patched(self, change_id: str) -> bool:
@@ -391,6 +403,12 @@ class Context:
     def should_continue_as_new(self) -> bool:
         """Whether the history is long enough (10,000 events) that continuing as new is worth it."""
         return self._machine.should_continue_as_new()
+
+
+def _function(fn: Callable[..., Any], what: str) -> Callable[..., Any]:
+    if not callable(fn):
+        raise InvalidInput(f"{what} is answered by a function, not by a {type(fn).__name__}")
+    return fn
 
 
 class _Mapped:

@@ -8,11 +8,12 @@ the exception that is made from the failure, the first time too, so live and rep
 from __future__ import annotations
 
 import builtins
+from contextlib import suppress
 from typing import Any
 
 from .codec import Codec
-from .errors import BY_CODE, AlkalineError, InvalidInput, StepOutcomeUnknown
-from .limits import MAX_MESSAGE
+from .errors import BY_CODE, StepOutcomeUnknown
+from .limits import MAX_MESSAGE, MAX_NAME
 from .redaction import redact as redact
 from .redaction import redact_deep
 
@@ -33,21 +34,35 @@ class StepError(Exception):
 
 
 def describe(error: BaseException, codec: Codec) -> Failure:
-    """The durable form of ``error``."""
-    kind = type(error)
-    name = getattr(error, "type", kind.__name__) if isinstance(error, StepError) else kind.__name__
-    failure: Failure = {"type": str(name)[:MAX_MESSAGE], "message": _message(error)}
-    code = getattr(error, "code", None)
-    if isinstance(code, (str, int)) and not isinstance(code, bool):
-        failure["code"] = str(code)[:200] if isinstance(code, str) else code
-    detail = getattr(error, "detail", None)
-    if detail:
-        try:
-            kept = codec.decode(codec.encode(detail, "detail"))
-            failure["detail"] = redact_deep(kept)
-        except (InvalidInput, RecursionError):
-            pass  # a detail that can't be stored is left out: the message says what happened
+    """The durable form of ``error``. It can't fail, whatever the error's parts are or raise."""
+    named = _part(error, "type") if isinstance(error, StepError) else None
+    name = _text_of(named if isinstance(named, str) else type(error).__name__)
+    failure: Failure = {"type": name[:MAX_MESSAGE], "message": _message(error)}
+    code = _part(error, "code")
+    if isinstance(code, str):
+        failure["code"] = _text_of(code)[:MAX_NAME]
+    elif isinstance(code, int) and not isinstance(code, bool) and abs(int.__int__(code)) < 2**63:
+        failure["code"] = int.__int__(code)  # of an IntEnum, such as http.HTTPStatus, the number
+    detail = _part(error, "detail")
+    # A detail that can't be stored is left out: the message says what happened. Its parts are the user's, and may
+    # raise anything.
+    with suppress(Exception):
+        if detail:
+            failure["detail"] = redact_deep(codec.decode(codec.encode(detail, "detail")))
     return failure
+
+
+def _part(error: BaseException, name: str) -> Any:
+    """An attribute of an error; None where reading it raises."""
+    try:
+        return getattr(error, name, None)
+    except Exception:
+        return None
+
+
+def _text_of(value: str) -> str:
+    """``value`` as a plain text that can be stored, even where its class is one that the user made."""
+    return str.encode(value, "utf-8", "replace").decode()
 
 
 def revive(failure: Failure) -> Exception:
@@ -96,15 +111,13 @@ def _text(self: StepError) -> str:
 
 
 def _message(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror and not isinstance(error, StepError):
-        text = str(error.strerror)  # str(error) would add the file's name
-    elif isinstance(error, KeyError) and len(error.args) == 1:
-        text = str(error.args[0])
-    elif isinstance(error, AlkalineError):
-        text = str(error)
-    else:
-        try:
+    try:
+        if isinstance(error, OSError) and error.strerror and not isinstance(error, StepError):
+            text = str(error.strerror)  # str(error) would add the file's name
+        elif isinstance(error, KeyError) and len(error.args) == 1:
+            text = str(error.args[0])
+        else:
             text = str(error)
-        except Exception:
-            text = f"(its __str__ raised; the class is {type(error).__name__})"
-    return redact(text)[:MAX_MESSAGE]
+        return redact(_text_of(text[: 8 * MAX_MESSAGE]))[:MAX_MESSAGE]
+    except Exception:
+        return f"(its __str__ raised; the class is {type(error).__name__})"[:MAX_MESSAGE]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 from .errors import InvalidInput, StoreError
 from .host import Batch, Capabilities
 
@@ -25,9 +28,45 @@ MAX_RUN_DEPTH = 16
 CONTINUE_AS_NEW_AFTER = 10_000
 """Events after which ``ctx.should_continue_as_new`` is true."""
 MAX_MESSAGE = 2_000
-"""Characters of a failure's message in the durable record."""
+"""Characters of a failure's message in the durable record; of a cancel's reason, of what a charge is for, of a text
+attribute."""
+MAX_ATTRIBUTES = 256
+"""Attributes of a run: each is a key of an index."""
+MAX_SECONDS = 100_000_000_000.0
+"""Seconds of a sleep, a timeout or a backoff: three thousand years."""
+MAX_TOKENS = 2**53
+"""Tokens of one charge, or of a budget."""
+MAX_USD = 1_000_000_000.0
+"""Dollars of one charge, or of a budget."""
 LEASE_SECONDS = 30.0
 """Seconds for which an owner holds a run without renewing its lease."""
+
+
+_NO_NUMBER = float("-inf")
+
+
+def check_seconds(value: Any, what: str, least: float = 0.0) -> float:
+    """``value`` as a float of seconds: a number or a timedelta, from ``least`` up to MAX_SECONDS. Else InvalidInput."""
+    try:
+        odd = isinstance(value, (str, bytes, bool))
+        seconds = value.total_seconds() if isinstance(value, timedelta) else _NO_NUMBER if odd else float(value)
+    except Exception:  # what is no number can raise anything
+        seconds = _NO_NUMBER
+    if least <= seconds <= MAX_SECONDS:  # NaN is neither
+        return seconds
+    said = value if type(value) in (int, float) and abs(value) < 1e300 else type(value).__name__
+    above = "above 0" if 0 < least < 1 else f"from {least:g}" if least >= 0 else "of any sign"
+    raise InvalidInput(f"{what} is a number of seconds {above} up to {MAX_SECONDS:,.0f}, or a timedelta; got {said}")
+
+
+def check_charge(tokens: Any, usd: Any, what: str) -> None:
+    """InvalidInput unless ``tokens`` is a whole number of 0 or more, and ``usd`` None or finite and 0 or more."""
+    whole = isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= MAX_TOKENS
+    money = usd is None or (isinstance(usd, (int, float)) and not isinstance(usd, bool) and 0 <= usd <= MAX_USD)
+    if not whole or not money:
+        raise InvalidInput(
+            f"{what} wants whole tokens from 0 to 2**53, and usd, if it is given, a number from 0 to {MAX_USD:,.0f}"
+        )
 
 
 def check_key(key: str, max_key: int) -> None:

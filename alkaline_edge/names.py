@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from .errors import InvalidInput
-from .limits import MAX_ID, MAX_NAME
+from .limits import MAX_ATTRIBUTES, MAX_ID, MAX_MESSAGE, MAX_NAME
 
 MAX_BITS = 1_024
 """Bits of an integer that is an attribute: it is written out in keys."""
@@ -21,8 +23,10 @@ def check_id(value: object, what: str = "a run id") -> str:
 
 def check_name(value: object, what: str) -> str:
     """``value`` if it is a non-empty str of at most MAX_NAME characters. Otherwise ERR_INVALID_INPUT."""
-    if not isinstance(value, str) or not value or len(value) > MAX_NAME or not is_text(value):
+    if not isinstance(value, str) or not value or len(value) > MAX_NAME:
         raise InvalidInput(f"{what} is a text of 1 to {MAX_NAME} characters; {_shown(value)}")
+    if not is_text(value):
+        raise InvalidInput(f"{what} holds a lone surrogate, which is not text; decode it with errors='replace'")
     return value
 
 
@@ -31,15 +35,34 @@ def is_text(value: str) -> bool:
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
-def check_attribute(name: object, value: object) -> None:
-    """ERR_INVALID_INPUT for an attribute that can't be indexed."""
+def check_text(value: object, what: str, most: int = MAX_MESSAGE) -> str:
+    """``value`` if it is a str of at most ``most`` characters, which may be empty. Otherwise ERR_INVALID_INPUT."""
+    if not isinstance(value, str) or len(value) > most or not is_text(value):
+        raise InvalidInput(f"{what} is a text of at most {most:,} characters; {_shown(value)}")
+    return str(value)
+
+
+def check_attribute(name: object, value: Any) -> None:
+    """InvalidInput for an attribute that can't be indexed, or that is too large for a record."""
     check_id(name, "an attribute's name")
     if not isinstance(value, (str, int, float, bool)):
         raise InvalidInput(f"attribute {name!r} is a {type(value).__name__}; use str, int, float or bool")
-    if isinstance(value, str) and not is_text(value):
-        raise InvalidInput(f"attribute {name!r} holds a lone surrogate, which is not text")
+    if type(value) not in (str, int, float, bool):
+        raise InvalidInput(f"attribute {name!r} is a {type(value).__name__}; convert it to a plain str, int or float")
+    if isinstance(value, str):
+        check_text(value, f"attribute {name!r}")
     if isinstance(value, int) and value.bit_length() > MAX_BITS:
         raise InvalidInput(f"attribute {name!r} has {value.bit_length()} bits; an integer has up to {MAX_BITS} here")
+
+
+def check_attributes(attributes: Mapping[str, Any]) -> None:
+    """InvalidInput for attributes that can't all be indexed."""
+    if not isinstance(attributes, Mapping):
+        raise InvalidInput(f"attributes are a dict of names and values; got {type(attributes).__name__}")
+    for name, value in attributes.items():
+        check_attribute(name, value)
+    if len(attributes) > MAX_ATTRIBUTES:
+        raise InvalidInput(f"a run has at most {MAX_ATTRIBUTES} attributes, and these are {len(attributes)}")
 
 
 def check_workflow_name(value: object) -> str:

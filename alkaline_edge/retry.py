@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .errors import AlkalineError, InvalidInput
+from .limits import check_seconds
 from .records import dataclass
 
 
@@ -25,10 +26,16 @@ class Retry:
 
     def __post_init__(self) -> None:
         """Refuse a policy that could not be followed."""
-        if self.max_attempts < 1:
+        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, (int, float)):
+            raise InvalidInput(f"Retry(max_attempts=) is a number, not a {type(self.max_attempts).__name__}")
+        if not self.max_attempts >= 1:
             raise InvalidInput(f"Retry(max_attempts={self.max_attempts}) would never run the step; give 1 or more")
-        if not (self.backoff >= 0 and self.factor >= 1 and self.cap >= 0):
-            raise InvalidInput("Retry wants backoff >= 0 and cap >= 0 (seconds) and factor >= 1")
+        check_seconds(self.backoff, "Retry(backoff=)")
+        check_seconds(self.cap, "Retry(cap=)")
+        if isinstance(self.factor, bool) or not isinstance(self.factor, (int, float)) or not 1 <= self.factor < 1e300:
+            raise InvalidInput("Retry(factor=) is a number of 1 or more, by which each wait is longer than the last")
+        if self.retryable is not None and not callable(self.retryable):
+            raise InvalidInput("Retry(retryable=) is a function of the exception that says whether to try again")
 
     def delay(self, attempt: int) -> float:
         """Seconds to wait after the failure of ``attempt`` (1 is the first)."""

@@ -31,6 +31,7 @@ ALLOWED = {
     "importlib": "the backend of anyio, where a handler's process has loaded anyio",
     "inspect": "signatures of handlers and steps",
     "itertools": "pages in turn",
+    "logging": "a traceback where it happened, for whoever runs the program: none is in the record",
     "msgpack": "the one dependency",
     "re": "names, and what is cut out of messages",
     "sys": "the running frames",

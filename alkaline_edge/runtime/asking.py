@@ -9,7 +9,7 @@ from ..codec import BlobRef
 from ..errors import AlkalineError, ClosedError, ConflictError, InvalidInput, RunCancelled, StoreError
 from ..failures import revive
 from ..host import Host
-from ..names import check_attribute, check_name
+from ..names import check_name
 from ..runs import ExecutionRecord
 from . import inbox, owning, waking
 
@@ -37,14 +37,6 @@ def require(host: Host, lease: float | None = None) -> None:
             "leave lease= out and see to it that one process writes, or use another host",
             host=can.name,
         )
-
-
-def check_attributes(attributes: dict[str, Any] | None) -> None:
-    """InvalidInput for what can't be indexed."""
-    if attributes is not None and not isinstance(attributes, dict):
-        raise InvalidInput(f"attributes are a dict of names and values, not a {type(attributes).__name__}")
-    for key, value in (attributes or {}).items():
-        check_attribute(key, value)
 
 
 def check_request(kind: str, name: str, dedupe: str | None) -> None:

@@ -397,7 +397,7 @@ class Driver:
             return [ev.StepCharged(ev.STEP_CHARGED, command.id, one.tokens, one.micros, None), completed]
         failure = describe(one.error, self.codec)
         policy = self.policy(command)
-        if policy.wants(one.error, command.attempt):
+        if effects.wants_another(policy, one.error, command.attempt):
             retry_at = now + round(policy.delay(command.attempt) * 1000)
             told.append(
                 lifecycle.StepRetrying(id, now, command.name, command.id, command.attempt, retry_at, failure["message"])

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import sys
 import typing
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from ..budget import micros
 from ..codec import Codec, Plain
 from ..commands import RunStep
 from ..errors import InvalidInput
 from ..execution import Execution
+from ..failures import describe
 from ..host import Host
+from ..limits import check_charge
+from ..retry import Retry
 from ..runs import StepInfo
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -113,17 +118,30 @@ def measure(command: RunStep, raw: Any, codec: Codec) -> Attempt:
         done.value = Plain(codec.plain(raw, "result"))
         if command.cost is not None:
             done.tokens, done.micros = _cost(command, raw)
-    except InvalidInput as error:
-        message = f"step {command.name!r} ran, but its result can't be recorded: {error}"
-        done.error = InvalidInput(message, **error.detail)
-    except Exception as error:  # the cost function is user code
-        done.error = error
+    except Exception as error:  # an InvalidInput, or what a function of the codec or of the step raised
+        done.error = InvalidInput(
+            f"step {command.name!r} ran, but its result can't be recorded: {describe(error, codec)['message']}",
+            **(error.detail if isinstance(error, InvalidInput) else {}),
+        )
+        done.error.__cause__ = error
     return done
 
 
 def _cost(command: RunStep, raw: Any) -> tuple[int, int]:
-    cost = command.cost(raw) if callable(command.cost) else command.cost
-    tokens, usd = cost if isinstance(cost, tuple) else (cost, 0.0)
-    if not isinstance(tokens, int) or isinstance(tokens, bool) or tokens < 0 or usd < 0:
-        raise InvalidInput(f"the cost of step {command.name!r} must be whole tokens >= 0, or (tokens, usd)")
-    return tokens, round(usd * 1_000_000)
+    """What the step spent. A function that raises is the end of the step: trying it again would spend once more."""
+    try:
+        cost = command.cost(raw) if callable(command.cost) else command.cost
+        tokens, usd = cost if isinstance(cost, tuple) else (cost, None)
+    except Exception as error:
+        raise InvalidInput(f"cost= of the step raised {type(error).__name__}") from error
+    check_charge(tokens, usd, "the result of cost=")
+    return tokens, micros(usd)
+
+
+def wants_another(policy: Retry, error: BaseException, attempt: int) -> bool:
+    """Whether ``policy`` tries the step again. One whose ``retryable`` raises does not: the step's error stands."""
+    try:
+        return policy.wants(error, attempt)
+    except Exception:
+        logging.getLogger("alkaline_edge").exception("retryable= of a Retry raised; the step is not tried again")
+        return False

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import keys
 from ..errors import InvalidInput
-from ..names import check_attribute, check_workflow_name
+from ..names import check_attributes, check_workflow_name
 from ..records import dataclass
 from ..runs import STATUSES, ExecutionRecord
 
@@ -70,8 +70,8 @@ async def page(
 def _prefix(status: str | None, workflow: str | None, attributes: dict[str, Any]) -> str:
     if workflow is not None:
         check_workflow_name(workflow)
+    check_attributes(attributes)
     for name, value in attributes.items():
-        check_attribute(name, value)
         return f"x/a/{keys.attribute(name, value)}/"
     if status is not None:
         return f"x/s/{status}/{workflow}/" if workflow is not None else f"x/s/{status}/"

@@ -14,10 +14,9 @@ from ..errors import InvalidInput
 from ..events import FORMAT_VERSION, Started
 from ..history import DIGEST, Cursor, Timed, blobs_of
 from ..limits import MAX_BUNDLE_BYTES
-from ..names import check_id, check_workflow_name
+from ..names import check_attributes, check_id, check_workflow_name
 from ..records import NamedTuple, dataclass, field
 from ..runs import Header
-from . import asking
 
 PART, LETTER = "alkaline_edge part", "alkaline_edge handover"
 PART_BYTES = 1024 * 1024
@@ -184,7 +183,7 @@ def check_record(values: dict[str, Any]) -> None:
     for name, value in values.items():
         if name in wanted and type(value) not in wanted[name]:
             raise InvalidInput(f"{name} of the record is a {type(value).__name__}: nothing was written")
-    asking.check_attributes(values.get("attributes"))
+    check_attributes(values.get("attributes") or {})
 
 
 def decode_letter(data: bytes, codec: Codec) -> Letter:

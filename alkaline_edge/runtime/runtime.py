@@ -19,7 +19,7 @@ from ..failures import revive
 from ..history import Cursor
 from ..host import Conflict, Host
 from ..limits import LEASE_SECONDS, MAX_RUN_DEPTH
-from ..names import check_id
+from ..names import check_attributes, check_id, check_text
 from ..records import dataclass
 from ..retry import Retry
 from ..runs import ExecutionRecord, Header, Status
@@ -131,7 +131,7 @@ class Runtime:
         if start_at is not None and start_at.tzinfo is None:
             raise InvalidInput("start_at wants an aware datetime, such as datetime.now(UTC) + timedelta(hours=1)")
         definition = self.registry.newest(workflow)
-        asking.check_attributes(attributes)
+        check_attributes({} if attributes is None else attributes)
         if budget is not None and not isinstance(budget, Budget):
             raise InvalidInput(f"budget is a Budget, such as Budget(tokens=1000), not a {type(budget).__name__}")
         header = self._header(definition, id, budget)
@@ -275,6 +275,8 @@ class Runtime:
     async def cancel(self, id: str, reason: str | None = None) -> None:
         """Ask for the run's end: its handler sees CancelledError, cleans up, and the run is cancelled."""
         self._open()
+        if reason is not None:
+            reason = check_text(reason, "the reason of a cancel")
         await asking.request(self, id, "cancel", "", reason)
 
     # --- looking ---------------------------------------------------------------------------------------------------
