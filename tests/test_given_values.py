@@ -248,7 +248,8 @@ def test_a_step_with_an_odd_error_fails_and_is_caught(name: str) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"max_attempts": 0}, {"max_attempts": NAN}, {"max_attempts": "3"}, {"max_attempts": None}, {"max_attempts": True},
+        {"max_attempts": 0}, {"max_attempts": NAN}, {"max_attempts": "3"}, {"max_attempts": None},
+        {"max_attempts": True},
         {"backoff": INF, "cap": INF}, {"backoff": NAN}, {"backoff": -1}, {"backoff": "1"}, {"backoff": True},
         {"cap": NAN}, {"cap": -1}, {"cap": None}, {"factor": 0.5}, {"factor": NAN}, {"factor": INF}, {"factor": "2"},
         {"retryable": 5},
