@@ -54,7 +54,11 @@ def check_seconds(value: Any, what: str, least: float = 0.0) -> float:
         seconds = _NO_NUMBER
     if least <= seconds <= MAX_SECONDS:  # NaN is neither
         return seconds
-    said = value if type(value) in (int, float) and abs(value) < 1e300 else type(value).__name__
+    said = (
+        value
+        if isinstance(value, float) or (isinstance(value, int) and value.bit_length() < 64)
+        else type(value).__name__
+    )
     above = "above 0" if 0 < least < 1 else f"from {least:g}" if least >= 0 else "of any sign"
     raise InvalidInput(f"{what} is a number of seconds {above} up to {MAX_SECONDS:,.0f}, or a timedelta; got {said}")
 

@@ -130,7 +130,9 @@ def measure(command: RunStep, raw: Any, codec: Codec) -> Attempt:
 def _cost(command: RunStep, raw: Any) -> tuple[int, int]:
     """What the step spent. A function that raises is the end of the step: trying it again would spend once more."""
     try:
-        cost = command.cost(raw) if callable(command.cost) else command.cost
+        cost: Any = command.cost(raw) if callable(command.cost) else command.cost
+        tokens: Any
+        usd: Any
         tokens, usd = cost if isinstance(cost, tuple) else (cost, None)
     except Exception as error:
         raise InvalidInput(f"cost= of the step raised {type(error).__name__}") from error
