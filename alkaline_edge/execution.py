@@ -36,6 +36,8 @@ from .runs import ExecutionInfo, Header
 from .script import Script
 from .workflows import Workflow
 
+_BY_ITSELF = "the handler cancelled itself"
+
 
 class ContinueAsNew(BaseException):
     """Leaves the handler for ``ctx.continue_as_new``. Catching it does not undo the decision."""
@@ -127,8 +129,18 @@ class Execution:
             else:
                 append(timed)
         self.script.read(page, more, quiet)
-        if self.script.events or not more:  # a start whose values stand on the next page waits for them
+        if not more and self._never_began():
+            self.outcome = self.recorded_ending  # type: ignore[assignment]  # a Cancelled: see _never_began
+            self.loop.set_aside()
+        elif self.script.events or not more:  # a start whose values stand on the next page waits for them
             self._advance()
+
+    def _never_began(self) -> bool:
+        """Whether the run was cancelled before its time to begin came: then its handler is not run, now or ever."""
+        ending = self.recorded_ending
+        if not isinstance(ending, ev.Cancelled) or self.script.position or self.script.head() is not None:
+            return False
+        return not str(ending.reason).startswith(_BY_ITSELF)
 
     def _note(self, event: Event, page: list[tuple[int, Any]]) -> None:
         if event[0] == ev.EMITTED:
@@ -428,7 +440,7 @@ class Execution:
                 raise
         except CancelledError:
             failures = await self._compensate()
-            reason = self.cancel_reason if self.cancel_requested else "the handler cancelled itself"
+            reason = self.cancel_reason if self.cancel_requested else _BY_ITSELF
             self.outcome = ev.Cancelled(ev.CANCELLED, _with_failures(reason, failures))
         except Exception as error:
             if isinstance(error, DeterminismError):

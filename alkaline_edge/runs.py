@@ -10,6 +10,8 @@ from .events import FORMAT_VERSION
 from .records import dataclass, field
 
 Status = Literal["running", "suspended", "completed", "failed", "paused", "cancelled"]
+NOT_BEGUN = "timer start_at"
+"""What a run waits for whose time to begin has not come."""
 FINISHED: frozenset[str] = frozenset(("completed", "failed", "cancelled"))
 STATUSES: tuple[Status, ...] = ("running", "suspended", "completed", "failed", "paused", "cancelled")
 
@@ -148,6 +150,22 @@ class ExecutionRecord:
     def finished(self) -> bool:
         """Completed, failed or cancelled."""
         return self.status in FINISHED
+
+    @property
+    def begins_at(self) -> int | None:
+        """When a run that was started with ``start_at`` begins, ms since 1970; None once it has begun."""
+        return self.wake_at if self.waiting == [NOT_BEGUN] else None
+
+    def begin_at(self, at: int) -> None:
+        """The run begins at ``at`` (ms since 1970), and not before."""
+        self.waiting, self.wake_at = [NOT_BEGUN], at
+
+    def end_cancelled(self, reason: str | None) -> None:
+        """The run is over, and nobody's."""
+        self.owner, self.lease_until, self.waiting, self.wake_at = None, 0, [], None
+        self.status = "cancelled"
+        message = f"run {self.id!r} was cancelled" + (f": {reason}" if reason else "")
+        self.failure = {"type": "RunCancelled", "message": message, "code": "ERR_CLOSED", "detail": {"reason": reason}}
 
     @property
     def created(self) -> datetime:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from .. import keys
 from ..codec import BlobRef
-from ..errors import AlkalineError, ClosedError, ConflictError, InvalidInput, RunCancelled, StoreError
+from ..errors import AlkalineError, ClosedError, ConflictError, InvalidInput, NotFound, RunCancelled, StoreError
 from ..failures import revive
 from ..host import Host
 from ..names import check_name
 from ..runs import ExecutionRecord
-from . import inbox, owning, waking
+from . import inbox, owning, scheduled, waking
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -61,6 +61,11 @@ async def query(runtime: Runtime, id: str, name: str, args: tuple[Any, ...]) -> 
     if active is not None:
         return active.machine.mailbox.query(name, args)
     record = await runtime.store.record(id)
+    if not record.finished and scheduled.early(runtime, record):
+        raise NotFound(
+            f"run {id!r} has no query {name!r} yet: it has not begun, and does at {record.begins_at} ms since 1970",
+            query=name,
+        )
     asleep = runtime.asleep.get(id)
     if asleep is not None and asleep.record.version_tag == record.version_tag:
         return asleep.machine.mailbox.query(name, args)

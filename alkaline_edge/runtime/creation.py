@@ -50,7 +50,8 @@ def add(
         epoch=1 if owner else 0,
     )
     if start_at is not None and start_at > now:
-        record.status, record.waiting, record.wake_at = "suspended", ["timer start_at"], start_at
+        record.status = "suspended"
+        record.begin_at(start_at)
     raw, blobs = first_commit(store, header, input, max(now, start_at or 0))
     record.cursor_length, record.head = 1, digest_of(raw)
     write.checks[keys.record(header.id)] = None
@@ -71,3 +72,11 @@ def first_commit(store: Store, header: Header, input: Any, now: int) -> tuple[by
         return raw, {}
     slim, blobs = store.spill([event], header.run)
     return Cursor().encode(now, slim, store.codec), blobs
+
+
+def begins_at(record: ExecutionRecord, started: int, commits: int, now: int) -> int | None:
+    """When a run that has arrived from another store is to begin; None where it has begun, or may at once.
+
+    ``started`` is the recorded time of its Started event: a time to come is ``start_at``.
+    """
+    return started if commits == 1 and record.generation == 0 and started > max(now, record.created_at) else None

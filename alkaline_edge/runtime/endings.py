@@ -44,10 +44,7 @@ async def finish(driver: Driver) -> None:
             await children.put_outcome(driver, write, "failed", outcome.failure)
             told = lifecycle.RunFailed(record.id, now, outcome.failure)
         case ev.Cancelled():
-            record.status = "cancelled"
-            message = f"run {record.id!r} was cancelled" + (f": {outcome.reason}" if outcome.reason else "")
-            record.failure = {"type": "RunCancelled", "message": message, "code": "ERR_CLOSED",
-                              "detail": {"reason": outcome.reason}}  # fmt: skip
+            record.end_cancelled(outcome.reason)
             await children.put_outcome(driver, write, "cancelled", record.failure)
             told = lifecycle.RunWasCancelled(record.id, now, outcome.reason)
         case _:

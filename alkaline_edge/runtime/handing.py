@@ -11,7 +11,7 @@ from ..errors import ConflictError, InvalidInput, NotFound
 from ..history import MAGIC, Cursor, Timed, blobs_of, decode_all, digest_of
 from ..host import Conflict
 from ..runs import ExecutionRecord
-from . import moving, parts, segments
+from . import creation, moving, parts, segments
 from .frozen import ARRIVING, UNCONFIRMED, freeze, may_be_replaced, taken
 from .owning import forget_generation
 from .parts import PART_BYTES, Letter, Part, Place
@@ -299,6 +299,11 @@ class Local:
         record = await self._requests_ahead(record, given)
         before, now = indexes_of(record), self.runtime.host.now_ms()
         record.status, record.wake_at, record.waiting = "suspended", now, ["its new host"]
+        if given.length == 1:  # it may not have begun, and then does not by its move
+            commits = await self._store.events(keys.history(record.run, record.generation), record.run)
+            begins_at = creation.begins_at(record, commits[0][0][0], 1, now)
+            if begins_at is not None:
+                record.begin_at(begins_at)
         record.owner, record.lease_until, record.moved_to = None, 0, None
         record.epoch, record.updated_at = max(record.epoch, given.epoch) + 1, now
         write = Write({keys.record(given.id): record.version_tag})

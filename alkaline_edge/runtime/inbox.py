@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import events as ev
 from .. import keys, lifecycle
-from ..codec import BlobRef
+from ..codec import BlobRef, Codec
 from ..commands import ReplyToUpdate
 from ..errors import ConflictError, InvalidInput, NotFound
 from ..events import Event
@@ -70,12 +70,8 @@ class Inbox:
             page = await driver.host.list(prefix, after, _PAGE)
             entries = [*entries, *page]
             after = page[-1].key if len(page) == _PAGE else ""
-        self._ahead = deque(_in_order([self._read(entry) for entry in entries], self._more))
+        self._ahead = deque(_in_order([read_request(entry, driver.codec) for entry in entries], self._more))
         return bool(entries)
-
-    def _read(self, entry: Entry) -> Request:
-        id, kind, name, payload, *rest = self._driver.codec.decode(entry.value)
-        return Request(entry.key, id, kind, name, payload, rest[0] if rest else 0)  # 0.1 did not say when
 
     async def advance(self) -> bool:
         """Apply what has come in, up to the timer that is due first, and that timer; False when there was nothing.
@@ -236,6 +232,12 @@ class Inbox:
             text = f"run {driver.record.id!r} continued as new before it answered the update {name!r}: send it again"
             failure = describe(ConflictError(text, id=driver.record.id), driver.codec)
             await self.reply(ReplyToUpdate(entry, False, failure))
+
+
+def read_request(entry: Entry, codec: Codec) -> Request:
+    """The request of an entry. Version 0.1 did not say when one was accepted: nothing is known against it."""
+    id, kind, name, payload, *rest = codec.decode(entry.value)
+    return Request(entry.key, id, kind, name, payload, rest[0] if rest else 0)
 
 
 def _in_order(requests: Sequence[Request], more: bool) -> list[Request]:

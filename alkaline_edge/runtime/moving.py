@@ -190,6 +190,9 @@ def _record_of(bundle: Bundle, events: list[list[Timed]], now: int, mode: str) -
         record.status, record.wake_at, record.waiting = "suspended", now, ["its new host"]
     else:
         record.status, record.wake_at = "paused", None
+    begins_at = creation.begins_at(record, events[0][0][0], len(events), now)
+    if begins_at is not None:
+        record.begin_at(begins_at)
     if isinstance(last, ev.Completed) and type(record.result) is BlobRef:
         ref = record.result
         record.result = next(

@@ -17,6 +17,7 @@ from ..execution import Execution, Sources
 from ..history import Cursor
 from ..host import Conflict
 from ..runs import ExecutionRecord, Header
+from . import scheduled
 from .driver import Driver, Lost
 from .segments import Tail
 from .store import Write, indexes_of
@@ -118,6 +119,10 @@ async def take(runtime: Runtime, id: str) -> Driver | None:
     """The driver of a run that we now own; None when there is nothing to do or somebody else has it."""
     for _ in range(20):
         record = await runtime.store.record(id)
+        if not record.finished and record.moved_to is None and scheduled.early(runtime, record):
+            if await scheduled.attend(runtime, record):
+                continue
+            return None
         if not await _may_take(runtime, record):
             return None
         machine, cursor, unsealed, replayed = await _wake_or_load(runtime, record)

@@ -88,6 +88,8 @@ class Runtime:
         self.drivers: dict[str, Driver] = {}
         self.asleep: dict[str, Driver] = {}
         self.stuck: dict[str, AlkalineError] = {}
+        self.early: dict[str, tuple[int, str]] = {}
+        """Runs that have not begun: the last request that was looked at, and until when (ms since 1970) that counts."""
         self.crashed: dict[str, BaseException] = {}
         self.statuses: dict[str, Status] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -122,8 +124,8 @@ class Runtime:
         """Record a new run and begin it in the background; returns once it is recorded.
 
         An ``id`` that is in use is ERR_CONFLICT, or with ``on_conflict="join"`` the run that has it. ``start_at``, an
-        aware datetime: begin then, when run_due or serve gets there. ``budget``: in place of the workflow's own and of
-        the runtime's.
+        aware datetime: begin then, when run_due or serve gets there, and not before: what is sent to the run is kept
+        until then, and a cancel ends it unbegun. ``budget``: in place of the workflow's own and of the runtime's.
         """
         self._open()
         if on_conflict not in ("reject", "join"):
@@ -186,6 +188,8 @@ class Runtime:
     async def _join(self, id: str, definition: Workflow, on_conflict: str) -> Run:
         record = await self.store.record(id)
         if on_conflict == "join" and record.workflow == definition.name:
+            if record.moved_to is not None:
+                raise ConflictError(f"run {id!r} was handed over to {record.moved_to}: join it there", id=id)
             if not record.finished and not await owning.held_by_other(self, record):
                 self.take_up(id)
             return Run(self, id)

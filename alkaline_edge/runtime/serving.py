@@ -17,7 +17,7 @@ from zlib import crc32
 from .. import keys, lifecycle
 from ..errors import ERR_STORE, AlkalineError, InvalidInput
 from ..records import NamedTuple
-from . import waking
+from . import scheduled, waking
 from .owning import held_by_other
 
 if TYPE_CHECKING:
@@ -285,7 +285,7 @@ class _Rounds:
             self._asked_after = f"i/{id}/\x7f"
             if id in self.runtime.drivers:
                 self.runtime.drivers[id].poke()
-            elif not self._passed_over(id):
+            elif not self._passed_over(id) and not await scheduled.attended(self.runtime, id):
                 found.append(id)
         self._more = self._again = True
         return found

@@ -8,6 +8,7 @@ from .. import keys
 from ..errors import ERR_STORE
 from ..host import Entry
 from ..runs import ExecutionRecord
+from . import scheduled
 from .owning import held_by_other
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ async def _asked(runtime: Runtime, skip: set[str]) -> list[str]:
         if not entries:
             break
         id = entries[0].key.split("/")[1]
-        if id not in skip:
+        if id not in skip and not await scheduled.attended(runtime, id):
             found.append(id)
         after = f"i/{id}/\x7f"
     return found

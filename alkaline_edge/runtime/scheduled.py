@@ -1,0 +1,103 @@
+"""Runs that begin at a time to come: what is asked of them before is kept, or done without beginning them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import events as ev
+from .. import keys, lifecycle
+from ..errors import StoreError
+from ..history import Cursor, digest_of
+from ..host import Conflict
+from ..runs import ExecutionRecord
+from .inbox import Request, read_request
+from .store import Write, indexes_of
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+_AT_ONCE = 100
+_LOOK_AGAIN_MS = 60_000
+
+
+def early(runtime: Runtime, record: ExecutionRecord) -> bool:
+    """Whether the run must not begin yet: its time has not come, or it was paused before."""
+    at = record.begins_at
+    return at is not None and (record.status == "paused" or at > runtime.host.now_ms())
+
+
+async def attend(runtime: Runtime, record: ExecutionRecord) -> bool:
+    """Do what is asked of a run that has not begun: pause, resume, cancel. True where the record has to be read again.
+
+    Signals and updates stay in its inbox: its handler finds them when it has begun.
+    """
+    store, id = runtime.store, record.id
+    before, prefix = indexes_of(record), f"i/{record.id}/"
+    write = Write({keys.record(id): record.version_tag})
+    cancel: Request | None = None
+    kept, after = "", ""
+    while cancel is None and len(write.deletes) < _AT_ONCE:
+        page = await runtime.host.list(prefix, after, _AT_ONCE)
+        for entry in page:
+            request = read_request(entry, store.codec)
+            if request.kind == "cancel":
+                cancel = request
+                break
+            if request.kind in ("pause", "resume"):
+                record.status = "paused" if request.kind == "pause" else "suspended"
+                write.deletes.add(entry.key)
+            else:
+                kept = entry.key
+        if len(page) < _AT_ONCE:
+            break
+        after = page[-1].key
+    runtime.early.pop(id, None)
+    if cancel is not None:
+        await _cancel(runtime, record, before, write, cancel.payload)
+        return True
+    if write.deletes:
+        store.put_record(write, record, before)
+        await store.commit(write)  # a conflict is met by whoever reads the record again
+        return True
+    if kept:
+        now = runtime.host.now_ms()
+        until = now + _LOOK_AGAIN_MS if record.status == "paused" else record.begins_at or now
+        runtime.early[id] = (until, kept)
+    return False
+
+
+async def attended(runtime: Runtime, id: str) -> bool:
+    """Whether the run has not begun, and all that is asked of it was looked at here already."""
+    until, kept = runtime.early.get(id, (0, ""))
+    if until > runtime.host.now_ms():
+        return not await runtime.host.list(f"i/{id}/", kept, 1)
+    runtime.early.pop(id, None)
+    return False
+
+
+async def _cancel(
+    runtime: Runtime, record: ExecutionRecord, before: set[str], write: Write, reason: str | None
+) -> None:
+    """End the run without its handler: the history says so by a Cancelled that stands right behind Started."""
+    store, cursor = runtime.store, Cursor()
+    name, now = keys.history(record.run, record.generation), runtime.host.now_ms()
+    for raw in await store.commits(name):
+        cursor.advance(raw, store.codec)
+    if cursor.length != 1:
+        raise StoreError(f"run {record.id!r} has begun, and its record does not know of it: restore it", id=record.id)
+    raw = cursor.encode(now, [ev.Cancelled(ev.CANCELLED, reason)], store.codec)
+    record.end_cancelled(reason)
+    record.cursor_length, record.head, record.updated_at = 2, digest_of(raw), now
+    key, inbox = keys.commit(name, 1), f"i/{record.id}/"
+    write.checks[key] = None
+    write.puts[key] = raw
+    unread = await store.keys_under(inbox)
+    write.deletes.update(unread[:_AT_ONCE])
+    store.put_record(write, record, before)
+    outcome = await store.commit(write)
+    if isinstance(outcome, Conflict):
+        return
+    if len(unread) > _AT_ONCE:
+        await store.purge((inbox,), {keys.record(record.id): outcome.version})
+    runtime.saw(record)
+    runtime.tell(lifecycle.RunWasCancelled(record.id, now, reason))
