@@ -58,13 +58,16 @@ class RunStep:
 
 
 class StartTimer:
-    """Wake the handler at ``deadline_ms``. ``name`` says what for: sleep, timeout, or the loop's call_later."""
+    """Wake the handler at ``deadline_ms``. ``name`` says what for: sleep, timeout, or the loop's call_later.
+
+    ``is_date``: the deadline is a date of the world's clock, not a delay from the recorded time.
+    """
 
     verb: ClassVar[str] = "timer"
-    __slots__ = ("deadline_ms", "fire", "id", "name")
+    __slots__ = ("deadline_ms", "fire", "id", "is_date", "name")
 
-    def __init__(self, id: str, name: str, deadline_ms: int, fire: Callable[[], None]) -> None:
-        self.id, self.name, self.deadline_ms, self.fire = id, name, deadline_ms, fire
+    def __init__(self, id: str, name: str, deadline_ms: int, fire: Callable[[], None], is_date: bool = False) -> None:
+        self.id, self.name, self.deadline_ms, self.fire, self.is_date = id, name, deadline_ms, fire, is_date
 
 
 class AwaitSignal:

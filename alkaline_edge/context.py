@@ -188,9 +188,9 @@ class Context:
         if not isinstance(when, datetime) or when.tzinfo is None:
             raise InvalidInput("ctx.sleep_until wants an aware datetime, such as ctx.now() + timedelta(hours=1)")
         epoch = datetime(1970, 1, 1, tzinfo=UTC)
-        await self._timer("sleep", -int(-((when - epoch) // timedelta(microseconds=1)) // 1000))
+        await self._timer("sleep", -int(-((when - epoch) // timedelta(microseconds=1)) // 1000), is_date=True)
 
-    async def _timer(self, name: str, deadline_ms: int) -> None:
+    async def _timer(self, name: str, deadline_ms: int, is_date: bool = False) -> None:
         machine = self._machine
         id = machine.next_id()
 
@@ -198,7 +198,7 @@ class Context:
             if not future.done():
                 future.set_result(None)
 
-        future = machine.issue(StartTimer(id, name, deadline_ms, fire))
+        future = machine.issue(StartTimer(id, name, deadline_ms, fire, is_date))
         try:
             await future
         except CancelledError:

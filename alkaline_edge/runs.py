@@ -108,6 +108,7 @@ class ExecutionRecord:
 
     ``owner`` and ``epoch`` are the lease: the epoch goes up with each new owner. ``waiting`` says in words what a
     suspended run waits for, ``wake_at`` when a timer is next due. ``cursor_length`` is the number of commits.
+    ``ahead``: by how many ms recorded time is ahead of the clock, after a clock that was; stored where it is not 0.
     """
 
     id: str
@@ -133,12 +134,16 @@ class ExecutionRecord:
     result: Any = None
     failure: dict[str, Any] | None = None
     moved_to: str | None = None
+    ahead: int = 0
     version_tag: str = ""
     """The store's version of this record: what a conditional commit checks. Not part of the stored map."""
 
     def to_map(self) -> dict[str, Any]:
         """What is stored."""
-        return {name: getattr(self, name) for name in self.__slots__ if name != "version_tag"}
+        values = {name: getattr(self, name) for name in self.__slots__ if name != "version_tag"}
+        if not self.ahead:
+            del values["ahead"]
+        return values
 
     @classmethod
     def from_map(cls, values: dict[str, Any], version_tag: str) -> ExecutionRecord:

@@ -26,6 +26,7 @@ from ..host import Conflict
 from ..retry import ONCE, Retry
 from ..runs import ExecutionRecord
 from . import accounts, children, effects, endings
+from .clock import RunClock
 from .inbox import Inbox
 from .segments import Tail
 from .store import Write, indexes_of
@@ -59,6 +60,7 @@ class Driver:
         self.inbox = Inbox(self)
         self.poked = True
         self.failed: AlkalineError | None = None
+        self.clock = RunClock(runtime.host, machine, record.ahead)
         self._stored_indexes = indexes_of(record)
         self._waker: asyncio.Future[None] | None = None
         self._alarm: asyncio.Future[None] | None = None
@@ -104,8 +106,9 @@ class Driver:
     async def _wait(self) -> None:
         """Until an attempt ends, the inbox is poked, a deadline passes, or the lease wants renewing."""
         now = self.host.now_ms()
-        times = [timer.deadline_ms for timer in self.machine.timers()]
-        times += [c.not_before_ms for c in self._steps() if c.id not in self.flying and not self._holding()]
+        times = [self.clock.due_at(timer) for timer in self.machine.timers()]
+        retries = [c.not_before_ms for c in self._steps() if c.id not in self.flying and not self._holding()]
+        times += [self.clock.on_host(at) for at in retries]
         times.append(self._renew_at())
         self._waker = asyncio.get_running_loop().create_future()
         if self.done or self.poked or any(task.done() for task in self.flying.values()):  # it woke nobody yet
@@ -161,6 +164,7 @@ class Driver:
         """Add the record as it is now, with its index keys; ``raw`` is a commit that goes with it."""
         record, machine = self.record, self.machine
         record.attributes = dict(machine.attributes)
+        record.ahead = self.clock.ahead
         record.spent = machine.purse.spent()
         record.cursor_length, record.head = self.cursor.length, self.cursor.head
         if raw is not None:
@@ -204,7 +208,7 @@ class Driver:
         self, batch: list[Event], write: Write, record: bool = False, result: BlobRef | None = None
     ) -> list[tuple[int, Event]]:
         """One history commit of ``batch`` as it is."""
-        now = self.host.now_ms()
+        now = self.clock.now_ms()
         raw = self.cursor.encode(now, batch, self.codec)
         slim = batch
         if len(raw) > self.store.limits.inline_limit:
@@ -262,7 +266,7 @@ class Driver:
         if self._holding():
             return False
         retries = [c.not_before_ms for c in self._steps() if c.not_before_ms]
-        return bool(retries) and min(retries) <= self.host.now_ms() + IN_PLACE_MS
+        return bool(retries) and min(retries) <= self.clock.now_ms() + IN_PLACE_MS
 
     def _stop_withdrawn(self) -> None:
         for id in list(self.flying):
@@ -279,7 +283,7 @@ class Driver:
                 case RunStep():
                     if command.id in self.flying or self._finished(command):
                         continue
-                    if not command.not_before_ms or command.not_before_ms <= self.host.now_ms():
+                    if not command.not_before_ms or command.not_before_ms <= self.clock.now_ms():
                         ready.append(command)
                 case StartChild() if not command.started:
                     await children.start(self, command)
@@ -381,7 +385,7 @@ class Driver:
         if one.command.id not in self.machine.commands:
             return
         told: list[lifecycle.LifecycleEvent] = []
-        recorded = await self.append(self._events_of(one, self.host.now_ms(), told))
+        recorded = await self.append(self._events_of(one, self.clock.now_ms(), told))
         for each in told:
             self.runtime.tell(each)
         await self.feed(recorded)
@@ -413,10 +417,11 @@ class Driver:
 
     def due_timer(self) -> StartTimer | None:
         """The timer that is due first, if one is. Recorded time never lags behind a deadline it fired."""
-        machine, now = self.machine, self.host.now_ms()
-        if self.paused or machine.soonest_ms > now:
+        machine, clock = self.machine, self.clock
+        if self.paused or machine.soonest_ms > clock.now_ms():
             return None
-        return next((timer for timer in machine.timers() if timer.deadline_ms <= now), None)
+        first = min(machine.timers(), key=clock.due_at, default=None)
+        return first if first is not None and clock.due_at(first) <= self.host.now_ms() else None
 
     def _report(self) -> None:
         machine = self.machine

@@ -74,8 +74,8 @@ async def suspend(driver: Driver) -> bool:
     machine, record = driver.machine, driver.record
     if await driver.inbox.look():
         return False
-    times = [timer.deadline_ms for timer in machine.timers()]
-    times += [c.not_before_ms for c in machine.commands.values() if isinstance(c, RunStep)]
+    times = [driver.clock.due_at(timer) for timer in machine.timers()]
+    times += [driver.clock.on_host(c.not_before_ms) for c in machine.commands.values() if isinstance(c, RunStep)]
     now = driver.host.now_ms()
     if driver.runtime.draining and not all(isinstance(c, (StartTimer, AwaitSignal)) for c in machine.commands.values()):
         times.append(now)  # there is more to do than to wait: due at once, for whoever takes the run up
@@ -122,7 +122,7 @@ async def _continue(driver: Driver, outcome: ev.ContinuedAsNew) -> None:
         totals=[[account.tokens, account.micros] for account in purse.accounts],
         carried=machine.mailbox.carried() if carry else [],
     )
-    now = max(driver.host.now_ms(), driver.cursor.time_ms)
+    now = max(driver.clock.now_ms(), driver.cursor.time_ms)
     write = driver.write()
     if not await forgetting.forget(driver.store, old, dict(write.checks), len(machine.mailbox.entries)):
         raise Lost(tuple(write.checks))

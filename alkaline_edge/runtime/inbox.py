@@ -83,13 +83,13 @@ class Inbox:
         acted = False
         while machine.outcome is None:  # the end of the run deletes what is left
             due = driver.due_timer()
-            late = due is not None and due.deadline_ms > self._looked_ms
+            late = due is not None and driver.clock.due_at(due) > self._looked_ms
             if driver.poked or late or (self._more and not self._ahead):
                 await self.look()
                 due = driver.due_timer()  # reading takes time
-                if due is not None and due.deadline_ms > self._looked_ms:
+                if due is not None and driver.clock.due_at(due) > self._looked_ms:
                     continue
-            if self._ahead and (due is None or self._ahead[0].accepted < due.deadline_ms):
+            if self._ahead and (due is None or self._ahead[0].accepted < driver.clock.due_at(due)):
                 await self._consume(self._ahead.popleft())
             elif due is not None:
                 await driver.happened([ev.TimerFired(ev.TIMER_FIRED, due.id)])

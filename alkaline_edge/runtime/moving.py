@@ -38,8 +38,8 @@ async def export(runtime: Runtime, id: str, handoff: bool) -> bytes:
     blobs = [runtime.codec.encode(await store.blob(record.run, ref)) for ref in sorted(refs, key=lambda r: r.digest)]
     shared = await shared_accounts(runtime, started(events))
     values = record.to_map()
-    for name in ("owner", "lease_until", "moved_to", "result"):
-        values.pop(name)
+    for name in ("owner", "lease_until", "moved_to", "result", "ahead"):
+        values.pop(name, None)
     values.update(cursor_length=cursor.length, head=cursor.head)
     bundle = Bundle(
         record.id, record.run, record.workflow, record.version, record.generation, record.epoch, record.status,

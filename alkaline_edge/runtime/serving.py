@@ -91,7 +91,7 @@ class _Rounds:
         self._here: float = 0
         self._there: float = 0
         self._lease_ends = NEVER
-        self._asked_after, self._running_after = "i/", ""
+        self._asked_after, self._running_after, self._misdated_after = "i/", "", ""
         self._pages, self._pages_of_all = 1, 0
 
     # --- when --------------------------------------------------------------------------------------------------------
@@ -185,6 +185,8 @@ class _Rounds:
             self._more = True
             return
         due = await self._due(now)
+        if walk:
+            due += await self._misdated(now)
         running = await self._running(now) if walk else []
         kinds = [
             await self._takeable(ids, now, only) for ids, only in ((due, None), (asked, None), (running, "running"))
@@ -272,6 +274,14 @@ class _Rounds:
                 self._more = True
                 return found
             after, limit = entries[-1].key, waking.PAGE
+
+    async def _misdated(self, now: int) -> list[str]:
+        """Runs whose timers were set by a clock that was ahead, from where the last look ended, in a page of timers."""
+        after = max(self._misdated_after, keys.timers_after(now))
+        entries = await self.runtime.host.list("t/", after, waking.PAGE)
+        self._misdated_after = entries[-1].key if len(entries) == waking.PAGE else ""
+        found = [keys.timer_of(entry.key)[1] for entry in entries if waking.is_misdated(self.runtime, entry, now)]
+        return [id for id in found if not self._passed_over(id)]
 
     async def _asked(self) -> list[str]:
         """Runs with requests, from where the last look ended, at most a page. Those that are driven here are told."""

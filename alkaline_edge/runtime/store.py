@@ -45,9 +45,9 @@ class Write:
         self.puts = {} if puts is None else puts
         self.deletes: set[str] = set() if deletes is None else deletes
 
-    def index(self, before: set[str], after: set[str]) -> None:
-        """Move a run's index keys from one set to the other."""
-        self.puts.update((key, _NOTHING) for key in sorted(after - before))
+    def index(self, before: set[str], after: set[str], written: bytes = _NOTHING) -> None:
+        """Move a run's index keys from one set to the other. ``written`` is what a timer says: when it was set."""
+        self.puts.update((key, written if key.startswith("t/") else _NOTHING) for key in sorted(after - before))
         for key in before - after:
             self.deletes.add(key)
             self.deletes.update(keys.misplaced(key))
@@ -148,7 +148,8 @@ class Store:
         if result is not None:
             values["result"] = result
         write.puts[keys.record(record.id)] = self.codec.encode(values, "record")
-        write.index(before if before is not None else set(), indexes_of(record))
+        written = self.codec.encode(self.host.now_ms()) if record.wake_at is not None else _NOTHING
+        write.index(before if before is not None else set(), indexes_of(record), written)
 
     # --- histories -------------------------------------------------------------------------------------------------
     async def pages(self, name: str) -> AsyncIterator[tuple[bool, int, list[bytes]]]:

@@ -65,10 +65,12 @@ def get_statements(keys: Sequence[str], columns: str = "key, value, version") ->
     return [Statement(f"SELECT {columns} FROM {TABLE} WHERE {_among(len(part))}", tuple(part)) for part in parts]
 
 
-def first_and_any(first: str, others: Sequence[str]) -> str:
-    """A query of one row: the lowest key under the prefix ``first``, and whether any key is under ``others``."""
+def first_last_and_any(first: str, others: Sequence[str]) -> str:
+    """A query of one row: of the keys under the prefix ``first`` the lowest behind a bound and the highest up to it,
+    and whether any key is under ``others``. Its two parameters are the bound."""
     found = " OR ".join(f"EXISTS (SELECT 1 FROM {TABLE} WHERE {_under(prefix)})" for prefix in others)
-    return f"SELECT (SELECT min(key) FROM {TABLE} WHERE {_under(first)}), {found}"
+    later = f"SELECT min(key) FROM {TABLE} WHERE {_under(first)} AND key > ?"
+    return f"SELECT ({later}), (SELECT max(key) FROM {TABLE} WHERE {_under(first)} AND key <= ?), {found}"
 
 
 def is_conflict(message: str) -> bool:

@@ -22,6 +22,7 @@ from typing import Any
 
 from alkaline_edge.errors import StoreError, UnknownOutcome
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
+from alkaline_edge.keys import timer_of, timers_after
 from alkaline_edge.limits import check_batch
 
 from . import _sqlite as sqlite
@@ -30,6 +31,9 @@ from ._workers import WorkerPlatform, raw_binding, text_of
 WATCH_MS = 10_000
 """While a run is running or a request waits in an inbox, the alarm is at most this far away: should the object die,
 the alarm wakes it, and the run is taken up again."""
+
+LEAST_PAUSE_MS, LONGEST_PAUSE_MS = 100, 3_600_000
+"""A timer that is overdue rings again after as long as it is overdue: its run can't go on here, or is under way."""
 
 TURN_COMMITS = 100
 """Commits after which other requests to the object have their turn: a run of quick steps would never wait otherwise."""
@@ -55,7 +59,7 @@ CAPABILITIES = Capabilities(
 Entries = list[Entry]
 
 _NOT_KNOWN = -1
-_DUE = sqlite.first_and_any(TIMERS, (INBOX, RUNNING))
+_DUE = sqlite.first_last_and_any(TIMERS, (INBOX, RUNNING))
 
 
 class DurableObjectHost(WorkerPlatform):
@@ -165,10 +169,13 @@ class DurableObjectHost(WorkerPlatform):
 
     def _arm(self) -> None:
         """Move the alarm to the lowest timer, or nearer while something runs or waits."""
-        first, watched = self._exec(_DUE).raw().toArray().to_py()[0]
-        timer = int(first[len(TIMERS) : first.index("/", len(TIMERS))]) if isinstance(first, str) else None
+        now = self.now_ms()
+        bound = timers_after(now)
+        later, overdue, watched = self._exec(_DUE, bound, bound).raw().toArray().to_py()[0]
+        timer = timer_of(later)[0] if isinstance(later, str) else None
+        if isinstance(overdue, str):
+            timer = self._again(timer_of(overdue)[0], now, timer)
         if watched:
-            now = self.now_ms()
             latest = now + WATCH_MS if timer is None else min(timer, now + WATCH_MS)
             if self._alarm is not None and now < self._alarm <= latest:
                 return
@@ -181,6 +188,13 @@ class DurableObjectHost(WorkerPlatform):
         else:
             self._storage.setAlarm(timer)
         self._alarm = timer
+
+    def _again(self, due: int, now: int, later: int | None) -> int:
+        """When to ring for a timer that is overdue: at once, but one that could not be woken less and less often."""
+        if self._alarm is not None and 0 <= self._alarm <= now:
+            return self._alarm  # it is about to ring
+        at = now + min(LONGEST_PAUSE_MS, max(LEAST_PAUSE_MS, now - due))
+        return at if later is None else min(at, later)
 
     # --- the raw storage -------------------------------------------------------------------------------------------
     def _transaction(self, body: Callable[[], None]) -> None:

@@ -142,12 +142,17 @@ def test_list_is_a_range(prefix: str, after: str) -> None:
     assert [row[0] for row in table.rows(sqlite.list_statement(prefix, after, 2))] == expected[:2]
 
 
-def test_the_lowest_key_and_whether_any() -> None:
-    """The query behind the alarm sees the first timer, and whether anything is under the other prefixes."""
+def test_the_next_key_the_last_one_before_it_and_whether_any() -> None:
+    """The query behind the alarm sees the next timer, the last that is overdue, and whether anything is elsewhere."""
     table = Table()
-    query = sqlite.Statement(sqlite.first_and_any("t/", ("i/", "x/s/")), ())
-    assert table.rows(query) == [(None, 0)]
+    sql = sqlite.first_last_and_any("t/", ("i/", "x/s/"))
+
+    def seen(bound: str) -> Any:
+        return table.rows(sqlite.Statement(sql, (bound, bound)))
+
+    assert seen("t/1") == [(None, None, 0)]
     table.apply(Batch("0" * 16, (), (Put("t/2", b""), Put("t/1", b""), Put("s/1", b""), Put("t0", b""))))
-    assert table.rows(query) == [("t/1", 0)]
+    assert seen("t/0") == [("t/1", None, 0)]
+    assert seen("t/1") == [("t/2", "t/1", 0)]
     table.apply(Batch("0" * 16, (), (Put("x/s/a", b""),)))
-    assert table.rows(query) == [("t/1", 1)]
+    assert seen("t/9") == [(None, "t/2", 1)]

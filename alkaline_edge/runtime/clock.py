@@ -1,0 +1,39 @@
+"""A run's clock: the host's, except that it never goes back behind what the run's history has recorded.
+
+Where the host's clock is behind that (it was ahead for a moment, or has been set back), the run's clock goes on from
+the recorded time at the pace of the host's. So ten seconds are ten seconds, however wrong the recorded time is; the
+difference is kept in the record, for whoever takes the run up next. Nothing of this is seen by a replay: deadlines
+are recorded time plus a delay, and the recorded time of a timer that fired is not before its deadline.
+"""
+
+from __future__ import annotations
+
+from ..commands import StartTimer
+from ..execution import Execution
+from ..host import Host
+
+
+class RunClock:
+    """``ahead``: by how many ms the run's clock was ahead of the host's when the record was written."""
+
+    def __init__(self, host: Host, machine: Execution, ahead: int) -> None:
+        self._host, self._loop, self._ahead = host, machine.loop, ahead
+
+    @property
+    def ahead(self) -> int:
+        """By how many ms the run's clock is ahead of the host's; 0 as soon as the host's has caught up."""
+        now, recorded = self._host.now_ms(), self._loop.now_ms
+        self._ahead = 0 if now >= recorded else max(self._ahead, recorded - now)
+        return self._ahead
+
+    def now_ms(self) -> int:
+        """The run's time, ms since 1970."""
+        return self._host.now_ms() + self.ahead
+
+    def on_host(self, run_ms: int) -> int:
+        """When the host's clock gets to a moment of the run's."""
+        return run_ms - self.ahead
+
+    def due_at(self, timer: StartTimer) -> int:
+        """When a timer is due by the host's clock. A date is one by that clock; a delay counts from its beginning."""
+        return timer.deadline_ms if timer.is_date else timer.deadline_ms - self.ahead
