@@ -8,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: demo test lane-python lane-runtimes lint types unit versions wasm test-pyodide test-browser bench bench-wasm \
-	bench-servers test-workers bench-workers test-servers test-postgres test-redis test-handoff soak soak-servers clean
+	bench-servers test-workers bench-workers test-servers test-postgres test-redis test-handoff soak soak-servers simulate clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -92,6 +92,10 @@ soak-servers: $(READY)
 bench-servers: $(READY)
 	sh tests/servers/install.sh
 	$(BIN)/python -m tests.benchmarks.bench_servers $(ARGS)
+
+# Random programs over many processes and stores under faults: SCHEDULES of them from SEED on; a failure is shrunk.
+simulate: $(READY)
+	$(BIN)/python -m tests.simulator --schedules $(or $(SCHEDULES),10000) --seed $(or $(SEED),1)
 
 bench: $(READY)
 	$(BIN)/python tests/benchmarks/bench.py

@@ -1,0 +1,362 @@
+"""Those who ask from outside: who starts the run, who waits for it, who signals, cancels, pauses, and moves it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from alkaline_edge import AlkalineError
+from alkaline_edge.errors import RunCancelled
+from alkaline_edge.runtime.syncing import hand_over, sync
+
+from .handlers import Hopeless
+
+if TYPE_CHECKING:
+    from alkaline_edge import Runtime
+
+    from .schedule import Member, Schedule
+
+ID = "run"
+PASSING = ("ERR_STORE", "ERR_NOT_FOUND", "ERR_CLOSED")
+Act = Callable[["Client", "Member"], Awaitable[None]]
+
+
+class Ended(Exception):
+    """The run has ended: there is nothing left to ask."""
+
+
+class Client:
+    """A list of acts, done in order by one process after the other: each act may be begun again."""
+
+    def __init__(self, plan: Plan, name: str, acts: list[tuple[str, Act]], serves: bool) -> None:
+        self.plan, self.name, self.acts, self.serves = plan, name, acts, serves
+        self.place = 0
+        """The act that is due."""
+        self.notes: dict[str, Any] = {}
+        """What is kept on this client's disk."""
+
+    def begin(self) -> None:
+        """In a new process."""
+        if self.place >= len(self.acts):
+            return
+        fleet = self.plan.schedule.fleet
+        member = fleet.spawn(self.name)
+        member.again = self.begin
+        member.run(self._live(member))
+        if self.serves:
+            from .schedule import _serve
+
+            member.run(_serve(member, 0))
+
+    async def _live(self, member: Member) -> None:
+        while self.place < len(self.acts):
+            _, act = self.acts[self.place]
+            try:
+                await act(self, member)
+            except Ended:
+                pass
+            except AlkalineError as error:
+                if error.code == "ERR_CLOSED" and not isinstance(error, RunCancelled):
+                    return  # this process was closed; another one goes on
+                if error.code not in (*PASSING, "ERR_CONFLICT"):
+                    self.plan.schedule.world.wrong(f"{self.acts[self.place][0]} was refused: {error.code} {error}")
+                    self.place += 1
+                await asyncio.sleep(member.fleet.random.uniform(0.5, 4))
+                continue
+            except Exception as error:
+                self.plan.schedule.world.wrong(f"{self.acts[self.place][0]} raised {type(error).__name__}: {error}")
+            self.place += 1
+
+    async def at(self, member: Member) -> Runtime:
+        """The runtime of the store where the run is now, or where it has ended."""
+        best: tuple[int, Any] | None = None
+        for place in range(self.plan.schedule.stores):
+            runtime = member.runtime(place)
+            record = await runtime.store.find(ID)
+            if record is None:
+                continue
+            rank = 3 if record.finished else 0 if record.moved_to is not None else 1 if record.status == "paused" else 2
+            if best is None or rank > best[0]:
+                best = (rank, runtime)
+            if rank == 3:
+                break
+        if best is None:
+            from alkaline_edge.errors import NotFound
+
+            raise NotFound("not started yet")
+        if best[0] == 3:
+            raise Ended
+        runtime = best[1]
+        assert runtime is not None
+        return runtime  # type: ignore[no-any-return]
+
+
+class Plan:
+    """The clients of one schedule."""
+
+    def __init__(self, schedule: Schedule, random: Random) -> None:
+        self.schedule, self.random = schedule, random
+        self.clients: list[Client] = []
+        self.span = min(schedule.weather.until, random.choice((0.0, 5.0, 60.0)))
+        program = schedule.program
+        self._client("starter", [("start", self._start()), *([("result", _result)] if random.random() < 0.7 else [])])
+        for n in range(random.choice((0, 1, 1, 2))):
+            self._client(f"waiter{n}", [self._pause(), ("join", self._start()), ("result", _result)])
+        waits = program.waits()
+        if waits:
+            extra = random.choice((0, 0, 1))
+            size = random.choice((0, 0, schedule.limits.inline_limit + 10, schedule.limits.max_value // 3))
+            size = min(size, schedule.limits.max_value // 3, 20_000)
+            acts = [each for n in range(waits + extra) for each in (self._pause(), (f"signal {n}", _signal(n, size)))]
+            self._client("sender", acts)
+        for node in program.bodies[0].root.walk():
+            if node.kind == "late" and random.random() < 0.8:
+                self._client(f"late{node.id}", [self._pause(node.args["seconds"] * 1.5), ("late", _late(node.id))])
+        self._others(random)
+
+    def _others(self, random: Random) -> None:
+        acts: list[tuple[str, Act]] = []
+        if random.random() < 0.15:
+            acts.append(("cancel", _cancel))
+            if random.random() < 0.3:
+                acts.append(("cancel", _cancel))
+        if random.random() < 0.3:
+            fill = "y" * random.choice((0, 10, self.schedule.limits.inline_limit + 1))
+            payload = {"n": "u1", "step": random.random() < 0.5, "fill": fill, "refuse": random.random() < 0.2}
+            acts.append(("update", _update(payload)))
+        if random.random() < 0.3:
+            acts.append(("query", _query))
+        if random.random() < 0.2:
+            acts += [("pause", _pause), self._pause(), ("unpause", _unpause)]
+        if self.schedule.stores == 2:
+            for _ in range(random.choice((1, 1, 2, 3))):
+                act = random.choice((_move, _move, _move_by_file, _sync))
+                acts.append((act.__name__[1:], act))
+        if acts:
+            self._client("other", [each for act in acts for each in (self._pause(), act)])
+
+    def _client(self, name: str, acts: list[tuple[str, Act]]) -> None:
+        self.clients.append(Client(self, name, acts, self.random.random() < 0.2))
+
+    def _pause(self, most: float | None = None) -> tuple[str, Act]:
+        seconds = self.random.uniform(0, self.span if most is None else most)
+
+        async def wait(client: Client, member: Member) -> None:
+            await asyncio.sleep(seconds)
+
+        return "wait", wait
+
+    def _start(self) -> Act:
+        later = self.random.random() < 0.1
+        if not hasattr(self, "start_at"):
+            self.start_at = 10.0 if later else None
+        seconds = self.start_at
+        self.schedule.world.not_before = seconds or 0.0
+
+        async def start(client: Client, member: Member) -> None:
+            runtime = member.runtime(0)
+            at = (
+                None if seconds is None else datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC) + timedelta(seconds=seconds)
+            )
+            await runtime.start("w0", {"depth": 0}, id=ID, on_conflict="join", start_at=at)
+
+        return start
+
+    def begin(self) -> None:
+        """All of them."""
+        for client in self.clients:
+            client.begin()
+
+    def done(self) -> bool:
+        """Whether all acts are done."""
+        return all(client.place >= len(client.acts) for client in self.clients)
+
+    def left(self) -> list[str]:
+        """The acts that are not done."""
+        return [f"{c.name}: {c.acts[c.place][0]}" for c in self.clients if c.place < len(c.acts)]
+
+    def described(self) -> list[str]:
+        """The clients in words."""
+        return [f"{c.name}: {', '.join(name for name, _ in c.acts)}" for c in self.clients]
+
+    def seconds(self) -> float:
+        """How long it takes where nothing goes wrong."""
+        return self.span * sum(len(client.acts) for client in self.clients) + 100
+
+
+# --- the acts --------------------------------------------------------------------------------------------------------
+async def _result(client: Client, member: Member) -> None:
+    """Wait for the end, where the run is."""
+    told = client.plan.schedule.told
+    for place in range(client.plan.schedule.stores):  # it may have ended in any of them
+        record = await member.runtime(place).store.find(ID)
+        if record is not None and record.finished:
+            break
+    else:
+        runtime = await client.at(member)
+        place = next(n for n in range(client.plan.schedule.stores) if runtime is member.runtime(n))
+    try:
+        told.results.append(
+            await member.runtime(place).result(ID, timeout=None if client.plan.schedule.stores == 1 else 30)
+        )
+    except TimeoutError:
+        raise AlkalineErrorAgain("ERR_STORE", "it may have moved") from None
+    except RunCancelled:
+        told.results.append("cancelled")
+    except Exception as error:
+        if isinstance(error, AlkalineError):
+            raise
+        if type(error).__name__ != Hopeless.__name__ and "by the program" not in str(error):
+            raise
+        told.results.append("failed")
+
+
+class AlkalineErrorAgain(AlkalineError):
+    """Asks for another try."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def _signal(n: int, size: int) -> Act:
+    payload = f"n{n:04d} " + "z" * size
+
+    async def signal(client: Client, member: Member) -> None:
+        await (await client.at(member)).signal(ID, "s", payload, dedupe=f"s{n}")
+        client.plan.schedule.told.signals.append(payload)
+
+    return signal
+
+
+def _late(node: int) -> Act:
+    async def late(client: Client, member: Member) -> None:
+        told = client.plan.schedule.told
+        told.sent_late.add(node)
+        await (await client.at(member)).signal(ID, f"r{node}", f"late {node}", dedupe=f"r{node}")
+        told.late[node] = 1_700_000_000_000 + int(member.loop.now * 1000) + 1
+
+    return late
+
+
+async def _cancel(client: Client, member: Member) -> None:
+    client.plan.schedule.told.cancelled = True
+    await (await client.at(member)).cancel(ID, "by the plan")
+
+
+async def _pause(client: Client, member: Member) -> None:
+    await (await client.at(member)).pause(ID)
+
+
+async def _unpause(client: Client, member: Member) -> None:
+    """Also where the pause did not take hold."""
+    runtime = await client.at(member)
+    record = await runtime.get_execution(ID)
+    if record.moved_to is None:
+        try:
+            await runtime.resume(ID)
+        except AlkalineError as error:
+            if error.code != "ERR_CONFLICT":
+                raise
+            from alkaline_edge.runtime import asking
+
+            await asking.request(runtime, ID, "resume", "", None)
+
+
+async def _query(client: Client, member: Member) -> None:
+    answer = await (await client.at(member)).query(ID, "trace")
+    if not isinstance(answer, int):
+        client.plan.schedule.world.wrong(f"a query was answered with {answer!r}")
+
+
+def _update(payload: dict[str, Any]) -> Act:
+    async def update(client: Client, member: Member) -> None:
+        told = client.plan.schedule.told
+        if payload["n"] in told.tried:  # it can't be known whether the first was taken
+            return
+        runtime = await client.at(member)
+        told.tried.add(payload["n"])
+        try:
+            reply = await runtime.update(ID, "note", payload)
+        except ZeroDivisionError:
+            if not payload["refuse"]:
+                raise
+        except AlkalineError as error:
+            if error.code not in ("ERR_CONFLICT", "ERR_STORE", "ERR_CLOSED"):
+                raise
+        else:
+            told.updates[payload["n"]] = reply
+            if reply != [payload["n"], payload["fill"]]:
+                client.plan.schedule.world.wrong(f"an update was answered with {reply!r:.100}")
+
+    return update
+
+
+async def _where(client: Client, member: Member) -> tuple[int, bool]:
+    """The store that the run is in, and whether it is on its way out of it."""
+    records = [await member.runtime(place).store.find(ID) for place in (0, 1)]
+    for place, record in enumerate(records):
+        if record is not None and record.finished:
+            raise Ended
+    live = [place for place, r in enumerate(records) if r is not None and r.moved_to is None and r.status != "paused"]
+    if live:
+        return live[0], False
+    here = client.notes.get("from")
+    if here is not None:
+        return here, records[here] is not None and records[here].moved_to is not None
+    paused = [place for place, r in enumerate(records) if r is not None and r.moved_to is None]
+    if not paused:
+        return 0, True
+    return paused[0], False
+
+
+async def _move(client: Client, member: Member) -> None:
+    """Hand the run over to the other store; what was begun is ended."""
+    here, leaving = (client.notes["from"], True) if client.notes.get("leaving") else await _where(client, member)
+    client.notes.update({"from": here, "leaving": True})
+    a, b = member.runtime(here), member.runtime(1 - here)
+    try:
+        await hand_over(a, ID, b)
+    except AlkalineError as error:
+        record = await a.store.find(ID)
+        if error.code in ("ERR_STORE", "ERR_NOT_FOUND") or (record is not None and record.moved_to is not None):
+            client.plan.schedule.world.faults["move-cut"] += 1
+            raise
+        client.notes.clear()  # refused with nothing done
+        if "held by another owner" not in str(error) or client.notes.get("tries", 0) > 3:
+            return
+        client.notes["tries"] = client.notes.get("tries", 0) + 1
+        raise
+    client.plan.schedule.world.faults["moved"] += 1
+    client.notes.clear()
+
+
+async def _move_by_file(client: Client, member: Member) -> None:
+    """Hand the run over as a bundle."""
+    if "bundle" not in client.notes:
+        here = client.notes["from"] if client.notes.get("leaving") else (await _where(client, member))[0]
+        client.notes.update({"from": here, "leaving": True})
+        try:
+            client.notes["bundle"] = await member.runtime(here).export(ID, handoff=True)
+        except AlkalineError as error:
+            record = await member.runtime(here).store.find(ID)
+            if error.code in ("ERR_STORE", "ERR_NOT_FOUND") or (record is not None and record.moved_to is not None):
+                raise
+            client.notes.clear()
+            return
+    await member.runtime(1 - client.notes["from"]).import_(client.notes["bundle"], mode="take_over")
+    client.plan.schedule.world.faults["moved-by-file"] += 1
+    client.notes.clear()
+
+
+async def _sync(client: Client, member: Member) -> None:
+    """Bring a copy in the other store up to date."""
+    here, _ = await _where(client, member)
+    try:
+        await sync(member.runtime(here), member.runtime(1 - here), ID)
+    except AlkalineError as error:
+        if error.code != "ERR_CONFLICT":
+            raise

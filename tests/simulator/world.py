@@ -1,0 +1,320 @@
+"""The world of one schedule: stores that are audited, hosts whose callbacks faults befall, and what steps did outside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from hashlib import sha256
+from random import Random
+from typing import Any
+
+from alkaline_edge import StepInfo
+from alkaline_edge import events as ev
+from alkaline_edge.codec import BlobRef, Codec
+from alkaline_edge.errors import AlkalineError, ClosedError, StoreError, UnknownOutcome
+from alkaline_edge.history import Cursor, Timed, split
+from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
+from alkaline_edge.limits import check_batch
+from alkaline_edge.testing.simulated import SimulatedStore
+
+from .programs import Node, Program
+from .timeline import PROCESS, Process, Timeline, later, turn
+
+
+class History:
+    """What has been committed of one generation of one run, in whichever store."""
+
+    __slots__ = ("cursor", "events", "raws")
+
+    def __init__(self) -> None:
+        self.cursor = Cursor()
+        self.raws: list[bytes] = []
+        self.events: list[Timed] = []
+
+
+class World:
+    """All that outlives processes, and what is wrong with it."""
+
+    def __init__(self, program: Program, capabilities: Capabilities, most_calls: int, most_callbacks: int) -> None:
+        self.loop = Timeline(most_callbacks)
+        self.program, self.capabilities = program, capabilities
+        self._nodes = {node.id: node for node in program.nodes()}
+        self.left = most_calls
+        self.calls = 0
+        self.codec = Codec()
+        self.histories: dict[str, History] = {}
+        self.settled: set[str] = set()
+        self.holders: dict[str, Process | None] = {}
+        self.epochs: dict[tuple[str, str], int] = {}
+        self.starts: Counter[str] = Counter()
+        self.arguments: dict[str, Any] = {}
+        self.undone: list[str] = []
+        self.violations: list[str] = []
+        self.over = False
+        self.not_before = self.clocks = 0.0
+        self.faults: Counter[str] = Counter()
+        self.befalls: Callable[[Process, str, Any], Any] | None = None
+
+    def wrong(self, what: str) -> None:
+        """Note a violation."""
+        if not self.over:
+            self.violations.append(what)
+
+    # --- effects -----------------------------------------------------------------------------------------------------
+    def node(self, id: int) -> Node | None:
+        """The node of that id."""
+        return self._nodes.get(id)
+
+    def value(self, id: int, place: int) -> str:
+        """What the step of that node returns."""
+        node = self._nodes.get(id)
+        return f"v{id}.{place}" + "x" * (node.args.get("size", 0) if node is not None else 0)
+
+    def did(self, info: StepInfo, args: Any, once: bool = False) -> None:
+        """A step's effect happens."""
+        key = info.idempotency_key
+        run = key.split(".")[0]
+        holder, here = self.holders.get(run), PROCESS.get()
+        if self.loop.now < self.not_before - self.clocks:
+            self.wrong(f"step {info.step} ran at {self.loop.now} s, and the run was to start at {self.not_before} s")
+        if key in self.settled and (holder is here or once):
+            self.wrong(f"a committed step ran again: {info.step} of {info.run_id}")
+        if self.arguments.setdefault(key, args) != args:
+            self.wrong(f"a step ran again with other arguments: {info.step}, {self.arguments[key]} and then {args}")
+        self.starts[key] += 1
+        if once and self.starts[key] > 1:
+            self.wrong(f"a step started twice at most once: {info.step} of {info.run_id}")
+
+    # --- histories ---------------------------------------------------------------------------------------------------
+    def committed(self, name: str, position: int, raw: bytes, store: str) -> None:
+        """A commit of a history lands in a store. At each position there is one, wherever."""
+        history = self.histories.setdefault(name, History())
+        known = history.raws
+        if position < len(known):
+            if known[position] != raw:
+                self.wrong(f"a run has two histories: they part at commit {position} of {name} (in store {store})")
+            return
+        if position > len(known):
+            self.wrong(f"a history has a gap: commit {position} of {name}, and {len(known)} are known")
+            return
+        try:
+            events = history.cursor.advance(raw, self.codec)
+        except AlkalineError as error:
+            self.wrong(f"the digest chain of {name} broke as it was written: {error}")
+            return
+        known.append(raw)
+        history.events += events
+        for _, event in events:
+            if event[0] in (ev.STEP_COMPLETED, ev.STEP_FAILED):
+                run, _, generation = name.partition("-")
+                self.settled.add(f"{run}.{generation or 0}.{event[1]}")
+
+    def events_of(self, run: str) -> list[Timed]:
+        """All events of all generations of the run with that random id."""
+        found: list[Timed] = []
+        for n in range(100):
+            history = self.histories.get(run if n == 0 else f"{run}-{n}")
+            if history is None:
+                break
+            found += history.events
+        return found
+
+
+class AuditedStore(SimulatedStore):
+    """A store whose every write is read by the world."""
+
+    def __init__(self, world: World, name: str) -> None:
+        super().__init__()
+        self.world, self.name = world, name
+        self.ended: set[str] = set()
+        """Ids of runs that have ended here."""
+        self.watchers: list[tuple[Process, Callable[[], Any]]] = []
+
+    def write(self, batch: Batch, process: Process | None) -> Committed | Conflict:
+        """As ``apply``, by a process."""
+        before = {put.key: self.entries.get(put.key) for put in batch.puts if put.key[0] in "rhs"}
+        gone = [key for key in batch.deletes if key[0] == "r" and key in self.entries]
+        outcome = self.apply(batch)
+        if isinstance(outcome, Conflict):
+            return outcome
+        for key, value in batch.puts:
+            if key[0] == "h" and key[1] == "/":
+                old = before.get(key)
+                if old is not None and old.value != value:
+                    self.world.wrong(f"a commit was overwritten: {key} in store {self.name}")
+                _, name, place = key.split("/")
+                self.world.committed(name, int(place[1:]), value, self.name)
+            elif key[0] == "s" and key[1] == "/":
+                _, name, place = key.split("/")
+                for n, raw in enumerate(split(value)):
+                    self.world.committed(name, int(place[1:]) + n, raw, self.name)
+            elif key[0] == "r":
+                self._record(value, process)
+        for key in gone:
+            self.ended.discard(key[2:])
+            self.world.epochs = {at: n for at, n in self.world.epochs.items() if at[0] != self.name}
+        return outcome
+
+    def _record(self, value: bytes, process: Process | None) -> None:
+        record = self.world.codec.decode(value)
+        run, epoch, world = record["run"], record["epoch"], self.world
+        if record["status"] in ("completed", "failed", "cancelled"):
+            self.ended.add(record["id"])
+        else:
+            self.ended.discard(record["id"])
+        known = world.epochs.get((self.name, run), 0)
+        if epoch < known:
+            world.wrong(f"the epoch of {record['id']} went back in store {self.name}: {known} to {epoch}")
+        if record["owner"] is not None and (epoch > known or run not in world.holders):
+            world.holders[run] = process
+        world.epochs[(self.name, run)] = epoch
+
+    def tell(self, world: World, by: Process | None, random: Random, misses: bool) -> None:
+        """Tell watchers of a commit, in a moment."""
+        for process, callback in self.watchers:
+            if process is by or process.dead or (misses and random.random() < 0.3):
+                continue
+            later(world.loop, 0.001, lambda process=process, callback=callback: process.call_soon(callback))  # type: ignore[misc]
+
+
+class SimHost:
+    """One process's handle on a store. Faults are the world's to draw."""
+
+    def __init__(self, world: World, process: Process, store: AuditedStore, seed: str) -> None:
+        self.world, self.process, self.store = world, process, store
+        self.capabilities = world.capabilities
+        self._random = Random(seed)
+        self._closed = False
+
+    async def get(self, keys: Iterable[str]) -> list[Entry | None]:
+        """As Host.get."""
+        wanted = list(keys)
+        await self._begin("get", wanted)
+        entries = self.store.entries
+        return [entries.get(key) for key in wanted]
+
+    async def list(self, prefix: str, after: str = "", limit: int = 500) -> list[Entry]:
+        """As Host.list."""
+        await self._begin("list", prefix)
+        return self.store.under(prefix, after, limit)
+
+    async def commit(self, batch: Batch) -> Committed | Conflict:
+        """As Host.commit."""
+        check_batch(batch, self.capabilities)
+        kind = await self._begin("commit", batch)
+        store, process, world = self.store, self.process, self.world
+        if kind == "late":
+            later(world.loop, self._random.choice((0.01, 0.5, 5.0, 60.0)), lambda: self._apply(batch))
+            raise UnknownOutcome("simulated: the answer was lost")
+        outcome = self._apply(batch)
+        if kind == "crash-after":
+            process.kill()
+            await _never(world)
+        if kind == "applied-then-error":
+            raise UnknownOutcome("simulated: the answer was lost")
+        if kind == "applied-then-conflict" and isinstance(outcome, Committed):
+            return Conflict(tuple(check.key for check in batch.checks) or tuple(put.key for put in batch.puts))
+        return outcome
+
+    def _apply(self, batch: Batch) -> Committed | Conflict:
+        outcome = self.store.write(batch, self.process)
+        if self.store.watchers and isinstance(outcome, Committed):
+            self.store.tell(self.world, self.process, self._random, getattr(self, "watch_may_miss", False))
+        return outcome
+
+    async def _begin(self, verb: str, what: Any) -> str | None:
+        if self._closed:
+            raise ClosedError("this host is closed; make another one")
+        world = self.world
+        world.calls += 1
+        if world.calls > world.left:
+            world.loop.stop_as_endless(f"{world.calls} callbacks of hosts and no end")
+            await _never(world)
+        await turn()  # before the work: a process that blocks does not reach its store meanwhile
+        kind = world.befalls(self.process, verb, what) if world.befalls is not None else None
+        if kind is None:
+            return None
+        if isinstance(kind, float):
+            sleeper = world.loop.create_future()
+            world.loop.call_later(kind, _wake, sleeper)
+            await sleeper
+            return None
+        world.faults[kind] += 1
+        if kind == "crash":
+            self.process.kill()
+            await _never(world)
+        if kind in ("rejected", "quota"):
+            raise StoreError("simulated: the store refused")
+        if kind == "error-before" or (verb != "commit" and kind != "crash-after"):
+            raise UnknownOutcome("simulated: the answer was lost")
+        if kind == "crash-after" and verb != "commit":
+            self.process.kill()
+            await _never(world)
+        return str(kind)
+
+    async def close(self) -> None:
+        """As Host.close."""
+        self._closed = True
+
+    def now_ms(self) -> int:
+        """The clock of the process."""
+        return self.process.now_ms()
+
+    def entropy(self, n: int) -> bytes:
+        """Bytes of a stream of the process's own."""
+        return self._random.randbytes(n)
+
+    async def sleep(self, seconds: float) -> None:
+        """Virtual seconds."""
+        loop = self.world.loop
+        sleeper = loop.create_future()
+        loop.call_later(max(0.0, min(seconds, 1e7)), _wake, sleeper)
+        await sleeper
+
+    async def run_in_thread(self, fn: Callable[..., Any], *args: Any) -> Any:
+        """A thread: the process goes on meanwhile."""
+        await self.sleep(self._random.choice((0.0, 0.01, 2.0)))
+        self.process.in_thread = True
+        try:
+            return fn(*args)
+        finally:
+            self.process.in_thread = False
+
+
+class WatchingHost(SimHost):
+    """A host that tells of what others commit."""
+
+    watch_may_miss = False
+
+    def watch(self, callback: Callable[[], Any]) -> Callable[[], None]:
+        """As the hosts that have it."""
+        watcher = (self.process, callback)
+        self.store.watchers.append(watcher)
+        return lambda: self.store.watchers.remove(watcher) if watcher in self.store.watchers else None
+
+
+class MissingHost(WatchingHost):
+    """A host whose notices may get lost."""
+
+    watch_may_miss = True
+
+
+def _wake(future: Any) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def _never(world: World) -> None:
+    future = world.loop.create_future()
+    process = PROCESS.get()
+    if process is not None:
+        process.kept.append(future)
+    await future
+
+
+def seed_of(*parts: Any) -> str:
+    """A seed for one stream of chance."""
+    return sha256(repr(parts).encode()).hexdigest()
+
+
+__all__ = ["AuditedStore", "BlobRef", "MissingHost", "SimHost", "WatchingHost", "World", "seed_of"]
