@@ -94,6 +94,8 @@ class StartChild:
     budget: tuple[int | None, int | None] | None
     on_parent_close: str
     started: bool = False
+    former: str | None = None
+    """The id that 0.1 gave the child, which a history may hold."""
 
 
 @dataclass(slots=True, eq=False)

@@ -287,11 +287,12 @@ class Context:
                 limit=header.max_depth,
             )
         command_id = machine.next_id()
-        child_id = check_id(id) if id is not None else self._child_id(command_id)
+        child_id, former = (check_id(id), None) if id is not None else self._child_id(command_id)
         plain = machine.codec.through(input, "input")
         digest = machine.codec.digest_of_call((plain,), {}) if input is not None else None
         limits = (budget.tokens, None if budget.usd is None else micros(budget.usd)) if budget else None
         command = StartChild(command_id, name, digest, version, child_id, plain, limits, on_parent_close)
+        command.former = former
         future = machine.issue(command)
         try:
             return await future
@@ -308,9 +309,18 @@ class Context:
         definition = lookup(workflow)
         return definition.name, definition.version, definition.recursive
 
-    def _child_id(self, command_id: str) -> str:
+    def _child_id(self, command_id: str) -> tuple[str, str | None]:
+        """The id of a child that was given none; and the one that 0.1 gave it, which a history may hold.
+
+        The generation has a sign of its own: behind a ``~`` it would read as the command of a grandchild.
+        """
         header = self._machine.header
-        generation = f"~{header.generation}" if header.generation else ""
+        if not header.generation:
+            return self._fitting("", command_id), None
+        return self._fitting(f"+{header.generation}", command_id), self._fitting(f"~{header.generation}", command_id)
+
+    def _fitting(self, generation: str, command_id: str) -> str:
+        header = self._machine.header
         id = f"{header.id}{generation}~{command_id}"
         return id if len(id) <= MAX_ID else f"{header.run}{generation}~{command_id}"
 

@@ -369,6 +369,8 @@ class Execution:
             if not isinstance(command, StartChild):
                 self._take(event, StartChild, event.id)
                 return
+            if event.child == command.former:
+                command.child = event.child
             if (event.workflow, event.args, event.child) != (command.name, command.digest, command.child):
                 raise self._fail(
                     mismatch(event, describe_command(command), self.position, self._where(), command.digest)

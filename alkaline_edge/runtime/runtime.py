@@ -206,6 +206,8 @@ class Runtime:
         A run that another live owner holds, or that was handed over, is ERR_CONFLICT.
         """
         self._open()
+        # A pause that nobody has consumed stands in no record. Looked for before the record is read, it can't slip by.
+        asked = await self.host.list(f"i/{id}/", "", 1)
         record = await self.store.record(id)
         if not record.finished:
             self.registry.exact(record.workflow, record.version)
@@ -215,7 +217,7 @@ class Runtime:
                 raise ConflictError(
                     f"run {id!r} is held by another owner until {record.lease_until} ms; it goes on there", id=id
                 )
-            if record.status == "paused" or id in self.drivers:
+            if record.status == "paused" or id in self.drivers or asked:
                 try:
                     await asking.request(self, id, "resume", "", None)
                 except ConflictError:

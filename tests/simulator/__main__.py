@@ -80,7 +80,7 @@ def run_all(given: Any) -> int:
     ended: Counter[str] = Counter()
     kinds: dict[str, list[tuple[int, list[str]]]] = {}
     said = begun
-    with multiprocessing.get_context("fork").Pool(given.jobs) as pool:
+    with multiprocessing.get_context("fork").Pool(given.jobs, maxtasksperchild=20) as pool:
         for count, some_faults, some_ended, bad, some_calls, some_steps in pool.imap_unordered(run_chunk, chunks):
             done, calls, steps = done + count, calls + some_calls, steps + some_steps
             faults += some_faults

@@ -271,7 +271,7 @@ async def undo(value: str) -> str:
 
 
 def workflows(program: Program, patched: bool, newer: bool) -> list[Workflow]:
-    """What a process has registered. ``patched``: with the new code of "patched" nodes; ``newer``: version 2 as well."""
+    """What a process has registered. ``patched``: the new code of "patched" nodes; ``newer``: version 2 as well."""
     found = [_workflow(program, n, body, 1, patched) for n, body in enumerate(program.bodies)]
     if newer:
         found += [_workflow(program, n, body, 2, patched) for n, body in enumerate(program.bodies)]

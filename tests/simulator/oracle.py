@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from .world import World
 
 
+SAYS = {
+    "sleep": "slept", "spend": "spent", "emit": "emitted", "mark": "marked", "draw": "drawn", "turns": "turned",
+}  # fmt: skip
+"""What nodes come to that have no value of their own."""
+
+
 @dataclass(slots=True)
 class Told:
     """What the outside did to the run, and was answered."""
@@ -63,7 +69,7 @@ class Oracle:
             case "queue":
                 ok = value == [0, 1, 2]
             case "sleep" | "spend" | "emit" | "mark" | "draw" | "turns":
-                ok = value == {"sleep": "slept", "spend": "spent", "emit": "emitted", "mark": "marked", "draw": "drawn", "turns": "turned"}[node.kind]  # fmt: skip
+                ok = value == SAYS[node.kind]
             case _:
                 return self._branch(node, value, depth)
         return None if ok else _not(node, value)

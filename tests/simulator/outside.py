@@ -53,7 +53,7 @@ class Client:
 
     async def _live(self, member: Member) -> None:
         while self.place < len(self.acts):
-            _, act = self.acts[self.place]
+            name, act = self.acts[self.place]
             try:
                 await act(self, member)
             except Ended:
@@ -62,12 +62,12 @@ class Client:
                 if error.code == "ERR_CLOSED" and not isinstance(error, RunCancelled):
                     return  # this process was closed; another one goes on
                 if error.code not in (*PASSING, "ERR_CONFLICT"):
-                    self.plan.schedule.world.wrong(f"{self.acts[self.place][0]} was refused: {error.code} {error}")
+                    self.plan.schedule.world.wrong(f"{name} was refused: {error.code} {error}")
                     self.place += 1
                 await asyncio.sleep(member.fleet.random.uniform(0.5, 4))
                 continue
             except Exception as error:
-                self.plan.schedule.world.wrong(f"{self.acts[self.place][0]} raised {type(error).__name__}: {error}")
+                self.plan.schedule.world.wrong(f"{name} raised {type(error).__name__}: {error}")
             self.place += 1
 
     async def at(self, member: Member) -> Runtime:
@@ -298,9 +298,8 @@ def _update(payload: dict[str, Any]) -> Act:
 async def _where(client: Client, member: Member) -> tuple[int, bool]:
     """The store that the run is in, and whether it is on its way out of it."""
     records = [await member.runtime(place).store.find(ID) for place in (0, 1)]
-    for place, record in enumerate(records):
-        if record is not None and record.finished:
-            raise Ended
+    if any(record is not None and record.finished for record in records):
+        raise Ended
     live = [place for place, r in enumerate(records) if r is not None and r.moved_to is None and r.status != "paused"]
     if live:
         return live[0], False
@@ -315,7 +314,7 @@ async def _where(client: Client, member: Member) -> tuple[int, bool]:
 
 async def _move(client: Client, member: Member) -> None:
     """Hand the run over to the other store; what was begun is ended."""
-    here, leaving = (client.notes["from"], True) if client.notes.get("leaving") else await _where(client, member)
+    here, _ = (client.notes["from"], True) if client.notes.get("leaving") else await _where(client, member)
     client.notes.update({"from": here, "leaving": True})
     a, b = member.runtime(here), member.runtime(1 - here)
     try:

@@ -158,7 +158,7 @@ class Author:
 
     def _child(self, kind: str, depth: int, left: int, body: int) -> Node:
         random = self.random
-        later = [n for n in range(body + 1, self.most_bodies)]
+        later = list(range(body + 1, self.most_bodies))
         target = random.choice(later) if later and random.random() < 0.85 else body
         if target == body and target == 0:
             target = 1  # the root has its waits to itself

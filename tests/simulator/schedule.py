@@ -65,8 +65,8 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # coroutines that were never awaited: their process died
             yield
-            gc.collect()
     finally:
+        gc.collect()
         gc.unfreeze()
         gc.enable()
         sys.unraisablehook = hook
@@ -125,9 +125,9 @@ class Schedule:
         """The limits and the weather in words."""
         limits = self.limits
         return (
-            f"{self.stores} stores, {self.modes[: self.workers]} {self.host_class.__name__}, inline {limits.inline_limit}, "
-            f"max_value {limits.max_value}, segments of {limits.segment_commits}, lease {self.lease}, poll {self.poll}; "
-            f"{self.weather}"
+            f"{self.stores} stores, {self.modes[: self.workers]} {self.host_class.__name__}, "
+            f"inline {limits.inline_limit}, max_value {limits.max_value}, segments of {limits.segment_commits}, "
+            f"lease {self.lease}, poll {self.poll}; {self.weather}"
         )
 
     def _drop(self) -> None:

@@ -1,4 +1,4 @@
-"""The world of one schedule: stores that are audited, hosts whose callbacks faults befall, and what steps did outside."""
+"""The world of one schedule: audited stores, hosts whose callbacks faults befall, and what steps did outside."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ class SimHost:
         """As Host.commit."""
         check_batch(batch, self.capabilities)
         kind = await self._begin("commit", batch)
-        store, process, world = self.store, self.process, self.world
+        process, world = self.process, self.world
         if kind == "late":
             later(world.loop, self._random.choice((0.01, 0.5, 5.0, 60.0)), lambda: self._apply(batch))
             raise UnknownOutcome("simulated: the answer was lost")

@@ -1,0 +1,91 @@
+"""What the simulator found, each as a small program of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from alkaline_edge import Context, Runtime, replay, workflow
+from alkaline_edge import events as ev
+from alkaline_edge.codec import Codec
+from alkaline_edge.history import Cursor
+from alkaline_edge.runs import Header
+from alkaline_edge.testing import SimulatedHost
+from tests.support import Process, drive
+
+
+@workflow
+async def leaf(ctx: Context, n: int) -> int:
+    return n
+
+
+@workflow
+async def middle(ctx: Context, n: int) -> Any:
+    return await ctx.child(leaf, n)
+
+
+@workflow
+async def root(ctx: Context, n: int) -> Any:
+    found = await ctx.child(middle, n)
+    if n == 0:
+        ctx.continue_as_new(1)
+    return found
+
+
+def test_a_child_of_the_next_generation_is_no_grandchild_of_the_first() -> None:
+    """The ids of a run's children tell its generations from its grandchildren: run~1~1 was both."""
+
+    async def test() -> None:
+        process = Process(root, middle, leaf)
+        run = await process.runtime.start("root", 0, id="run")
+        assert await run.result() == 1
+        ids = [record.id for record in (await process.runtime.list_executions()).items]
+        assert sorted(ids) == ["run", "run+1~1", "run+1~1~1", "run~1", "run~1~1"]
+        assert all(checked.ok for checked in replay.check([await process.runtime.export(id) for id in ids],
+                                                          [root, middle, leaf]))  # fmt: skip
+
+    drive(test)
+
+
+def test_a_history_with_the_id_that_was_given_before_replays() -> None:
+    """A history of 0.1, whose second generation has a child of the former id, is gone on with."""
+    codec, cursor = Codec(), Cursor()
+    header = Header("run", "ab" * 6, "root", 1, generation=1, chain=["root"])
+    digest = codec.digest_of_call((1,), {})
+    events: list[ev.Event] = [
+        ev.Started(ev.STARTED, header.to_map(), 1),
+        ev.ChildStarted(ev.CHILD_STARTED, "1", "middle", digest, "run~1~1"),
+        ev.ChildFinished(ev.CHILD_FINISHED, "1", "completed", 1),
+        ev.Completed(ev.COMPLETED, 1),
+    ]
+    commits = []
+    for event in events:
+        raw = cursor.encode(1_700_000_000_000, [event], codec)
+        commits.append(cursor.advance(raw, codec))
+    history = replay.History(header, commits)
+    assert [checked.verdict for checked in replay.check(history, [root, middle, leaf])] == ["ok"]
+
+
+@workflow
+async def waiting(ctx: Context) -> Any:
+    return await ctx.wait_for_signal("go")
+
+
+def test_resume_ends_a_pause_that_nobody_has_consumed_yet() -> None:
+    """A pause and a resume that another process asks for, while no owner looks: the run is not paused after them."""
+
+    async def test() -> None:
+        process = Process(waiting)
+        run = await process.runtime.start("waiting", id="run")
+        await run.settle()
+        await process.runtime.close()
+        host = process.host.reopen()
+        asker = Runtime(host, workflows=[])
+        await asker.pause("run")
+        other = Runtime(SimulatedHost(host.store, seed=5), workflows=[waiting])
+        run = await other.resume("run")
+        await run.settle()
+        assert (await other.get_execution("run")).status == "suspended"
+        await run.signal("go", 7)
+        assert await run.result() == 7
+
+    drive(test)
