@@ -28,6 +28,8 @@ class Told:
 
     signals: list[str] = field(default_factory=list)
     """Payloads of the signals "s" that were accepted, in order."""
+    sent: list[str] = field(default_factory=list)
+    """As ``signals``, with the one whose answer was lost."""
     late: dict[int, int] = field(default_factory=dict)
     """When the signal of a "late" node was accepted: ms of true time, at the latest."""
     sent_late: set[int] = field(default_factory=set)
@@ -61,7 +63,7 @@ class Oracle:
             case "loop":
                 ok = value == [self.world.value(node.id, n) for n in range(node.args["times"])]
             case "wait":
-                ok = isinstance(value, list) and value[0] == "signal" and value[1] in self.told.signals
+                ok = isinstance(value, list) and value[0] == "signal" and value[1] in self.told.sent
             case "late":
                 return self._late(node, value)
             case "patched":
@@ -168,13 +170,13 @@ class Oracle:
             yield f"run {record.id} emitted {count}, and recorded {told!r:.200}"
 
     def _signals(self, record: Any, events: list[Any]) -> Iterator[str]:
-        names = {sha256(self.world.codec.encode(payload)).digest(): payload[:6] for payload in self.told.signals}
+        names = {sha256(self.world.codec.encode(payload)).digest(): payload[:6] for payload in self.told.sent}
         got = [
             names.get(event.payload.digest, "none") if isinstance(event.payload, BlobRef) else event.payload[:6]
             for event in events if event[0] == ev.SIGNAL_RECEIVED and event.name == "s"
         ]  # fmt: skip
-        sent = [payload[:6] for payload in self.told.signals]
-        if got != sent[: len(got)]:
+        sent = [payload[:6] for payload in self.told.sent]
+        if got != sent[: len(got)] or (record.status == "completed" and len(got) < self._waited()):
             yield f"signals {sent} were accepted in this order, and {got} recorded"
         late = [event.name for event in events if event[0] == ev.SIGNAL_RECEIVED and event.name != "s"]
         if len(set(late)) < len(late):
@@ -183,8 +185,12 @@ class Oracle:
             taken = [value[1] for value in _waits(self.program.bodies[0].root, record.result["done"])]
             if len(set(taken)) < len(taken):
                 yield f"a signal was given to two waits: {[each[:6] for each in taken]}"
-            if set(taken) != set(self.told.signals[: len(taken)]):
+            if set(taken) != set(self.told.sent[: len(taken)]):
                 yield f"{len(taken)} waits were given {sorted(each[:6] for each in taken)}, not the first {len(taken)}"
+
+    def _waited(self) -> int:
+        """How many signals a run that completed has taken."""
+        return self.program.waits()
 
     def _undone(self, record: Any, events: list[Any], root: Node) -> Iterator[str]:
         cut = {node.id for each in root.walk() if each.kind not in ("seq", "cleanup", "undo") for node in each.walk()}
