@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from typing import Any, Final, NoReturn
 from . import events as ev
 from .branches import Branches, Given, Starter
 from .budget import Budget, micros
+from .calling import name_of, takes_a_value
 from .commands import AwaitSignal, RunStep, StartChild, StartTimer
 from .errors import CycleDetected, DepthExceeded, InvalidInput
 from .execution import ContinueAsNew, Execution
@@ -61,9 +61,11 @@ class Context:
     ) -> Any:
         """Run ``fn(*args, **kwargs)``, record its result, and return that; on replay return what was recorded.
 
-        ``fn`` may be async or not. It runs at least once: a crash between its effect and the record runs it again, so
-        pass its idempotency key on (``StepInfo``). With ``at_most_once`` it never starts twice, and raises
-        StepOutcomeUnknown when it started and its outcome was lost. ``timeout`` is in seconds, of one attempt.
+        ``fn`` may be async or not; one that is not may run in a thread, where the host has threads, unless it is known
+        to be quick. It runs at least once: a crash between its effect and the record runs it again, so pass its
+        idempotency key on (``StepInfo``). With ``at_most_once`` it never starts twice, and raises StepOutcomeUnknown
+        when it started and its outcome was lost, or its time was up; only a ``retry`` of its own whose ``retryable``
+        accepts the error that it raised starts it again. ``timeout`` is in seconds, of one attempt.
         ``compensate`` is called, last first, if the workflow fails or is cancelled after this step completed; it gets
         the step's result if it takes an argument. ``cost`` is what the step spends: whole tokens, reserved before it
         starts, or a function of the result that returns tokens or (tokens, usd). ``ctx.step(fn, *args)`` takes the
@@ -74,7 +76,7 @@ class Context:
             if fn is not None or args:
                 args = (fn, *args)
             fn = name
-            name = str(getattr(fn, "__name__", type(fn).__name__))
+            name = name_of(fn)
         scope = SCOPE.get()
         scope.count += 1
         id = f"{scope.prefix}{scope.count}"
@@ -138,12 +140,7 @@ class Context:
             raise
 
     async def _run_compensation(self, name: str, fn: Callable[..., Any], value: Any) -> None:
-        try:
-            inspect.signature(fn).bind(value)
-            args: tuple[Any, ...] = (value,)
-        except (TypeError, ValueError):
-            args = ()
-        await self.step(name[:200], fn, *args)
+        await self.step(name[:200], fn, *((value,) if takes_a_value(fn) else ()))
 
     # --- values ----------------------------------------------------------------------------------------------------
     def now(self) -> datetime:
@@ -429,6 +426,10 @@ class _Mapped:
 
     def __call__(self) -> Awaitable[Any]:
         return self._fn(self._item)
+
+
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e11
 
 
 def _uuid4(raw: bytes) -> str:

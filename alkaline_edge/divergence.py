@@ -83,12 +83,22 @@ def mismatch(event: Any, code: str, position: int, line: str, digest: int | None
     return _error(history, code, position, line)
 
 
-def event_without_command(event: Any, issued: list[str], position: int, line: str) -> DeterminismError:
-    """The event answers a command that the code has not given."""
+def event_without_command(
+    event: Any, issued: list[str], position: int, line: str, failure: dict[str, Any] | None = None
+) -> DeterminismError:
+    """The event answers a command that the code has not given; ``failure`` is how its handler ended, if it failed."""
     code = ", ".join(issued[:5]) if issued else "no command at all"
+    if failure is not None and not issued:
+        code = f"no command: it ended: {failed(failure)}"
     if len(issued) > 5:
         code += f" and {len(issued) - 5} more"
     return _error(describe(event), f"waits for {code}" if issued else code, position, line)
+
+
+def failed(failure: dict[str, Any]) -> str:
+    """How a handler ended that failed, in words."""
+    how = "SystemExit (sys.exit)" if failure["type"] == "SystemExit" else failure["type"]
+    return f"Failed, with {how}: {failure['message']}"
 
 
 def value_without_call(event: Any, position: int, line: str) -> DeterminismError:

@@ -21,10 +21,11 @@ from typing import Any
 
 from . import events as ev
 from .budget import Account, Purse
+from .calling import JAVASCRIPT
 from .codec import Codec
 from .commands import AwaitSignal, CancelChild, Command, ReplyToUpdate, RunStep, StartChild, StartTimer, Waitable
 from .commands import describe as describe_command
-from .divergence import event_without_command, mismatch, value_without_call
+from .divergence import event_without_command, failed, mismatch, value_without_call
 from .errors import DeterminismError, InvalidInput
 from .events import Event
 from .failures import describe as describe_failure
@@ -99,6 +100,7 @@ class Execution:
         self.cancel_reason: str | None = None
         self.cancel_requested = False
         self.continuation: tuple[Any, bool] | None = None
+        self._compensating = False
         self._main: Task[Any] | None = None
         self._ending = False
         """The handler has ended, and its other tasks are cancelled once nothing is ready."""
@@ -200,8 +202,10 @@ class Execution:
                 self._compare(event)
                 continue
             if self.outcome is not None and time_ms > self._time_ms:
-                ended = f"ended: {type(self.outcome).__name__}"
-                raise self._diverge(mismatch(event, ended, self.position, self._where()))
+                how = type(self.outcome).__name__
+                if isinstance(self.outcome, ev.Failed):
+                    how = failed(self.outcome.failure)
+                raise self._diverge(mismatch(event, f"ended: {how}", self.position, self._where()))
             self._time_ms = time_ms
             self.tick(time_ms)
             loop.wake(self._apply, event)
@@ -225,8 +229,7 @@ class Execution:
         """Note the intent of a step that runs at most once, which the handler has issued."""
         command = self.known(event.id)
         if not isinstance(command, RunStep):
-            issued = [describe_command(each) for each, _ in self.pending.values()]
-            raise self._fail(event_without_command(event, issued, self.position, self._where()))
+            raise self._fail(self._unasked(event))
         self._same_call(event, command)
         self.intents.add(event.id)
 
@@ -321,15 +324,20 @@ class Execution:
             raise self._fail(mismatch(event, describe_command(command), self.position, self._where()))
         if id in self.withdrawn and isinstance(self.withdrawn[id], kind):
             return self.withdrawn[id], None
+        raise self._fail(self._unasked(event))
+
+    def _unasked(self, event: Event) -> DeterminismError:
         issued = [describe_command(command) for command, _ in self.pending.values()]
-        raise self._fail(event_without_command(event, issued, self.position, self._where()))
+        failure = self.outcome.failure if isinstance(self.outcome, ev.Failed) else None
+        return event_without_command(event, issued, self.position, self._where(), failure)
 
     def _fail(self, error: DeterminismError) -> DeterminismError:
         self.loop.violation = self.loop.violation or error
         return error
 
     def _same_call(self, event: Any, command: RunStep) -> None:
-        if event.name != command.name or event.args != command.digest:
+        renamed = event.name == JAVASCRIPT and type(command.fn).__name__ == JAVASCRIPT
+        if (event.name != command.name and not renamed) or event.args != command.digest:
             raise self._fail(mismatch(event, describe_command(command), self.position, self._where(), command.digest))
 
     def settled(self, command: RunStep, value: Any) -> None:
@@ -390,7 +398,7 @@ class Execution:
         if self.cancel_requested:
             return
         self.cancel_requested, self.cancel_reason = True, event.reason
-        if self._main is not None:
+        if self._main is not None and not self._compensating:  # what is being undone is undone to its end
             self._main.cancel(event.reason)
 
     def _apply_update(self, event: ev.UpdateReceived) -> None:
@@ -412,17 +420,17 @@ class Execution:
             if hasattr(value, "__await__"):
                 value = await value
             reply = ReplyToUpdate(entry, True, self.codec.through(value, "reply"))
-        except Exception as error:
+        except (KeyboardInterrupt, ContinueAsNew):
+            raise
+        except BaseException as error:
+            if isinstance(error, CancelledError) and (self.outcome is not None or self.continuation is not None):
+                raise  # the run ends: whoever asked is told so
             reply = ReplyToUpdate(entry, False, describe_failure(error, self.codec))
         if entry not in self.mailbox.answered:
             self.commands[f"reply {entry}"] = reply
 
     def _apply_ending(self, event: Event) -> None:
-        raise self._fail(
-            event_without_command(
-                event, [describe_command(c) for c, _ in self.pending.values()], self.position, self._where()
-            )
-        )
+        raise self._fail(self._unasked(event))
 
     # --- the handler's task ---------------------------------------------------------------------------------------
     async def _run(self, handler: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -444,7 +452,9 @@ class Execution:
             failures = await self._compensate()
             reason = self.cancel_reason if self.cancel_requested else _BY_ITSELF
             self.outcome = ev.Cancelled(ev.CANCELLED, _with_failures(reason, failures))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise  # the user's wish for this process, not an end of the run
+        except BaseException as error:
             if isinstance(error, DeterminismError):
                 self.loop.violation = self.loop.violation or error
                 return
@@ -460,18 +470,20 @@ class Execution:
             self._end_branches()
 
     async def _compensate(self) -> list[str]:
-        """Undo what was done, last first. One that fails does not stop the others; its name is reported."""
-        failed: list[str] = []
-        self.continuation = None
+        """Undo what was done, last first. One that fails does not stop the others, nor does a cancel."""
+        names: list[str] = []
+        self.continuation, self._compensating = None, True
         while self.compensations:
             name, fn, value = self.compensations.pop()
             try:
                 await self.context._run_compensation(f"compensate {name}", fn, value)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 if isinstance(error, DeterminismError):
                     raise
-                failed.append(f"{name} ({type(error).__name__})")
-        return failed
+                names.append(f"{name} ({type(error).__name__})")
+        return names
 
     def _end_branches(self) -> None:
         """The handler has ended: what its other tasks wait for is withdrawn, as asyncio.run cancels what is left."""

@@ -35,9 +35,7 @@ class StepError(Exception):
 
 def describe(error: BaseException, codec: Codec) -> Failure:
     """The durable form of ``error``. It can't fail, whatever the error's parts are or raise."""
-    named = _part(error, "type") if isinstance(error, StepError) else None
-    name = _text_of(named if isinstance(named, str) else type(error).__name__)
-    failure: Failure = {"type": name[:MAX_MESSAGE], "message": _message(error)}
+    failure: Failure = {"type": _name(error)[:MAX_MESSAGE], "message": _message(error)}
     code = _part(error, "code")
     if isinstance(code, str):
         failure["code"] = _text_of(code)[:MAX_NAME]
@@ -82,6 +80,10 @@ def revive(failure: Failure) -> Exception:
     return step_error
 
 
+_JAVASCRIPT = "JsException"
+"""The type of every error of JavaScript under Pyodide; ``name`` and ``message`` are its own."""
+_NOT_BASES = (Exception, StopIteration, StopAsyncIteration)
+"""No task and no future can carry the last two: they end generators and coroutines."""
 _classes: dict[str, type[StepError]] = {}
 
 
@@ -90,7 +92,7 @@ def _class_for(name: str) -> type[StepError]:
     if name not in _classes:
         bases: tuple[type, ...] = (StepError,)
         base = getattr(builtins, name, None)
-        if isinstance(base, type) and issubclass(base, Exception) and base is not Exception:
+        if isinstance(base, type) and issubclass(base, Exception) and base not in _NOT_BASES:
             bases = (StepError, base)
         try:
             cls = type(name, bases, {"__module__": __name__, "__str__": _text})
@@ -116,8 +118,37 @@ def _message(error: BaseException) -> str:
             text = str(error.strerror)  # str(error) would add the file's name
         elif isinstance(error, KeyError) and len(error.args) == 1:
             text = str(error.args[0])
+        elif type(error).__name__ == _JAVASCRIPT and isinstance(said := _part(error, "message"), str):
+            text = said  # its str begins with the name
         else:
             text = str(error)
+        if isinstance(error, BaseExceptionGroup):
+            text = f"{text}: {'; '.join(_causes(error))}"
         return redact(_text_of(text[: 8 * MAX_MESSAGE]))[:MAX_MESSAGE]
     except Exception:
         return f"(its __str__ raised; the class is {type(error).__name__})"[:MAX_MESSAGE]
+
+
+def _causes(group: BaseExceptionGroup[Any], most: int = 10) -> list[str]:
+    """What a group was raised from, in words: its own message only says how many there are."""
+    causes: list[str] = []
+    queue: list[BaseException] = list(group.exceptions)
+    while queue:
+        one = queue.pop(0)
+        if isinstance(one, BaseExceptionGroup):
+            queue = [*one.exceptions, *queue]
+        elif len(causes) == most:
+            return [*causes, "and more"]
+        else:
+            causes.append(f"{_name(one)}: {_message(one)}".rstrip(": "))
+    return causes
+
+
+def _name(error: BaseException) -> str:
+    """What the class of ``error`` is called: that of a StepError as it was recorded, JavaScript's as it is there."""
+    kind, name = type(error).__name__, None
+    if isinstance(error, StepError):
+        name = _part(error, "type")
+    elif kind == _JAVASCRIPT:
+        name = _part(error, "name")
+    return _text_of(name if isinstance(name, str) and name else kind)

@@ -105,7 +105,10 @@ class DeterministicLoop(Answering):
             while ready:
                 handle = ready.popleft()
                 if not handle._cancelled:
-                    handle._run()
+                    try:
+                        handle._run()
+                    except SystemExit as error:  # asyncio lets it through: here it is an error as any other
+                        self._exited(error)
                 if self._owing:
                     self._deliver_cancels()
                 self.must_suspend = bool(self.parked)
@@ -123,6 +126,11 @@ class DeterministicLoop(Answering):
             asyncio._set_running_loop(outer)
             if outer is not None and caller is not None:
                 asyncio._enter_task(outer, caller)
+
+    def _exited(self, error: SystemExit) -> None:
+        """A task that raised SystemExit has it as its exception; a callback that did is reported."""
+        if not any(task.done() and getattr(task, "_exception", None) is error for task in self._tasks.values()):
+            self.unhandled.append(error)
 
     def set_aside(self) -> None:
         """Let go of every unfinished task without running any more of its code."""

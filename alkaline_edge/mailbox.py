@@ -8,6 +8,7 @@ from typing import Any
 
 from .codec import Codec
 from .errors import InvalidInput, NotFound
+from .failures import describe, revive
 
 
 class Mailbox:
@@ -63,7 +64,7 @@ class Mailbox:
             raise NotFound(f"the run has no query {name!r}; it has: {known}", query=name)
         self.reading = True
         try:
-            value = self.queries[name](*args)
+            value = raising_exceptions(self._codec, self.queries[name], *args)
             if hasattr(value, "__await__"):
                 value.close()
                 raise InvalidInput(f"the query {name!r} is async; a query only reads: make it a plain function")
@@ -80,6 +81,20 @@ class Mailbox:
         if validator is not None:
             self.reading = True
             try:
-                validator(payload)
+                raising_exceptions(self._codec, validator, payload)
             finally:
                 self.reading = False
+
+
+def raising_exceptions(codec: Codec, fn: Callable[..., Any], *args: Any) -> Any:
+    """``fn(*args)``; what it raises that would end the caller's task, loop or process comes as an error of its name."""
+    try:
+        return fn(*args)
+    except KeyboardInterrupt:
+        raise
+    except (StopIteration, StopAsyncIteration) as error:
+        raise revive(describe(error, codec)) from error
+    except Exception:
+        raise
+    except BaseException as error:
+        raise revive(describe(error, codec)) from error

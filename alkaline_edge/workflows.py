@@ -24,6 +24,12 @@ class Workflow:
     retry: Retry | None = None
     recursive: bool = False
     takes_input: bool = True
+    default: Any = None
+    """The input of a run that is given none: the default of the handler's parameter."""
+
+    def given(self, input: Any) -> Any:
+        """``input``, or the handler's own default where it is None."""
+        return self.default if input is None else input
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The handler's coroutine, for tests that bring their own ctx."""
@@ -55,7 +61,8 @@ def workflow(
 
     ``name`` defaults to the function's. Raise ``version`` when old runs must not be continued by the new code, and
     register both; for changes that old runs can take, use ``ctx.patched``. ``retry`` is the policy of its steps,
-    ``budget`` of each of its runs. ``recursive``: it may start itself as a child, down to ``max_depth``.
+    ``budget`` of each of its runs. ``recursive``: it may start itself as a child, down to ``max_depth``. A run that is
+    given no input, or None, gets the default of the handler's parameter, if that has one.
     A handler that is not ``async def``, or takes other parameters, is ERR_INVALID_INPUT.
     """
 
@@ -65,25 +72,27 @@ def workflow(
             raise InvalidInput(f"the handler {label!r} is not async; write `async def {label}(ctx, ...)`")
         if not isinstance(version, int) or version < 1:
             raise InvalidInput(f"workflow {label!r} has version {version!r}; a version is a whole number from 1 up")
-        takes = _parameters(handler, label)
+        takes, default = _parameters(handler, label)
         chosen = check_workflow_name(name or label)
-        return Workflow(handler, chosen, version, budget, retry, recursive, takes)
+        return Workflow(handler, chosen, version, budget, retry, recursive, takes, default)
 
     return make if fn is None else make(fn)
 
 
-def _parameters(handler: Callable[..., Any], label: str) -> bool:
+def _parameters(handler: Callable[..., Any], label: str) -> tuple[bool, Any]:
     positional = 0
+    default: Any = None
     for parameter in inspect.signature(handler).parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
-            return True
+            return True, default
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             positional += 1
+            default = None if parameter.default is parameter.empty else parameter.default
         elif parameter.default is parameter.empty and parameter.kind is parameter.KEYWORD_ONLY:
             positional = 99
     if positional not in (1, 2):
         raise InvalidInput(f"the handler {label!r} must take (ctx) or (ctx, input); put several inputs in one dict")
-    return positional == 2
+    return positional == 2, default
 
 
 class Registry:
@@ -127,6 +136,11 @@ class Registry:
                 version=version,
             )
         return versions[version]
+
+    def given(self, name: str, version: int, input: Any) -> Any:
+        """``input``, or where it is None what a new run of that workflow gets in its place, if it is known here."""
+        definition = self._by_name.get(name, {}).get(version)
+        return input if definition is None else definition.given(input)
 
     def knows(self, name: str, version: int) -> bool:
         """Whether ``exact`` would find it."""

@@ -29,6 +29,7 @@ ALLOWED = {
     "gc": "finds what a suspended frame holds",
     "hashlib": "sha256 of the chain",
     "importlib": "the backend of anyio, where a handler's process has loaded anyio",
+    "functools": "partials are steps",
     "inspect": "signatures of handlers and steps",
     "itertools": "pages in turn",
     "logging": "a traceback where it happened, for whoever runs the program: none is in the record",

@@ -21,7 +21,7 @@ LAYERS = [
     {"names", "budget", "codec", "events", "commands", "keys", "redaction"},
     {"answers", "anyio_inside", "primitives", "refusals", "tasks"},
     {"failures", "divergence", "runs", "workflows", "history", "loop"},
-    {"bundle", "branches", "execution", "mailbox", "script"},
+    {"calling", "bundle", "branches", "execution", "mailbox", "script"},
     {"context"},
     {"runtime"},
     {"replay", "testing", "sealing"},

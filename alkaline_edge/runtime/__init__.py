@@ -1,7 +1,7 @@
 """The one async part of the kernel: a thin runtime around the machine."""
 
-from .effects import in_thread
 from .listing import Page
+from .pace import in_thread
 from .run import Run
 from .runtime import Meter, Recorded, Runtime
 

@@ -34,7 +34,9 @@ async def start(driver: Driver, command: StartChild) -> None:
             own = machine.purse.accounts[-1]
             write.checks[keys.shared(own.run)] = None
             write.puts[keys.shared(own.run)] = driver.codec.encode([own.tokens, own.micros])
-        creation.add(driver.store, write, header, command.input, driver.host.now_ms())
+        given = driver.runtime.registry.given(header.workflow, header.version, command.input)
+        plain = given if given is command.input else driver.codec.through(given, "input")
+        creation.add(driver.store, write, header, plain, driver.host.now_ms())
         recorded = await driver.append([event], write)
     except Lost as lost:
         if lost.keys and set(lost.keys) <= {keys.record(command.child)}:

@@ -8,24 +8,20 @@ are durable before the next effect starts.
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import events as ev
 from .. import keys, lifecycle
 from ..codec import BlobRef
 from ..commands import CancelChild, ReplyToUpdate, RunStep, StartChild, StartTimer
-from ..errors import AlkalineError, StepOutcomeUnknown
+from ..errors import AlkalineError
 from ..events import Event
 from ..execution import Execution
-from ..failures import describe
 from ..history import Cursor, digest_of
 from ..host import Conflict
-from ..retry import ONCE, Retry
 from ..runs import ExecutionRecord
 from . import accounts, children, effects, endings
+from .attempts import Attempts
 from .clock import RunClock
 from .inbox import Inbox
 from .segments import Tail
@@ -34,8 +30,9 @@ from .store import Write, indexes_of
 if TYPE_CHECKING:
     from .runtime import Runtime
 
-IN_PLACE_MS = 60_000
-"""A retry due within this many ms is waited for in place; a later one suspends the run."""
+BREATH_ROUNDS = 32
+BREATH_MS = 5
+"""After so many rounds, or ms, without a wait the driver gives the loop a turn and looks at timers and requests."""
 
 
 class Lost(Exception):
@@ -54,8 +51,7 @@ class Driver:
         self.store, self.host, self.codec = runtime.store, runtime.host, runtime.codec
         self.name = keys.history(record.run, record.generation)
         self.unsealed = Tail()
-        self.flying: dict[str, asyncio.Future[Any]] = {}
-        self.done: deque[effects.Attempt] = deque()
+        self.attempts = Attempts(self)
         self.paused = record.status == "paused"
         self.inbox = Inbox(self)
         self.poked = True
@@ -65,6 +61,7 @@ class Driver:
         self._waker: asyncio.Future[None] | None = None
         self._alarm: asyncio.Future[None] | None = None
         self._alarm_at = 0
+        self._unbroken, self._breathed, self._now = 0, self.host.now_ms(), 0
 
     # --- the loop --------------------------------------------------------------------------------------------------
     async def drive(self) -> None:
@@ -77,16 +74,18 @@ class Driver:
                 if self.machine.outcome is not None:
                     await endings.finish(self)
                     return
-                self._stop_withdrawn()
+                self.attempts.stop_withdrawn()
+                if self._unbroken_for_long() and await self._breathe():
+                    continue
                 if await self._obey():
                     continue
-                self._reap()
-                if self.done:
-                    await self._record_attempts()
+                self.attempts.reap()
+                if self.attempts.done:
+                    await self.attempts.record()
                     continue
                 if await self.inbox.advance():
                     continue
-                if not self.flying and not self._retry_soon():
+                if not self.attempts.flying and (self._holding() or not self.attempts.retry_soon()):
                     if await endings.suspend(self):
                         return
                     continue
@@ -94,12 +93,28 @@ class Driver:
         finally:
             await self._halt()
 
+    def _unbroken_for_long(self) -> bool:
+        self._unbroken += 1
+        self._now = now = self.host.now_ms()
+        return self._unbroken >= BREATH_ROUNDS or now - self._breathed >= BREATH_MS
+
+    async def _breathe(self) -> bool:
+        """Now and then, in a run that never waits: give the others on the loop a turn, and hear what came meanwhile.
+
+        Steps that end at once would otherwise go before every timer and request, and before all else on the loop.
+        """
+        self._unbroken, self._breathed = 0, self._now
+        await asyncio.sleep(0)
+        self.attempts.stop_withdrawn()
+        return await self.inbox.advance()
+
     def poke(self) -> None:
         """Something may have come into the inbox: look."""
         self.poked = True
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Something has ended or arrived: go on."""
         if self._waker is not None and not self._waker.done():
             self._waker.set_result(None)
 
@@ -107,15 +122,15 @@ class Driver:
         """Until an attempt ends, the inbox is poked, a deadline passes, or the lease wants renewing."""
         now = self.host.now_ms()
         times = [self.clock.due_at(timer) for timer in self.machine.timers()]
-        retries = [c.not_before_ms for c in self._steps() if c.id not in self.flying and not self._holding()]
-        times += [self.clock.on_host(at) for at in retries]
+        times += [] if self._holding() else [self.clock.on_host(at) for at in self.attempts.alarms()]
         times.append(self._renew_at())
         self._waker = asyncio.get_running_loop().create_future()
-        if self.done or self.poked or any(task.done() for task in self.flying.values()):  # it woke nobody yet
+        if self.poked or self.attempts.ended():  # it woke nobody yet
             return
         self._set_alarm(min(times), now)
         await self._waker
-        if self.host.now_ms() >= self._renew_at():
+        self._unbroken, self._breathed = 0, self.host.now_ms()
+        if self._breathed >= self._renew_at():
             await self._renew()
 
     def _set_alarm(self, at_ms: int, now: int) -> None:
@@ -126,17 +141,23 @@ class Driver:
             self._alarm.cancel()
         self._alarm_at = at_ms
         self._alarm = asyncio.ensure_future(self.host.sleep(max(0.0, (at_ms - now) / 1000)))
-        self._alarm.add_done_callback(lambda alarm: self._wake() if alarm is self._alarm else None)
+        self._alarm.add_done_callback(lambda alarm: self.wake() if alarm is self._alarm else None)
 
     def _renew_at(self) -> int:
         return self.record.lease_until - self.runtime.lease_ms * 2 // 3
 
-    async def _hold(self) -> None:
-        """Be sure of the lease before an effect: where an answer of the store was late, another may have the run."""
-        if self.host.now_ms() >= self._renew_at():
+    async def hold(self, full: bool = False) -> int:
+        """Be sure of the lease before an effect: where an answer of the store was late, another may have the run.
+
+        ``full``: be sure of all of it, before what may keep this process from renewing it. Returns the time.
+        """
+        now = self.host.now_ms()
+        spent = now + self.runtime.lease_ms - self.record.lease_until
+        if now >= self._renew_at() or (full and spent > self.runtime.lease_ms // 10):
             await self._renew()
-            while self.host.now_ms() >= self.record.lease_until:
+            while (now := self.host.now_ms()) >= self.record.lease_until:
                 await self._renew()
+        return now
 
     async def _renew(self) -> None:
         self.record.lease_until = self.host.now_ms() + self.runtime.lease_ms
@@ -146,14 +167,9 @@ class Driver:
 
     async def _halt(self) -> None:
         """Stop what is in flight; nothing of it is recorded."""
-        tasks = list(self.flying.values())
-        self.flying.clear()
         if self._alarm is not None:
-            tasks.append(self._alarm)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await effects.stop([self._alarm])
+        await self.attempts.halt()
 
     # --- writing ---------------------------------------------------------------------------------------------------
     def write(self) -> Write:
@@ -258,21 +274,6 @@ class Driver:
         """Whether nothing new is started."""
         return self.paused or self.runtime.draining
 
-    def _steps(self) -> list[RunStep]:
-        return [c for c in self.machine.commands.values() if isinstance(c, RunStep)]
-
-    def _retry_soon(self) -> bool:
-        """Whether a retry is due so soon that it is waited for in place."""
-        if self._holding():
-            return False
-        retries = [c.not_before_ms for c in self._steps() if c.not_before_ms]
-        return bool(retries) and min(retries) <= self.clock.now_ms() + IN_PLACE_MS
-
-    def _stop_withdrawn(self) -> None:
-        for id in list(self.flying):
-            if id in self.machine.withdrawn:
-                self.flying.pop(id).cancel()
-
     async def _obey(self) -> bool:
         """Start what the machine asks for; True when something was fed and there may be new commands."""
         if self._holding():
@@ -281,9 +282,7 @@ class Driver:
         for command in list(self.machine.commands.values()):
             match command:
                 case RunStep():
-                    if command.id in self.flying or self._finished(command):
-                        continue
-                    if not command.not_before_ms or command.not_before_ms <= self.clock.now_ms():
+                    if self.attempts.startable(command):
                         ready.append(command)
                 case StartChild() if not command.started:
                     await children.start(self, command)
@@ -294,126 +293,7 @@ class Driver:
                 case ReplyToUpdate():
                     await self.inbox.reply(command)
                     return True
-        if not ready:
-            return False
-        return await self._start(ready)
-
-    def _finished(self, command: RunStep) -> bool:
-        return any(one.command is command for one in self.done)
-
-    async def _start(self, ready: list[RunStep]) -> bool:
-        """Start attempts. What was drawn, and the intents of at-most-once steps, are durable before."""
-        lost = [c for c in ready if c.at_most_once and c.id in self.machine.intents and not c.intended]
-        if lost:
-            await self.happened([self._lost(lost[0])])
-            return True
-        intents: list[Event] = []
-        for command in ready:
-            if command.at_most_once and not command.intended:
-                intents.append(ev.StepIntended(ev.STEP_INTENDED, command.id, command.name, command.digest))
-                command.intended = True
-        if intents or self.machine.drawn:
-            await self.append(intents)
-        await self._hold()
-        for command in ready:
-            if effects.needs_watching(command, self.host):
-                self._fly(command, asyncio.ensure_future(effects.attempt(self.machine, command, self.host)))
-            else:
-                self._call(command)
-        return False
-
-    def _lost(self, command: RunStep) -> ev.StepFailed:
-        error = StepOutcomeUnknown(
-            f"step {command.name!r} is at_most_once: it was started, and the process died before its outcome was "
-            "recorded; it is not run again. Look the effect up by its idempotency key, then decide",
-            step=command.name,
-            idempotency_key=self.machine.info.idempotency_key(command.id),
-        )
-        return ev.StepFailed(ev.STEP_FAILED, command.id, command.name, command.digest, describe(error, self.codec))
-
-    def _call(self, command: RunStep) -> None:
-        try:
-            raw = effects.call(self.machine, command)
-        except Exception as error:
-            self.done.append(effects.Attempt(command, error=error))
-        else:
-            if inspect.isawaitable(raw):
-                self._fly(command, asyncio.ensure_future(raw))
-            else:
-                self.done.append(effects.measure(command, raw, self.codec))
-
-    def _fly(self, command: RunStep, task: asyncio.Future[Any]) -> None:
-        self.flying[command.id] = task
-        task.add_done_callback(self._landed(command))
-
-    def _landed(self, command: RunStep) -> Callable[[asyncio.Future[Any]], None]:
-        def landed(task: asyncio.Future[Any]) -> None:
-            if self.flying.get(command.id) is task:
-                self._wake()
-            elif not task.cancelled():
-                task.exception()  # retrieved: the step was withdrawn
-
-        return landed
-
-    def _reap(self) -> None:
-        """Collect attempts that have ended, in the order in which they were started."""
-        for id, task in list(self.flying.items()):
-            if not task.done():
-                continue
-            del self.flying[id]
-            command = self.machine.commands.get(id)
-            if not isinstance(command, RunStep):
-                continue
-            if task.cancelled():
-                error: BaseException | None = RuntimeError("the step was cancelled from outside of the workflow")
-            else:
-                error = task.exception()
-            if error is None:
-                self.done.append(effects.measure(command, task.result(), self.codec))
-            elif isinstance(error, Exception):
-                self.done.append(effects.Attempt(command, error=error))
-            else:
-                raise error
-
-    async def _record_attempts(self) -> None:
-        """Record the attempt that ended first, and let the handler go on.
-
-        One event that wakes the handler per commit: what the handler draws between two of them stands between them,
-        so a replay finds each value at its place.
-        """
-        one = self.done.popleft()
-        if one.command.id not in self.machine.commands:
-            return
-        told: list[lifecycle.LifecycleEvent] = []
-        recorded = await self.append(self._events_of(one, self.clock.now_ms(), told))
-        for each in told:
-            self.runtime.tell(each)
-        await self.feed(recorded)
-
-    def _events_of(self, one: effects.Attempt, now: int, told: list[lifecycle.LifecycleEvent]) -> list[Event]:
-        command, id = one.command, self.record.id
-        call = (command.id, command.name, command.digest)
-        if one.error is None:
-            told.append(lifecycle.StepFinished(id, now, command.name, command.id, True, command.attempt))
-            completed = ev.StepCompleted(ev.STEP_COMPLETED, *call, one.value)
-            if command.cost is None:
-                return [completed]
-            return [ev.StepCharged(ev.STEP_CHARGED, command.id, one.tokens, one.micros, None), completed]
-        failure = describe(one.error, self.codec)
-        policy = self.policy(command)
-        if effects.wants_another(policy, one.error, command.attempt):
-            retry_at = now + round(policy.delay(command.attempt) * 1000)
-            told.append(
-                lifecycle.StepRetrying(id, now, command.name, command.id, command.attempt, retry_at, failure["message"])
-            )
-            command.intended = False
-            return [ev.AttemptFailed(ev.ATTEMPT_FAILED, *call, command.attempt, failure, retry_at)]
-        told.append(lifecycle.StepFinished(id, now, command.name, command.id, False, command.attempt))
-        return [ev.StepFailed(ev.STEP_FAILED, *call, failure)]
-
-    def policy(self, command: RunStep) -> Retry:
-        """The step's own retry policy, otherwise the workflow's, otherwise the runtime's, otherwise one attempt."""
-        return command.retry or self.machine.definition.retry or self.runtime.retry or ONCE
+        return bool(ready) and await self.attempts.start(ready)
 
     def due_timer(self) -> StartTimer | None:
         """The timer that is due first, if one is. Recorded time never lags behind a deadline it fired."""

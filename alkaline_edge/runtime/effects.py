@@ -5,38 +5,44 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import sys
-import typing
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
 
 from ..budget import micros
+from ..calling import place_of
 from ..codec import Codec, Plain
 from ..commands import RunStep
-from ..errors import InvalidInput
+from ..errors import InvalidInput, StepOutcomeUnknown
 from ..execution import Execution
 from ..failures import describe
 from ..host import Host
 from ..limits import check_charge
 from ..retry import Retry
 from ..runs import StepInfo
+from .pace import Known, is_marked
 
-F = TypeVar("F", bound=Callable[..., Any])
+LINGER_SECONDS = 1.0
+"""So long what was cancelled may take to end; it is left alone then. A step can refuse to be cancelled."""
 
 
-def in_thread(fn: F) -> F:
-    """Mark a sync step function to run in a thread, where the host has threads; elsewhere it runs inline."""
-    fn._alkaline_in_thread = True  # type: ignore[attr-defined]  # a mark on the function is the whole point
-    return fn
+class Raised:
+    """What a step raised in place of returning. Kept as a value: some errors can't go through a task or a future."""
+
+    __slots__ = ("error", "unknown")
+
+    def __init__(self, error: BaseException, unknown: bool = False) -> None:
+        self.error = error
+        self.unknown = unknown
+        """Whether the step may have acted all the same: it did not say so itself."""
 
 
 class Attempt:
     """What became of one attempt: a value as its canonical self, or an error; and what it cost."""
 
-    __slots__ = ("command", "error", "micros", "tokens", "value")
+    __slots__ = ("command", "error", "micros", "raised", "tokens", "value")
 
-    def __init__(self, command: RunStep, error: BaseException | None = None) -> None:
-        self.command, self.error = command, error
+    def __init__(self, command: RunStep, error: BaseException | None = None, raised: bool = False) -> None:
+        self.command, self.error, self.raised = command, error, raised
         self.value: Any = None
         self.tokens = self.micros = 0
 
@@ -47,68 +53,113 @@ def info_for(machine: Execution, command: RunStep) -> StepInfo:
     return StepInfo(machine.info.id, command.name, command.id, command.attempt, key)
 
 
-def _info_parameter(fn: Callable[..., Any]) -> str | None:
-    """The name of the parameter that is annotated StepInfo, if there is one."""
-    annotations = getattr(fn, "__annotations__", None) or getattr(type(fn).__call__, "__annotations__", {})
-    for name, annotation in annotations.items():
-        if annotation is StepInfo:
-            return str(name)
-        if isinstance(annotation, str) and annotation.rsplit(".", 1)[-1].strip("'\"") == "StepInfo":
-            return str(name)
-        if not isinstance(annotation, (type, str)) and StepInfo in typing.get_args(annotation):
-            return str(name)
-    return None
+def call(machine: Execution, command: RunStep, known: Known) -> Any:
+    """Call the step's function; what it returns may have to be awaited. What it raises is Raised."""
+    try:
+        parameter = known.parameter(command.fn)
+        if parameter is None or parameter in command.kwargs:
+            return command.fn(*command.args, **command.kwargs)
+        return _call_with_info(machine, command, parameter)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return Raised(error)
 
 
-def call(machine: Execution, command: RunStep) -> Any:
-    """Call the step's function; what it returns may have to be awaited."""
-    parameter = _info_parameter(command.fn)
-    if parameter is None or parameter == "return" or parameter in command.kwargs:
-        return command.fn(*command.args, **command.kwargs)
-    info, place = info_for(machine, command), _place_of(command.fn, parameter)
+def _call_with_info(machine: Execution, command: RunStep, parameter: str) -> Any:
+    info, place = info_for(machine, command), place_of(command.fn, parameter)
     if place < len(command.args):  # def charge(info: StepInfo, amount): the arguments go around it
         return command.fn(*command.args[:place], info, *command.args[place:], **command.kwargs)
     return command.fn(*command.args, **command.kwargs, **{parameter: info})
 
 
-def _place_of(fn: Callable[..., Any], parameter: str) -> int:
-    """Where a parameter stands among those that take arguments by position; behind all of them otherwise."""
-    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    names = [name for name, each in inspect.signature(fn).parameters.items() if each.kind in by_position]
-    return names.index(parameter) if parameter in names else sys.maxsize
+async def settled(raw: Awaitable[Any]) -> Any:
+    """What awaiting ``raw`` gives; what it raises is Raised."""
+    try:
+        return await raw
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return Raised(error)
 
 
-def needs_watching(command: RunStep, host: Host) -> bool:
-    """Whether the attempt is more than one call: it has a timeout, or wants a thread."""
-    return command.timeout is not None or _in_thread(command, host)
-
-
-def _in_thread(command: RunStep, host: Host) -> bool:
-    return host.capabilities.threads and getattr(command.fn, "_alkaline_in_thread", False)
-
-
-async def attempt(machine: Execution, command: RunStep, host: Host) -> Any:
-    """Run the step once and return its raw result. After its timeout: TimeoutError."""
-    if command.timeout is None:
-        return await _run(machine, command, host)
-    work = asyncio.ensure_future(_run(machine, command, host))
+async def watched(command: RunStep, work: Coroutine[Any, Any, Any], host: Host) -> Any:
+    """What ``work`` gives, or after the step's timeout what says so."""
+    assert command.timeout is not None
+    task = asyncio.ensure_future(work)
     limit = asyncio.ensure_future(host.sleep(command.timeout))
     try:
-        await asyncio.wait((work, limit), return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            return work.result()
-        raise TimeoutError(f"step {command.name!r} took longer than its timeout of {command.timeout} seconds")
+        await asyncio.wait((task, limit), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        return Raised(_timed_out(command, f"took longer than its timeout of {command.timeout} seconds"), True)
     finally:
-        for task in (work, limit):
-            task.cancel()
-        await asyncio.gather(work, limit, return_exceptions=True)
+        await stop((task, limit))
 
 
-async def _run(machine: Execution, command: RunStep, host: Host) -> Any:
-    if _in_thread(command, host):
-        return await host.run_in_thread(call, machine, command)  # type: ignore[attr-defined]  # said by capabilities
-    value = call(machine, command)
-    return await value if inspect.isawaitable(value) else value
+def overran(command: RunStep, seconds: float) -> Raised:
+    """What becomes of an attempt that ran inline past its timeout: nothing could stop it, and no one waits for it."""
+    text = (
+        f"took {seconds:.3g} seconds, longer than its timeout of {command.timeout}; it is a plain function and ran to "
+        "its end, since there is no thread for it here: its result is dropped. Make it async to have it stopped in time"
+    )
+    return Raised(_timed_out(command, text), True)
+
+
+def _timed_out(command: RunStep, text: str) -> Exception:
+    return outcome_unknown(command, text) if command.at_most_once else TimeoutError(f"step {command.name!r} {text}")
+
+
+def outcome_unknown(command: RunStep, text: str) -> StepOutcomeUnknown:
+    """The error of an at-most-once step that was stopped while it ran."""
+    return StepOutcomeUnknown(
+        f"step {command.name!r} {text}: whether it acted is not known, and it is at_most_once, so it is not run "
+        "again. Look the effect up by its idempotency key, then decide",
+        step=command.name,
+    )
+
+
+async def in_a_thread(
+    machine: Execution, command: RunStep, host: Host, known: Known, begun: Callable[[asyncio.Future[Any]], None]
+) -> Any:
+    """What the step's function gives in a thread. ``begun`` is told of the call, which nothing can stop."""
+
+    def work() -> tuple[Any, int]:
+        before = host.now_ms()
+        raw = call(machine, command, known)
+        return raw, host.now_ms() - before
+
+    future = asyncio.ensure_future(host.run_in_thread(work))  # type: ignore[attr-defined]  # said by capabilities
+    begun(future)
+    raw, ms = await asyncio.shield(future)
+    known.took(ms, inline=False)
+    if isinstance(raw, Raised) and _wants_the_loop(raw.error) and not is_marked(command.fn):
+        known.on_loop = True
+        if not command.at_most_once:  # it got as far as asking for the loop, which it has on the loop's own thread
+            raw = call(machine, command, known)
+    return await settled(raw) if inspect.isawaitable(raw) else raw
+
+
+def _wants_the_loop(error: BaseException) -> bool:
+    text = str(error) if isinstance(error, RuntimeError) else ""
+    return "no running event loop" in text or "no current event loop" in text
+
+
+async def stop(
+    tasks: Iterable[asyncio.Future[Any]],
+    seconds: float = LINGER_SECONDS,
+    also: Iterable[asyncio.Future[Any]] = (),
+) -> set[asyncio.Future[Any]]:
+    """Cancel ``tasks``, wait until they and ``also`` have ended, and return what has not after ``seconds``."""
+    waiting = {task for task in tasks if not task.done()}
+    for task in waiting:
+        task.cancel()
+    waiting |= {task for task in also if not task.done()}
+    ended, left = await asyncio.wait(waiting, timeout=seconds) if waiting else (set(), set())
+    for task in ended:
+        if not task.cancelled():
+            task.exception()  # retrieved
+    return left
 
 
 def measure(command: RunStep, raw: Any, codec: Codec) -> Attempt:
@@ -118,7 +169,9 @@ def measure(command: RunStep, raw: Any, codec: Codec) -> Attempt:
         done.value = Plain(codec.plain(raw, "result"))
         if command.cost is not None:
             done.tokens, done.micros = _cost(command, raw)
-    except Exception as error:  # an InvalidInput, or what a function of the codec or of the step raised
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # an InvalidInput, or what a function of the codec or of the step raised
         done.error = InvalidInput(
             f"step {command.name!r} ran, but its result can't be recorded: {describe(error, codec)['message']}",
             **(error.detail if isinstance(error, InvalidInput) else {}),
@@ -134,7 +187,9 @@ def _cost(command: RunStep, raw: Any) -> tuple[int, int]:
         tokens: Any
         usd: Any
         tokens, usd = cost if isinstance(cost, tuple) else (cost, None)
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise InvalidInput(f"cost= of the step raised {type(error).__name__}") from error
     check_charge(tokens, usd, "the result of cost=")
     return tokens, micros(usd)
@@ -144,6 +199,8 @@ def wants_another(policy: Retry, error: BaseException, attempt: int) -> bool:
     """Whether ``policy`` tries the step again. One whose ``retryable`` raises does not: the step's error stands."""
     try:
         return policy.wants(error, attempt)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         logging.getLogger("alkaline_edge").exception("retryable= of a Retry raised; the step is not tried again")
         return False

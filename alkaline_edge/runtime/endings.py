@@ -130,7 +130,8 @@ async def _continue(driver: Driver, outcome: ev.ContinuedAsNew) -> None:
     batch: list[ev.Event] = [*machine.drawn, outcome]
     slim, blobs = driver.store.spill(batch, record.run)
     closing = driver.cursor.encode(now, slim, driver.codec)
-    raw, more = creation.first_commit(driver.store, header, outcome.input, now)
+    given = driver.runtime.registry.given(header.workflow, header.version, outcome.input)
+    raw, more = creation.first_commit(driver.store, header, given, now)
     if not await driver.store.put_blobs({**blobs, **more}, dict(write.checks)):
         raise Lost(tuple(write.checks))
     key = keys.commit(driver.name, driver.cursor.length)

@@ -7,6 +7,7 @@ owner may still append while we read; taking the lease then meets a conflict, an
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from .. import events as ev
@@ -24,6 +25,8 @@ from .store import Write, indexes_of
 
 if TYPE_CHECKING:
     from .runtime import Runtime
+
+logger = logging.getLogger("alkaline_edge")
 
 
 async def own(runtime: Runtime, id: str, driver: Driver | None = None) -> None:
@@ -57,14 +60,25 @@ async def own(runtime: Runtime, id: str, driver: Driver | None = None) -> None:
             driver = None
     except AlkalineError as error:
         await _stuck(runtime, id, driver, error)
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         if driver is not None:
             driver.machine.set_aside()
         raise
-    except BaseException:
-        if driver is not None:
-            driver.machine.set_aside()
-        raise
+    except BaseException as error:  # one run's trouble is no other's: it is named, logged and left alone
+        await _stuck(runtime, id, driver, unexpected(id, error))
+
+
+def unexpected(id: str, error: BaseException) -> StoreError:
+    """What becomes of an error that is none of ours, raised while a run was read, replayed or driven."""
+    logger.error("run %r could not be driven", id, exc_info=error)
+    stuck = StoreError(
+        f"run {id!r} could not be read or driven: {type(error).__name__} came out of where no error may; it is left as "
+        "it was, and the traceback is in the log. Resume it once the cause is mended, or fork or restore it",
+        id=id,
+        error=type(error).__name__,
+    )
+    stuck.__cause__ = error
+    return stuck
 
 
 async def _stuck(runtime: Runtime, id: str, driver: Driver | None, error: AlkalineError) -> None:

@@ -27,6 +27,7 @@ from ..workflows import Registry, Workflow
 from . import asking, creation, listing, owning, waking
 from .driver import Driver
 from .lease import Leases
+from .pace import Pace
 from .run import Run
 from .store import Store, Write
 from .telling import Changes, Teller
@@ -92,6 +93,7 @@ class Runtime:
         """Runs that have not begun: the last request that was looked at, and until when (ms since 1970) that counts."""
         self.crashed: dict[str, BaseException] = {}
         self.statuses: dict[str, Status] = {}
+        self.pace = Pace()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.trials = waking.Trials()
         self.walks: dict[str, float] = {}
@@ -137,7 +139,7 @@ class Runtime:
         if budget is not None and not isinstance(budget, Budget):
             raise InvalidInput(f"budget is a Budget, such as Budget(tokens=1000), not a {type(budget).__name__}")
         header = self._header(definition, id, budget)
-        plain = self.codec.through(input, "input")
+        plain = self.codec.through(definition.given(input), "input")
         now, wake = self.host.now_ms(), None if start_at is None else round(start_at.timestamp() * 1000)
         write = Write()
         at_once = wake is None or wake <= now
@@ -403,7 +405,9 @@ class Runtime:
             await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
         for driver in drivers:
             driver.machine.set_aside()
-            await owning.release(driver)
+            # Another owner would begin at once what still runs here: that lease is left to run out.
+            if not driver.attempts.lingering and driver.record.id not in self._tasks:
+                await owning.release(driver)
         for driver in self.asleep.values():
             driver.machine.set_aside()
         self.asleep.clear()

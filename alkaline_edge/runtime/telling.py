@@ -118,8 +118,10 @@ class Teller:
         for listener in list(self._listeners):
             try:
                 answer = listener(event)
-            except Exception as error:
-                _report(error)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                _report("an on_event listener", error)
             else:
                 if inspect.isawaitable(answer):
                     self._await(answer)
@@ -139,8 +141,10 @@ class Teller:
         while self._spoken:
             try:
                 await self._spoken.popleft()
-            except Exception as error:
-                _report(error)
+            except (KeyboardInterrupt, asyncio.CancelledError):
+                raise
+            except BaseException as error:
+                _report("an on_event listener", error)
 
     def silence(self) -> asyncio.Future[Any] | None:
         """What is still to be awaited of async listeners; None where nothing is."""
@@ -153,12 +157,20 @@ class Teller:
         names = {event.id: event.name for event in events if isinstance(event, ev.StepCompleted)}
         for event in events:
             if isinstance(event, ev.Spent):
-                self._meter.record(id, event.tokens, event.label)
+                _measure(self._meter, id, event.tokens, event.label)
             elif isinstance(event, ev.StepCharged):
-                self._meter.record(id, event.tokens, names.get(event.id, event.id))
+                _measure(self._meter, id, event.tokens, names.get(event.id, event.id))
 
 
-def _report(error: Exception) -> None:
-    asyncio.get_running_loop().call_exception_handler(
-        {"message": "alkaline_edge: an on_event listener raised", "exception": error}
-    )
+def _measure(meter: Meter, id: str, tokens: int, label: str) -> None:
+    """Tell the meter of one charge. One that raises does not harm the run: the charge is recorded."""
+    try:
+        meter.record(id, tokens, label)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        _report("the meter", error)
+
+
+def _report(who: str, error: BaseException) -> None:
+    asyncio.get_running_loop().call_exception_handler({"message": f"alkaline_edge: {who} raised", "exception": error})

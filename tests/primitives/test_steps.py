@@ -149,12 +149,13 @@ def test_an_at_most_once_step_never_starts_twice() -> None:
 
 
 def test_an_at_most_once_step_may_be_retried_after_a_known_failure() -> None:
-    """A failure is an outcome: the policy may start a new attempt, with an intent of its own."""
+    """What its own policy knows to have failed before it could act starts again, with an intent of its own."""
     log: list[int] = []
+    refused = Retry(max_attempts=2, backoff=0, retryable=lambda error: isinstance(error, ConnectionError))
 
     @workflow
     async def flow(ctx: Context) -> Any:
-        return await ctx.step("charge", failing(1, log), at_most_once=True, retry=Retry(max_attempts=2, backoff=0))
+        return await ctx.step("charge", failing(1, log), at_most_once=True, retry=refused)
 
     result, names, _ = run_one(flow)
     assert result == "up"
@@ -229,7 +230,7 @@ def test_a_step_knows_its_key_and_attempt() -> None:
 
 
 def test_a_sync_step_runs_in_a_thread_where_it_asks_and_the_host_can() -> None:
-    """in_thread marks it; without the mark it runs inline."""
+    """in_thread says always; without it the first call runs in a thread, and those of a quick function inline."""
     import threading
 
     from alkaline_edge import Runtime
@@ -241,12 +242,19 @@ def test_a_sync_step_runs_in_a_thread_where_it_asks_and_the_host_can() -> None:
 
     @workflow
     async def flow(ctx: Context) -> Any:
-        return [await ctx.step(elsewhere), await ctx.step("here", threading.get_ident)]
+        first = await ctx.step("here", threading.get_ident)
+        return [
+            first,
+            await ctx.step(elsewhere),
+            await ctx.step(elsewhere),
+            await ctx.step("here", threading.get_ident),
+        ]
 
     async def test() -> None:
         async with Runtime(MemoryHost(), workflows=[flow]) as runtime:
-            there, here = await (await runtime.start("flow")).result()
-        assert there != threading.get_ident() == here
+            first, there, again, here = await (await runtime.start("flow")).result()
+        assert threading.get_ident() not in (first, there, again)
+        assert here == threading.get_ident()
 
     drive(test)
 
