@@ -288,7 +288,7 @@ def test_close_tells_whoever_waits(seed: int) -> None:
 
 
 def test_close_does_not_wait_for_ever_for_a_step_that_ignores_its_cancel(caplog: pytest.LogCaptureFixture) -> None:
-    """It is left behind and named in the log, and the lease is left to run out: nobody else begins the step meanwhile."""
+    """It is left behind and named in the log, and the lease is left to run out: nobody begins the step meanwhile."""
 
     async def stubborn() -> None:
         for _ in range(3):
