@@ -115,6 +115,8 @@ class ReplyToUpdate:
     id: str
     ok: bool
     value: Any
+    error: BaseException | None = None
+    """What the handler raised, for the log."""
 
 
 Command = RunStep | StartTimer | AwaitSignal | StartChild | CancelChild | ReplyToUpdate

@@ -97,6 +97,8 @@ class Execution:
 
         self.recorded_ending: Event | None = None
         self.outcome: ev.Completed | ev.Failed | ev.Cancelled | ev.ContinuedAsNew | None = None
+        self.error: BaseException | None = None
+        """What the handler raised, for the log: the outcome holds no trace."""
         self.cancel_reason: str | None = None
         self.cancel_requested = False
         self.continuation: tuple[Any, bool] | None = None
@@ -425,7 +427,7 @@ class Execution:
         except BaseException as error:
             if isinstance(error, CancelledError) and (self.outcome is not None or self.continuation is not None):
                 raise  # the run ends: whoever asked is told so
-            reply = ReplyToUpdate(entry, False, describe_failure(error, self.codec))
+            reply = ReplyToUpdate(entry, False, describe_failure(error, self.codec), error)
         if entry not in self.mailbox.answered:
             self.commands[f"reply {entry}"] = reply
 
@@ -458,6 +460,7 @@ class Execution:
             if isinstance(error, DeterminismError):
                 self.loop.violation = self.loop.violation or error
                 return
+            self.error = error
             failures = await self._compensate()
             failure = describe_failure(error, self.codec)
             failure["message"] = _with_failures(failure["message"], failures)
@@ -572,6 +575,7 @@ class Execution:
 
     def set_aside(self) -> None:
         """Let go of the handler without running any more of its code."""
+        self.error = None
         self.loop.set_aside()
 
     def _where(self) -> str:

@@ -21,7 +21,7 @@ from ..errors import StepOutcomeUnknown
 from ..events import Event
 from ..failures import describe
 from ..retry import ONCE, Retry
-from . import effects, pace
+from . import effects, pace, reporting
 from .effects import Attempt, Raised
 
 if TYPE_CHECKING:
@@ -268,7 +268,9 @@ class Attempts:
                 return [completed]
             return [ev.StepCharged(ev.STEP_CHARGED, command.id, one.tokens, one.micros, None), completed]
         failure = describe(one.error, self._codec)
-        if self._wants_another(one):
+        again = self._wants_another(one)
+        reporting.step_failed(id, command.name, command.attempt, one.error, again)
+        if again:
             retry_at = now + round(self.policy(command).delay(command.attempt) * 1000)
             told.append(
                 lifecycle.StepRetrying(id, now, command.name, command.id, command.attempt, retry_at, failure["message"])

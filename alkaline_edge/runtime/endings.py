@@ -11,7 +11,7 @@ from ..codec import BlobRef
 from ..commands import AwaitSignal, RunStep, StartTimer
 from ..history import digest_of
 from ..runs import Header
-from . import accounts, children, creation, forgetting
+from . import accounts, children, creation, forgetting, reporting
 
 if TYPE_CHECKING:
     from .driver import Driver
@@ -41,6 +41,7 @@ async def finish(driver: Driver) -> None:
             told: lifecycle.LifecycleEvent = lifecycle.RunCompleted(record.id, now, outcome.value)
         case ev.Failed():
             record.status, record.failure = "failed", outcome.failure
+            reporting.run_failed(driver.runtime, record.id, driver.machine.error)
             await children.put_outcome(driver, write, "failed", outcome.failure)
             told = lifecycle.RunFailed(record.id, now, outcome.failure)
         case ev.Cancelled():

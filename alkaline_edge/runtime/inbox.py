@@ -21,6 +21,7 @@ from ..events import Event
 from ..failures import describe
 from ..host import Conflict, Entry
 from ..records import NamedTuple
+from . import reporting
 from .store import Store, Write
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ class Inbox:
         try:
             driver.machine.mailbox.validate(name, payload)
         except Exception as error:
+            reporting.update_failed(driver.record.id, error)
             reply = [False, describe(error, driver.codec)]
             write.puts[keys.reply(driver.record.run, id)] = driver.codec.encode(reply)
             return None
@@ -215,6 +217,8 @@ class Inbox:
             value = BlobRef(sha256(data).digest(), len(data))
         write.puts[keys.reply(driver.record.run, command.id)] = driver.codec.encode([command.ok, value])
         await driver.append([ev.UpdateReplied(ev.UPDATE_REPLIED, command.id, command.ok, command.value)], write)
+        if command.error is not None:
+            reporting.update_failed(driver.record.id, command.error)
         driver.machine.commands.pop(f"reply {command.id}", None)
         driver.machine.mailbox.reply(command.id)
         driver.runtime.changed()

@@ -18,7 +18,7 @@ from ..execution import Execution, Sources
 from ..history import Cursor
 from ..host import Conflict
 from ..runs import ExecutionRecord, Header
-from . import scheduled
+from . import reporting, scheduled
 from .driver import Driver, Lost
 from .segments import Tail
 from .store import Write, indexes_of
@@ -85,6 +85,7 @@ async def _stuck(runtime: Runtime, id: str, driver: Driver | None, error: Alkali
     """The run can't go on with this code or this store: leave it as it was, and say so."""
     runtime.stuck[id] = error
     runtime.trials.failed(id, runtime.host.now_ms())
+    reporting.run_is_stuck(runtime, id, error)
     if driver is not None:
         driver.machine.set_aside()
         await release(driver)

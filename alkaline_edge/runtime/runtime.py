@@ -24,7 +24,7 @@ from ..records import dataclass
 from ..retry import Retry
 from ..runs import ExecutionRecord, Header, Status
 from ..workflows import Registry, Workflow
-from . import asking, creation, listing, owning, waking
+from . import asking, creation, listing, owning, reporting, waking
 from .driver import Driver
 from .lease import Leases
 from .pace import Pace
@@ -92,6 +92,8 @@ class Runtime:
         self.early: dict[str, tuple[int, str]] = {}
         """Runs that have not begun: the last request that was looked at, and until when (ms since 1970) that counts."""
         self.crashed: dict[str, BaseException] = {}
+        self.told_stuck: dict[str, str] = {}
+        self.raised: dict[str, BaseException] = {}
         self.statuses: dict[str, Status] = {}
         self.pace = Pace()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -466,6 +468,7 @@ class Runtime:
             self.stuck[id] = error
         elif error is not None:
             self.crashed[id] = error
+            reporting.run_crashed(id, error)
 
     def poke(self, id: str) -> None:
         """Something came into the run's inbox: look, or take the run up if it can be run here."""
@@ -579,16 +582,16 @@ class Runtime:
             record = await asking.look(self, id)
             if record is not None:
                 if record.finished:
-                    return outcome_of(record)
+                    return outcome_of(record, self.raised.get(id))
                 await asking.raise_if_stuck(self, id)
             await asking.wait(self, id, deadline, mark, record, for_end=True)
 
 
-def outcome_of(record: ExecutionRecord) -> Any:
-    """The result of a finished run, or its failure raised."""
+def outcome_of(record: ExecutionRecord, cause: BaseException | None = None) -> Any:
+    """The result of a finished run, or its failure raised, from what was raised in this process."""
     if record.status == "completed":
         return record.result
     failure = record.failure or {"type": "StepError", "message": "the run failed"}
     if record.status == "cancelled":
         raise asking.cancelled(record)
-    raise revive(failure)
+    raise revive(failure) from cause
