@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import random
@@ -414,16 +415,17 @@ def test_a_request_that_nobody_will_answer_ends() -> None:
     host = SimulatedHost()
 
     async def test() -> None:
-        async with Runtime(host, workflows=[busy]) as runtime, Runtime(host) as knows_nothing:
-            app, other = App.__new__(App), App.__new__(App)
-            app.runtime, app.app = runtime, asgi_app(runtime, token=TOKEN, serve=False)
-            other.runtime, other.app = knows_nothing, asgi_app(knows_nothing, token=TOKEN, serve=False)
-            before = host.now_ms()
+        app = App.__new__(App)
+        async with Runtime(host, workflows=[busy]) as runtime:
+            app.app, before = asgi_app(runtime, token=TOKEN, serve=False), host.now_ms()
             status, _, body = await app.ask("POST", b"/runs?settle=1", b'{"workflow": "flow", "id": "b"}')
             assert (status, strict(body)["status"]) == (201, "running")
             assert 60_000 <= host.now_ms() - before < 62_000
-            status, _, body = await other.ask("POST", b"/runs/b/updates/later", b"1")
+        async with Runtime(host) as knows_nothing:
+            app.app = asgi_app(knows_nothing, token=TOKEN, serve=False)
+            status, _, body = await app.ask("POST", b"/runs/b/updates/later", b"1")
             assert (status, strict(body)["error"]["code"]) == (503, "ERR_STORE")
             assert "is recorded" in strict(body)["error"]["message"]
+            assert len(asyncio.all_tasks()) <= 2
 
     drive(test)
