@@ -224,6 +224,24 @@ class Codec:
             return value
         return self.decode(self.encode(value, path))
 
+    def apart(self, value: Any) -> Any:
+        """A copy of ``value`` that shares nothing changeable with it; what can't be stored is shared as it is.
+
+        What holds lists, maps, sets or registered types is copied; a value without any costs a look at its type.
+        """
+        kind = type(value)
+        if kind in _SIMPLE:
+            return value
+        if kind is list:
+            return [item if type(item) in _SIMPLE else self.apart(item) for item in value]
+        if kind is dict:
+            return {key: item if type(item) in _SIMPLE else self.apart(item) for key, item in value.items()}
+        if kind is tuple:
+            return value if _SIMPLE.issuperset(map(type, value)) else tuple([self.apart(item) for item in value])
+        if kind is set or kind is bytearray:
+            return kind(value)
+        return self.decode(self.encode(value)) if kind in self._by_type else value
+
     def shown(self, value: Any) -> Any:
         """A copy of ``value`` for people: what can't be stored is named by its type. It never fails."""
         with suppress(Exception):  # nested too deep, or not text somewhere: part by part

@@ -15,7 +15,7 @@ from .commands import AwaitSignal, RunStep, StartChild, StartTimer
 from .errors import CycleDetected, DepthExceeded, InvalidInput
 from .execution import ContinueAsNew, Execution
 from .limits import MAX_ID, MAX_NAME, MAX_SECONDS, check_charge, check_seconds
-from .loop import SCOPE, CancelledError
+from .loop import SCOPE, CancelledError, running_loop
 from .names import check_attributes, check_id, check_name, check_text
 from .retry import Retry
 from .runs import ExecutionInfo
@@ -69,7 +69,9 @@ class Context:
         ``compensate`` is called, last first, if the workflow fails or is cancelled after this step completed; it gets
         the step's result if it takes an argument. ``cost`` is what the step spends: whole tokens, reserved before it
         starts, or a function of the result that returns tokens or (tokens, usd). ``ctx.step(fn, *args)`` takes the
-        name from ``fn``. A result that can't be stored is ERR_INVALID_INPUT with its path.
+        name from ``fn``. A result that can't be stored is ERR_INVALID_INPUT with its path. ``fn`` gets copies of lists,
+        maps, sets and registered types among its arguments; an object of another type is shared. It can't use ``ctx``,
+        but for ``emit`` and ``log``.
         """
         machine = self._machine
         if not isinstance(name, str):
@@ -77,19 +79,15 @@ class Context:
                 args = (fn, *args)
             fn = name
             name = name_of(fn)
+        if running_loop() is not machine.loop:
+            raise machine.outside("ctx.step")
         scope = SCOPE.get()
         scope.count += 1
         id = f"{scope.prefix}{scope.count}"
         digest = machine.codec.digest_of_call(args, kwargs) if args or kwargs else None
         script = machine.script
         ahead = script.events
-        if (
-            ahead
-            and cost is None
-            and not machine.ready
-            and not machine.loop.must_suspend
-            and not machine.mailbox.reading
-        ):
+        if ahead and cost is None and not machine.ready and not machine.loop.must_suspend:
             # The next event answers this very command and nothing else is ready: suspending, applying it and waking
             # up again would come to the same, in the same order. Most of a replay goes through here.
             time_ms, event = ahead[0]
@@ -114,7 +112,6 @@ class Context:
 
     async def _issue_step(self, command: RunStep) -> Any:
         machine = self._machine
-        machine.guard()
         check_name(command.name, "a step's name")
         if not callable(command.fn):
             raise InvalidInput(f"step {command.name!r} has no function to run: write ctx.step(name, fn, *args)")
@@ -132,6 +129,9 @@ class Context:
             machine.purse.check(tokens if tokens else 1, 0, f"step {command.name!r}")
             command.reserved = (tokens, 0)
             machine.purse.reserve(tokens, 0)
+        command.args = machine.codec.apart(command.args)
+        if command.kwargs:
+            command.kwargs = machine.codec.apart(command.kwargs)
         future = machine.issue(command)
         try:
             return await future
@@ -146,7 +146,7 @@ class Context:
     def now(self) -> datetime:
         """The time, recorded: aware, UTC. It never goes back within a run."""
         machine = self._machine
-        machine.guard()
+        machine.guard("ctx.now")
         sources, loop = machine.sources, machine.loop
         now_ms = machine.script.draw("now", lambda: max(sources.now_ms(), loop.now_ms))
         loop.now_ms = max(loop.now_ms, now_ms)
@@ -154,13 +154,13 @@ class Context:
 
     def random(self) -> float:
         """A random float in [0, 1), recorded."""
-        self._machine.guard()
+        self._machine.guard("ctx.random")
         entropy = self._machine.sources.entropy
         return float(self._machine.script.draw("random", lambda: (int.from_bytes(entropy(7), "big") >> 3) * 2.0**-53))
 
     def uuid(self) -> str:
         """A random UUID (version 4, RFC 9562), recorded."""
-        self._machine.guard()
+        self._machine.guard("ctx.uuid")
         entropy = self._machine.sources.entropy
         return str(self._machine.script.draw("uuid", lambda: _uuid4(entropy(16))))
 
@@ -169,7 +169,7 @@ class Context:
 
         Going over raises BudgetExceeded; the charge stands all the same, since it has been spent.
         """
-        self._machine.guard()
+        self._machine.guard("ctx.spend")
         check_charge(tokens, usd, "ctx.spend")
         label = check_text(label, "the label of ctx.spend")
         self._machine.script.spend(tokens, micros(usd), label)
@@ -177,11 +177,13 @@ class Context:
     # --- time ------------------------------------------------------------------------------------------------------
     async def sleep(self, seconds: float | timedelta) -> None:
         """Wait durably: the deadline holds across restarts. ``seconds`` from the time of the last event."""
+        self._machine.guard("ctx.sleep")
         delay = check_seconds(seconds, "ctx.sleep", least=-1e-9)
         await self._timer("sleep", self._machine.loop.now_ms + round(max(0.0, delay) * 1000))
 
     async def sleep_until(self, when: datetime) -> None:
         """Wait durably until ``when``, an aware datetime. In the past: go on at once."""
+        self._machine.guard("ctx.sleep_until")
         if not isinstance(when, datetime) or when.tzinfo is None:
             raise InvalidInput("ctx.sleep_until wants an aware datetime, such as ctx.now() + timedelta(hours=1)")
         epoch = datetime(1970, 1, 1, tzinfo=UTC)
@@ -209,12 +211,12 @@ class Context:
         After ``timeout`` (seconds, durable) return ``default``, or raise TimeoutError where there is none.
         """
         machine = self._machine
+        machine.guard("ctx.wait_for_signal")
         check_name(name, "a signal's name")
         seconds = 0.0 if timeout is None else check_seconds(timeout, "the timeout of a signal", least=-MAX_SECONDS)
         id = machine.next_id()
         timer_id = machine.next_id() if timeout is not None else None
         if machine.mailbox.buffered.get(name):
-            machine.guard()
             return machine.mailbox.buffered[name].popleft()
         future = machine.issue(AwaitSignal(id, name))
         machine.mailbox.waiters.setdefault(name, deque()).append(id)
@@ -247,7 +249,10 @@ class Context:
 
     def pending_signals(self, name: str) -> list[Any]:
         """Payloads of signals ``name`` that have arrived and that nobody has taken, oldest first."""
-        return list(self._machine.mailbox.buffered.get(name, ()))
+        machine = self._machine
+        if not machine.mailbox.reading:
+            machine.guard("ctx.pending_signals")
+        return [machine.codec.apart(payload) for payload in machine.mailbox.buffered.get(name, ())]
 
     # --- children and branches -------------------------------------------------------------------------------------
     async def child(
@@ -265,6 +270,7 @@ class Context:
         unless it was declared ``recursive``; nesting past the runtime's ``max_depth`` is ERR_DEPTH_EXCEEDED.
         """
         machine, header = self._machine, self._machine.header
+        machine.guard("ctx.child")
         if budget is not None and not isinstance(budget, Budget):
             raise InvalidInput(f"budget= of a child is a Budget, not a {type(budget).__name__}")
         if on_parent_close not in ("cancel", "abandon"):
@@ -323,10 +329,12 @@ class Context:
 
     async def all(self, *awaitables: Awaitable[Any], limit: int | None = None) -> list[Any]:
         """Await several at once, at most ``limit``; the results in order. The first error cancels the others."""
+        self._machine.guard("ctx.all")
         return await Branches(self._machine.loop, [Given(one) for one in awaitables], limit).all()
 
     async def race(self, **awaitables: Awaitable[Any]) -> tuple[str, Any]:
         """The key and value of the one that ends first; the others are cancelled. An error that is first is raised."""
+        self._machine.guard("ctx.race")
         if not awaitables:
             raise InvalidInput("ctx.race() of nothing would never end; give it at least one awaitable by keyword")
         index, value = await Branches(self._machine.loop, [Given(one) for one in awaitables.values()], None).first()
@@ -339,12 +347,14 @@ class Context:
 
         ``fn`` returns an awaitable: ``lambda url: ctx.step("fetch", fetch, url)``, or an async function that uses ctx.
         """
+        self._machine.guard("ctx.map")
         starters: Sequence[Starter] = [_Mapped(fn, item) for item in items]
         return await Branches(self._machine.loop, starters, limit).all()
 
     # --- talking to the outside ------------------------------------------------------------------------------------
     def on_query(self, name: str, fn: Callable[..., Any]) -> None:
         """Answer ``runtime.query(id, name, *args)`` with ``fn(*args)``: a plain function that only reads."""
+        self._machine.guard("ctx.on_query")
         self._machine.mailbox.queries[check_name(name, "a query's name")] = _function(fn, f"the query {name!r}")
 
     def on_update(self, name: str, fn: Callable[[Any], Any], validator: Callable[[Any], Any] | None = None) -> None:
@@ -352,23 +362,25 @@ class Context:
 
         ``validator`` refuses by raising; a refused update leaves no trace in the history.
         """
+        self._machine.guard("ctx.on_update")
         check_name(name, "an update's name")
         if validator is not None:
             _function(validator, f"the validator of update {name!r}")
         self._machine.mailbox.updates[name] = (_function(fn, f"the update {name!r}"), validator)
 
     def emit(self, topic: str, data: Any = None) -> None:
-        """Tell whoever listens (``run.events()``, ``on_event``), once: recorded, and silent on replay."""
+        """Tell whoever listens (``run.events()``, ``on_event``), once: recorded, and silent on replay.
+
+        A step may call it too: what it emits is recorded, and told, with what becomes of the step.
+        """
         machine = self._machine
-        machine.guard()
         check_name(topic, "a topic")
-        plain = machine.codec.through(data, "data")
-        machine.script.emit(topic, plain)
+        machine.emit(topic, machine.codec.through(data, "data"))
 
     def set_attributes(self, **attributes: str | int | float | bool | None) -> None:
         """Set attributes by which ``list_executions`` finds the run; None removes one."""
         machine = self._machine
-        machine.guard()
+        machine.guard("ctx.set_attributes")
         changed = {**machine.attributes, **attributes}
         kept = {key: value for key, value in changed.items() if value is not None}
         for key in attributes.keys() - kept.keys():
@@ -378,10 +390,15 @@ class Context:
 
     def log(self, level: str, message: str, **fields: Any) -> None:
         """Log to ``on_event``; silent on replay. Not recorded: at a crash a line may be lost or come twice."""
-        if not self._machine.replaying:
-            codec = self._machine.codec
-            line = codec.shown([str(level)[:MAX_NAME], message, fields])
-            self._machine.logs.append((line[0], str(line[1]), line[2]))
+        machine = self._machine
+        if running_loop() is not machine.loop:
+            refused = machine.gone()
+            if refused is not None:
+                raise refused
+        elif machine.replaying:
+            return
+        line = machine.codec.shown([str(level)[:MAX_NAME], message, fields])
+        machine.logs.append((line[0], str(line[1]), line[2]))
 
     # --- changing and ending ---------------------------------------------------------------------------------------
     def patched(self, change_id: str) -> bool:
@@ -389,7 +406,7 @@ class Context:
 
         ``if ctx.patched("better-search"): new path; else: old path`` lets a workflow change under runs in flight.
         """
-        self._machine.guard()
+        self._machine.guard("ctx.patched")
         return self._machine.script.patched(check_name(change_id, "a change id"))
 
     def continue_as_new(self, input: Any = None, carry_signals: bool = True) -> NoReturn:
@@ -397,7 +414,7 @@ class Context:
 
         Signals that nobody has taken are carried over. ``finally`` blocks run on the way out.
         """
-        self._machine.guard()
+        self._machine.guard("ctx.continue_as_new")
         if SCOPE.get().prefix.startswith("u"):
             raise InvalidInput(
                 "an update can't call ctx.continue_as_new: only the run's handler can; let the update set what that "

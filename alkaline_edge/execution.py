@@ -31,7 +31,7 @@ from .events import Event
 from .failures import describe as describe_failure
 from .failures import revive
 from .limits import CONTINUE_AS_NEW_AFTER
-from .loop import SCOPE, CancelledError, DeterministicLoop, Future, Scope, Task, where
+from .loop import SCOPE, CancelledError, DeterministicLoop, Future, Scope, Task, running_loop, where
 from .mailbox import Mailbox
 from .runs import ExecutionInfo, Header
 from .script import Script
@@ -93,6 +93,8 @@ class Execution:
         self.purse = Purse([Account(*account) for account in header.accounts], header.shared)
         self.purse.charge(*header.spent)
         self.purse.observe(header.totals)
+        self.emissions: list[Event] = []
+        """What steps have emitted since the last commit."""
         self.script = Script(self.purse, self._fail, self._where)
 
         self.recorded_ending: Event | None = None
@@ -520,10 +522,57 @@ class Execution:
         elif isinstance(command, StartChild) and command.on_parent_close == "cancel":
             self.commands[f"cancel {id}"] = CancelChild(id, command.child)
 
-    def guard(self) -> None:
-        """Refuse commands from a query."""
+    def guard(self, what: str = "ctx") -> None:
+        """Refuse what is not called by the handler as it is being stepped: a replay would not repeat it."""
+        if running_loop() is not self.loop:
+            raise self.outside(what)
+
+    def outside(self, what: str) -> InvalidInput:
+        """What to say to a call of ``what`` from outside of the handler."""
         if self.mailbox.reading:
-            raise InvalidInput("a query may only read: it can't call ctx methods that do something; use an update")
+            return InvalidInput("a query may only read: it can't call ctx methods that do something; use an update")
+        return self.gone() or InvalidInput(
+            f"{what} is called outside of the workflow's own code, such as inside a step, in a thread or in a "
+            "callback: a replay does not run that code, so it would not find the call again. Let the step return what "
+            f"is needed, and call {what} before or after it, in the workflow"
+        )
+
+    def gone(self) -> InvalidInput | None:
+        """What to say where this ctx is not to be used at all: in another run, or after its own has ended."""
+        if isinstance(running_loop(), DeterministicLoop):
+            return InvalidInput(
+                f"this ctx is the one of run {self.header.id!r}, and another run's workflow uses it; each uses the ctx "
+                "that it was given"
+            )
+        if self.outcome is not None or self.loop.is_closed():
+            return InvalidInput(
+                f"run {self.header.id!r} has ended, or goes on elsewhere, so its ctx is of no use any more; await what "
+                "you start inside the workflow or its steps"
+            )
+        return None
+
+    def emit(self, topic: str, data: Any) -> None:
+        """An emission of the handler; or one of a step, which is recorded with what becomes of the step."""
+        if running_loop() is self.loop:
+            self.script.emit(topic, data)
+        elif self.mailbox.reading:
+            raise self.outside("ctx.emit")
+        else:
+            refused = self.gone()
+            if refused is not None:
+                raise refused
+            self.emissions.append(ev.Emitted(ev.EMITTED, topic, data))
+
+    def take_emissions(self, events: Sequence[Event]) -> list[Event]:
+        """What steps have emitted, if ``events`` hold one that a replay finds: they stand in front of it.
+
+        Behind it they would count as the handler's own, which it repeats as it is replayed.
+        """
+        if not self.emissions or not any(event[0] not in ev.INFORMATIONAL for event in events):
+            return []
+        taken = self.emissions[: len(self.emissions)]  # a thread may add to them meanwhile
+        del self.emissions[: len(taken)]
+        return taken
 
     def next_id(self) -> str:
         """The id of the next command of the current scope."""

@@ -26,7 +26,10 @@ from .refusals import what, where, where_of_function
 from .setaside import discard
 from .tasks import DurableFuture, DurableTask
 
-__all__ = ["SCOPE", "CancelledError", "DeterministicLoop", "Future", "Scope", "Task", "where"]
+__all__ = ["SCOPE", "CancelledError", "DeterministicLoop", "Future", "Scope", "Task", "running_loop", "where"]
+
+running_loop = asyncio._get_running_loop
+"""The loop that runs in this thread, if one does: the handler's own while it is being stepped."""
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -64,7 +64,7 @@ class Mailbox:
             raise NotFound(f"the run has no query {name!r}; it has: {known}", query=name)
         self.reading = True
         try:
-            value = raising_exceptions(self._codec, self.queries[name], *args)
+            value = raising_exceptions(self._codec, self.queries[name], *self._codec.apart(args))
             if hasattr(value, "__await__"):
                 value.close()
                 raise InvalidInput(f"the query {name!r} is async; a query only reads: make it a plain function")
@@ -81,7 +81,7 @@ class Mailbox:
         if validator is not None:
             self.reading = True
             try:
-                raising_exceptions(self._codec, validator, payload)
+                raising_exceptions(self._codec, validator, self._codec.apart(payload))  # it may change it
             finally:
                 self.reading = False
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .. import events as ev
 from .. import keys
+from ..codec import BlobRef
 from ..events import Event
 from .store import Write
 
@@ -20,7 +21,9 @@ def charges(batch: list[Event]) -> bool:
     return any(event[0] in (ev.SPENT, ev.STEP_CHARGED) for event in batch)
 
 
-async def append_charged(driver: Driver, batch: list[Event], write: Write, record: bool) -> list[tuple[int, Event]]:
+async def append_charged(
+    driver: Driver, batch: list[Event], write: Write, record: bool, result: BlobRef | None = None
+) -> list[tuple[int, Event]]:
     """Commit ``batch`` with its charges added to every account that the run shares.
 
     Another run's charge in between is a conflict on the account's key alone: read again, add again. The totals go
@@ -41,7 +44,7 @@ async def append_charged(driver: Driver, batch: list[Event], write: Write, recor
         charged = [_with_totals(event, totals) for event in batch]
         attempt.puts.update((name, driver.codec.encode(total)) for name, total in zip(names, totals, strict=True))
         try:
-            recorded = await driver.append_batch(charged, attempt, record)
+            recorded = await driver.append_batch(charged, attempt, record, result)
         except Lost as lost:
             if lost.keys and set(lost.keys) <= set(names):
                 continue

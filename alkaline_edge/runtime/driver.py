@@ -208,14 +208,16 @@ class Driver:
         """
         write = write or self.write()
         drawn, self.machine.drawn = self.machine.drawn, []
-        batch: list[Event] = [*drawn, *events]
+        emitted = self.machine.take_emissions(events)
+        batch: list[Event] = [*drawn, *emitted, *events]
         try:
             if self.machine.purse.shared and accounts.charges(batch):
-                recorded = await accounts.append_charged(self, batch, write, record)
+                recorded = await accounts.append_charged(self, batch, write, record, result)
             else:
                 recorded = await self.append_batch(batch, write, record, result)
         except Lost:
             self.machine.drawn = [*drawn, *self.machine.drawn]
+            self.machine.emissions[:0] = emitted
             raise
         self.tell_drawn(recorded)
         return recorded[len(drawn) :]

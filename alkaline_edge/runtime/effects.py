@@ -56,21 +56,25 @@ def info_for(machine: Execution, command: RunStep) -> StepInfo:
 def call(machine: Execution, command: RunStep, known: Known) -> Any:
     """Call the step's function; what it returns may have to be awaited. What it raises is Raised."""
     try:
+        # Each attempt gets the arguments as they were given, whatever the attempt before has done to its own.
+        args, kwargs = machine.codec.apart(command.args), machine.codec.apart(command.kwargs)
         parameter = known.parameter(command.fn)
-        if parameter is None or parameter in command.kwargs:
-            return command.fn(*command.args, **command.kwargs)
-        return _call_with_info(machine, command, parameter)
+        if parameter is None or parameter in kwargs:
+            return command.fn(*args, **kwargs)
+        return _call_with_info(machine, command, parameter, args, kwargs)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
         return Raised(error)
 
 
-def _call_with_info(machine: Execution, command: RunStep, parameter: str) -> Any:
+def _call_with_info(
+    machine: Execution, command: RunStep, parameter: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     info, place = info_for(machine, command), place_of(command.fn, parameter)
-    if place < len(command.args):  # def charge(info: StepInfo, amount): the arguments go around it
-        return command.fn(*command.args[:place], info, *command.args[place:], **command.kwargs)
-    return command.fn(*command.args, **command.kwargs, **{parameter: info})
+    if place < len(args):  # def charge(info: StepInfo, amount): the arguments go around it
+        return command.fn(*args[:place], info, *args[place:], **kwargs)
+    return command.fn(*args, **kwargs, **{parameter: info})
 
 
 async def settled(raw: Awaitable[Any]) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from .. import events as ev
 from .. import lifecycle
+from ..codec import Codec
 from ..errors import InvalidInput
 from ..events import Event
 
@@ -117,7 +118,7 @@ class Teller:
         """Tell listeners. One that raises does not harm the run: the host's loop reports it."""
         for listener in list(self._listeners):
             try:
-                answer = listener(event)
+                answer = listener(_own(event))
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
@@ -174,3 +175,21 @@ def _measure(meter: Meter, id: str, tokens: int, label: str) -> None:
 
 def _report(who: str, error: BaseException) -> None:
     asyncio.get_running_loop().call_exception_handler({"message": f"alkaline_edge: {who} raised", "exception": error})
+
+
+_PLAIN = Codec()
+
+
+def _own(event: lifecycle.LifecycleEvent) -> lifecycle.LifecycleEvent:
+    """The event with data that only one listener has: what it changes there, nobody else sees."""
+    match event:
+        case lifecycle.Emission():
+            return lifecycle.Emission(event.id, event.at, event.topic, _PLAIN.apart(event.data))
+        case lifecycle.RunCompleted():
+            return lifecycle.RunCompleted(event.id, event.at, _PLAIN.apart(event.result))
+        case lifecycle.RunFailed():
+            return lifecycle.RunFailed(event.id, event.at, _PLAIN.apart(event.failure))
+        case lifecycle.LogLine():
+            fields = _PLAIN.apart(event.fields)
+            return lifecycle.LogLine(event.id, event.at, event.level, event.message, fields)
+    return event
