@@ -73,11 +73,12 @@ class Playing:
         return await self._step(node, f"b{node.id}", block_in_thread if node.args["thread"] else block)
 
     async def do_once(self, node: Node) -> Any:
-        retry = Retry(max_attempts=2, backoff=0) if node.args["retry"] else None
         try:
-            return await self._step(node, f"o{node.id}", at_most_once=True, retry=retry)
+            return await self._step(node, f"o{node.id}", at_most_once=True)
         except StepOutcomeUnknown:
             return "unknown"
+        except ConnectionError:
+            return "refused"
 
     async def do_loop(self, node: Node) -> Any:
         return [await self._step(node, f"l{node.id}", place=n) for n in range(node.args["times"])]
@@ -219,7 +220,7 @@ class Playing:
         self.updated.append(payload["n"])
         if payload["step"]:
             await self.ctx.step(f"u{payload['n']}", act, 0, 0, self.trace)
-        return [payload["n"], payload["fill"]]
+        return [payload["n"], "y" * payload["fill"]]
 
 
 def _world() -> World:
@@ -236,7 +237,7 @@ async def act(node_id: int, place: int, trace: int, info: StepInfo) -> str:
     args = node.args if node is not None else {}
     if args.get("lasts"):
         await asyncio.sleep(args["lasts"])
-    if info.attempt <= args.get("fails", 0) and info.step[0] == "s":
+    if info.attempt <= args.get("fails", 0) and info.step[0] in "so":
         raise ConnectionError(f"attempt {info.attempt}")
     return world.value(node_id, place)
 
@@ -266,7 +267,10 @@ async def hopeless(node_id: int, place: int, trace: int, info: StepInfo) -> None
 
 async def undo(value: str) -> str:
     """What compensates an "undo" step, given its result."""
-    _world().undone.append(value.split("x")[0])
+    world = _world()
+    node = world.node(int(value[1 : value.index(".")]))
+    if node is not None and node.args.get("undoing"):
+        await asyncio.sleep(node.args["undoing"])
     return "undone"
 
 

@@ -56,7 +56,7 @@ class Oracle:
             case "step" | "undo" | "blocking" | "once":
                 wanted = [self.world.value(node.id, 0)]
                 if node.kind == "once":
-                    wanted.append("unknown")
+                    wanted = ["unknown", "refused"] if node.args.get("fails") else [*wanted, "unknown"]
                 if node.args.get("timeout"):
                     wanted.append("slow")
                 ok = value in wanted

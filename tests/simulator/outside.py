@@ -121,10 +121,11 @@ class Plan:
         acts: list[tuple[str, Act]] = []
         if random.random() < 0.15:
             acts.append(("cancel", _cancel))
-            if random.random() < 0.3:
+            if random.random() < 0.5:
                 acts.append(("cancel", _cancel))
+        limits = self.schedule.limits
         if random.random() < 0.3:
-            fill = "y" * random.choice((0, 10, self.schedule.limits.inline_limit + 1))
+            fill = min(50_000, random.choice((0, 10, limits.inline_limit + 1, limits.max_value)))
             payload = {"n": "u1", "step": random.random() < 0.5, "fill": fill, "refuse": random.random() < 0.2}
             acts.append(("update", _update(payload)))
         if random.random() < 0.3:
@@ -297,7 +298,7 @@ def _update(payload: dict[str, Any]) -> Act:
                 raise
         else:
             told.updates[payload["n"]] = reply
-            if reply != [payload["n"], payload["fill"]]:
+            if reply != [payload["n"], "y" * payload["fill"]]:
                 client.plan.schedule.world.wrong(f"an update was answered with {reply!r:.100}")
 
     return update

@@ -11,7 +11,7 @@ PARALLEL = ("all", "gather", "group", "map")
 FRAGILE = ("race", "within", "attempt", "leave")
 """Below these a node may be cut off before its end."""
 LEAVES = {
-    "step": 10, "sleep": 3, "loop": 1, "wait": 3, "late": 2, "spend": 2, "emit": 3, "mark": 2, "draw": 2, "once": 2,
+    "step": 10, "sleep": 3, "loop": 2, "wait": 3, "late": 2, "spend": 2, "emit": 3, "mark": 2, "draw": 2, "once": 2,
     "undo": 3, "blocking": 1, "patched": 1, "turns": 1, "queue": 1,
 }  # fmt: skip
 BRANCHES = {
@@ -150,6 +150,12 @@ class Author:
             return Node(kind, self._id(), args, (self._node(depth + 1, left - 1, body, True),))
         if kind == "cleanup":
             return Node(kind, self._id(), {}, (self._node(depth + 1, left - 2, body, fragile), self._step(body)))
+        if fragile and kind in ("all", "gather", "group") and random.random() < 0.4:  # tidying up, in some order
+            count = random.randint(2, 4)
+            tidy = tuple(
+                Node("cleanup", self._id(), {}, (self._node(5, 1, body, True), self._step(body))) for _ in range(count)
+            )
+            return Node(kind, self._id(), {}, tidy)
         count = random.randint(2, min(5, max(2, left)))
         args = {"limit": random.choice((0, 0, 1, 2))} if kind in ("all", "map") else {}
         below = fragile or kind == "race"
@@ -181,7 +187,7 @@ class Author:
             kind = "step"
         args: dict[str, Any] = {}
         if kind in ("step", "undo", "blocking", "loop"):
-            args["size"] = random.choice(self.sizes) if random.random() < 0.3 else 0
+            args["size"] = random.choice(self.sizes) if random.random() < 0.4 else 0
             args["lasts"] = random.choice((0, 0, 0, 0.01, 1, 3)) if kind != "blocking" else random.choice((0, 1, 10))
         if kind == "step":
             if random.random() < 0.25:
@@ -192,14 +198,14 @@ class Author:
             if random.random() < 0.15:
                 args["timeout"] = random.choice((2, 20))
         elif kind == "undo":
-            args["cost"] = 0
+            args["undoing"] = random.choice((0, 0, 1, 5))
         elif kind == "once":
             args["lasts"] = random.choice((0, 0, 1))
-            args["retry"] = random.random() < 0.5
+            args["fails"] = random.random() < 0.3
         elif kind == "blocking":
             args["thread"] = random.random() < 0.5
         elif kind == "loop":
-            args["times"] = min(400, 3 + int(random.expovariate(1 / 12)))
+            args["times"] = 520 if random.random() < 0.02 else min(200, 3 + int(random.expovariate(1 / 12)))
             args["lasts"] = 0
         elif kind == "sleep":
             args["seconds"] = random.choice((0, 0.5, 1, 5, 60, 3600))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from alkaline_edge import AlkalineError, Runtime, replay
+from alkaline_edge import AlkalineError, Retry, Runtime, replay
 from alkaline_edge.errors import UnknownOutcome
 from alkaline_edge.runtime import waking
 from alkaline_edge.runtime.syncing import hand_over, sync
@@ -84,6 +84,7 @@ class Schedule:
         self.limits = faults.capabilities(draw)
         self.lease = draw.choice((8.0, 20.0, 30.0))
         self.poll = draw.choice((1.0, 5.0, 20.0))
+        self.retry = Retry(max_attempts=3, backoff=1.0) if draw.random() < 0.3 else None
         self.weather = faults.draw(draw, self.lease)
         if calm:
             self.weather = faults.Weather(until=1.0)
@@ -282,7 +283,7 @@ class Member(Process):
             schedule = self.fleet.schedule
             seed = seed_of(schedule.seed, self.name, place)
             host = schedule.host_class(self.world, self, self.fleet.stores[place], seed)
-            self.runtimes[place] = Runtime(host, workflows=self.flows, lease=schedule.lease)
+            self.runtimes[place] = Runtime(host, workflows=self.flows, lease=schedule.lease, retry=schedule.retry)
         return self.runtimes[place]
 
     def stuck(self) -> list[tuple[str, AlkalineError]]:

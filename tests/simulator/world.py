@@ -48,7 +48,6 @@ class World:
         self.epochs: dict[tuple[str, str], int] = {}
         self.starts: Counter[str] = Counter()
         self.arguments: dict[str, Any] = {}
-        self.undone: list[str] = []
         self.violations: list[str] = []
         self.over = False
         self.not_before = self.clocks = 0.0
