@@ -10,8 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from alkaline_edge import Budget, Context, Retry, StepInfo, StepOutcomeUnknown, Workflow, workflow
-from alkaline_edge.runtime.effects import in_thread
+from alkaline_edge import Budget, Context, Retry, StepInfo, StepOutcomeUnknown, Workflow, in_thread, workflow
 
 from .programs import Body, Node, Program
 from .timeline import PROCESS
