@@ -77,9 +77,10 @@ test-handoff: $(READY)
 	$(MAKE) -C wasm/workers workers
 	$(BIN)/python -m pytest tests/handoff
 
-# Every fault at every callback, pairs of crashes, and the tests inside Pyodide in every combination: half an hour.
+# Every fault at every callback, pairs of crashes, random moves, and the tests inside Pyodide in every combination:
+# half an hour.
 soak: $(READY)
-	ALKALINE_EXHAUSTIVE=1 $(BIN)/python -m pytest tests/simulation/test_exhaustive.py
+	ALKALINE_EXHAUSTIVE=1 $(BIN)/python -m pytest tests/simulation/test_exhaustive.py tests/simulation/test_moves.py
 	$(MAKE) -C wasm test-everywhere
 
 # Workers and their server are killed for minutes behind a bad network; MINUTES, WORKERS and STORE (redis) may be given.

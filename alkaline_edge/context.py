@@ -14,7 +14,7 @@ from .calling import name_of, takes_a_value
 from .commands import AwaitSignal, RunStep, StartChild, StartTimer
 from .errors import CycleDetected, DepthExceeded, InvalidInput
 from .execution import ContinueAsNew, Execution
-from .limits import MAX_ID, MAX_NAME, MAX_SECONDS, check_charge, check_seconds
+from .limits import MAX_NAME, MAX_SECONDS, check_charge, check_seconds
 from .loop import SCOPE, CancelledError, running_loop
 from .names import check_attributes, check_id, check_name, check_text
 from .retry import Retry
@@ -290,7 +290,7 @@ class Context:
                 limit=header.max_depth,
             )
         command_id = machine.next_id()
-        child_id, former = (check_id(id), None) if id is not None else self._child_id(command_id)
+        child_id, former = (check_id(id), None) if id is not None else machine.header.child_ids(command_id)
         plain = machine.codec.through(input, "input")
         digest = machine.codec.digest_of_call((plain,), {}) if input is not None else None
         limits = (budget.tokens, None if budget.usd is None else micros(budget.usd)) if budget else None
@@ -311,21 +311,6 @@ class Context:
             return workflow, None, True
         definition = lookup(workflow)
         return definition.name, definition.version, definition.recursive
-
-    def _child_id(self, command_id: str) -> tuple[str, str | None]:
-        """The id of a child that was given none; and the one that 0.1 gave it, which a history may hold.
-
-        The generation has a sign of its own: behind a ``~`` it would read as the command of a grandchild.
-        """
-        header = self._machine.header
-        if not header.generation:
-            return self._fitting("", command_id), None
-        return self._fitting(f"+{header.generation}", command_id), self._fitting(f"~{header.generation}", command_id)
-
-    def _fitting(self, generation: str, command_id: str) -> str:
-        header = self._machine.header
-        id = f"{header.id}{generation}~{command_id}"
-        return id if len(id) <= MAX_ID else f"{header.run}{generation}~{command_id}"
 
     async def all(self, *awaitables: Awaitable[Any], limit: int | None = None) -> list[Any]:
         """Await several at once, at most ``limit``; the results in order. The first error cancels the others."""

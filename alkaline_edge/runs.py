@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from .errors import StoreError
 from .events import FORMAT_VERSION
+from .limits import MAX_ID
 from .records import dataclass, field
 
 Status = Literal["running", "suspended", "completed", "failed", "paused", "cancelled"]
@@ -46,6 +47,19 @@ class Header:
     def depth(self) -> int:
         """0 for a root."""
         return len(self.chain) - 1
+
+    def child_ids(self, command: str) -> tuple[str, str | None]:
+        """The id of a child that was given none; and the one that 0.1 gave it, which a history may hold.
+
+        The generation has a sign of its own: behind a ``~`` it would read as the command of a grandchild.
+        """
+        if not self.generation:
+            return self._fitting("", command), None
+        return self._fitting(f"+{self.generation}", command), self._fitting(f"~{self.generation}", command)
+
+    def _fitting(self, generation: str, command: str) -> str:
+        id = f"{self.id}{generation}~{command}"
+        return id if len(id) <= MAX_ID else f"{self.run}{generation}~{command}"
 
     def to_map(self) -> dict[str, Any]:
         """What the Started event holds."""
@@ -135,6 +149,9 @@ class ExecutionRecord:
     failure: dict[str, Any] | None = None
     moved_to: str | None = None
     ahead: int = 0
+    copy: bool = False
+    """It goes on in another store, as far as is known here: it stays paused, and its requests wait, until somebody
+    resumes it or the run is handed over to this store. Stored where it is true."""
     version_tag: str = ""
     """The store's version of this record: what a conditional commit checks. Not part of the stored map."""
 
@@ -143,6 +160,8 @@ class ExecutionRecord:
         values = {name: getattr(self, name) for name in self.__slots__ if name != "version_tag"}
         if not self.ahead:
             del values["ahead"]
+        if not self.copy:
+            del values["copy"]
         return values
 
     @classmethod

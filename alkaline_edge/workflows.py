@@ -142,6 +142,10 @@ class Registry:
         definition = self._by_name.get(name, {}).get(version)
         return input if definition is None else definition.given(input)
 
+    def listed(self) -> list[str]:
+        """Every definition, as its name and version."""
+        return [f"{name} version {version}" for name, versions in self._by_name.items() for version in versions]
+
     def knows(self, name: str, version: int) -> bool:
         """Whether ``exact`` would find it."""
         return version in self._by_name.get(name, {})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 
 from alkaline_edge import ConflictError, Context, InvalidInput, NotFound, Runtime, StoreError, migrate, workflow
 from alkaline_edge.codec import Codec
-from alkaline_edge.testing import SimulatedHost
+from alkaline_edge.errors import UnknownOutcome
+from alkaline_edge.runtime.handing import Local
+from alkaline_edge.testing import SimulatedCrash, SimulatedHost
 from tests.support import Process, drive, kinds
 
 ran: list[Any] = []
@@ -270,5 +273,89 @@ def test_a_runtime_goes_on_upon_another_host() -> None:
             await migrate(target, foreign.host)
         await process.runtime.close()
         await foreign.runtime.close()
+
+    drive(test)
+
+
+def test_a_paused_run_is_cancelled_before_it_is_deleted() -> None:
+    """It has not ended; a copy of it, and a fork that nobody has resumed, are deleted as they are."""
+
+    async def test() -> None:
+        process, other = await suspended(), Process(flow, host=SimulatedHost(seed=2))
+        await other.runtime.import_(await process.runtime.export("a"))
+        await process.runtime.pause("a")
+        await process.runtime.settle("a")
+        with pytest.raises(ConflictError, match="is paused; cancel it first"):
+            await process.runtime.delete("a")
+        fork = await process.runtime.fork("a", 2)
+        await process.runtime.delete(fork.id)
+        await other.runtime.delete("a")
+        assert other.host.store.entries == {}
+        await process.runtime.cancel("a")
+        await process.runtime.settle("a")
+        await process.runtime.delete("a")
+        assert process.host.store.entries == {}
+        await process.runtime.close()
+        await other.runtime.close()
+
+    drive(test)
+
+
+@pytest.mark.parametrize("kind", ["crash", "crash-after", "applied-then-error", "applied-then-conflict"])
+def test_a_delete_that_was_cut_says_so_until_it_is_done(kind: str) -> None:
+    """Nobody takes what is half gone for a damaged run: verbs name the one that ends it; then nothing is left."""
+
+    async def test() -> None:
+        for at in range(1, 40):
+            process = await suspended(size=400_000)
+            await process.runtime.cancel("a")
+            await process.runtime.settle("a")
+            calls = process.host.calls
+            process.host.fault = lambda n, verb, at=calls + at: kind if n == at else None
+            with contextlib.suppress(SimulatedCrash, ConflictError, UnknownOutcome):
+                await process.runtime.delete("a")
+            done = process.host.calls < calls + at
+            await process.crash()
+            record = await process.runtime.store.find("a")
+            if record is not None and record.moved_to is not None:
+                for verb in (process.runtime.export, Local(process.runtime).place):
+                    with pytest.raises(ConflictError, match="call delete again"):
+                        await verb("a")
+            if record is not None:
+                await process.runtime.delete("a")
+            assert process.host.store.entries == {}
+            await process.runtime.close()
+            if done:
+                return
+        raise AssertionError("delete never ended without a fault")
+
+    drive(test)
+
+
+def test_a_child_is_not_deleted_before_its_parent_has_read_its_large_result() -> None:
+    """The parent reads it from the child's record; with it gone, the parent would wait for ever."""
+
+    @workflow
+    async def kid(ctx: Context) -> str:
+        await ctx.wait_for_signal("go")
+        return "y" * 300_000
+
+    @workflow
+    async def parent(ctx: Context) -> int:
+        return len(await ctx.child(kid, id="kid"))
+
+    async def test() -> None:
+        process = Process(kid, parent)
+        await (await process.runtime.start("parent", id="p")).settle()
+        await process.crash(kid)
+        await process.runtime.signal("kid", "go")
+        await (await process.runtime.resume("kid")).result()
+        with contextlib.suppress(ConflictError):
+            await process.runtime.delete("kid")
+        await process.crash(kid, parent)
+        assert await (await process.runtime.resume("p")).result(timeout=60) == 300_000
+        with contextlib.suppress(NotFound):
+            await process.runtime.delete("kid")
+        await process.runtime.close()
 
     drive(test)

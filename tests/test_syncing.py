@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from functools import partial
 from typing import Any
 
 import pytest
@@ -296,10 +298,13 @@ def test_a_late_repeat_of_a_hand_over_starts_nothing() -> None:
 
     async def test() -> None:
         a, b = await suspended(), other()
-        bundle_first = other(seed=7)
+        bundle = await a.runtime.export("a", handoff=True)
+        await b.runtime.import_(bundle, "take_over")
+        await hand_over(b.runtime, "a", a.runtime)
         await hand_over(a.runtime, "a", b.runtime)
         letter = await Local(a.runtime).freeze("a", "x", await Local(b.runtime).identity())
-        bundle = await a.runtime.export("a", handoff=True)
+        with pytest.raises(ConflictError, match="handed over to simulated"):
+            await a.runtime.export("a", handoff=True)  # a bundle that is taken over would make two of it
         await hand_over(b.runtime, "a", a.runtime)
         assert (await Local(b.runtime).take_over(letter)).moved_to is not None
         await b.runtime.import_(bundle, "take_over")
@@ -309,8 +314,7 @@ def test_a_late_repeat_of_a_hand_over_starts_nothing() -> None:
         await b.runtime.import_(bundle, "take_over")
         with pytest.raises(NotFound):
             await b.runtime.get_execution("a")
-        await bundle_first.runtime.import_(bundle, "take_over")  # a file is the run of whoever imports it first
-        await closed(a, b, bundle_first)
+        await closed(a, b)
 
     drive(test)
 
@@ -415,7 +419,7 @@ def test_a_long_history_goes_in_parts_and_an_interruption_repeats_at_most_one(mo
         await (await a.runtime.start("many", 100, id="m")).settle()
         whole = await sync(a.runtime, Process(many, host=SimulatedHost(seed=3)).runtime, "m")
         assert whole.parts > 5
-        first = Wire(b.runtime, cut=6, after=True)
+        first = Wire(b.runtime, cut=5, after=True)
         with pytest.raises(OSError, match="cut"):
             await sync(a.runtime, first, "m")
         rest = Wire(b.runtime)
@@ -711,6 +715,149 @@ def test_a_commit_that_a_store_can_not_hold_is_refused_before_the_run_is_frozen(
             await hand_over(a.runtime, "a", b.runtime)
         assert (await a.runtime.get_execution("a")).moved_to is None
         assert (await b.runtime.get_execution("a")).status == "paused"  # a copy, as far as it could come
+        await closed(a, b)
+
+    drive(test)
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+def test_a_signal_to_a_copy_waits_for_a_hand_over_that_was_cut(cut: int) -> None:
+    """The source says to send it there; there it is accepted, parts nothing, and is read once the run has arrived."""
+
+    async def test() -> None:
+        a, b = await suspended(), other()
+        with contextlib.suppress(OSError):
+            await hand_over(a.runtime, "a", Wire(b.runtime, cut=cut, after=cut % 2 == 0))
+        for side in (a, b):  # one of them takes it, or both: it has one dedupe key
+            with contextlib.suppress(ConflictError, NotFound):
+                await side.runtime.signal("a", "go", "yes", dedupe="1")
+        await b.runtime.recover()
+        await b.runtime.run_due()
+        await hand_over(a.runtime, "a", b.runtime)
+        assert await b.runtime.result("a", None) == DONE
+        assert kinds(await b.runtime.history("a")).count("SignalReceived") == 1
+        await closed(a, b)
+
+    drive(test)
+
+
+def test_requests_of_a_copy_keep_their_order_behind_those_that_the_run_brings() -> None:
+    """Both inboxes number from one; a request whose dedupe key the run has met is dropped, and none is lost."""
+
+    async def test() -> None:
+        a, b = await suspended(), other()
+        await sync(a.runtime, b.runtime, "a")
+        quiet = Runtime(a.host)  # sends, and runs nothing
+        for n in range(3):
+            await quiet.signal("a", "later", f"source {n}", dedupe=f"{n}")
+        for n in range(5):
+            await b.runtime.signal("a", "later", f"copy {n}", dedupe=f"{n + 1}")
+        await hand_over(a.runtime, "a", b.runtime)
+        await b.runtime.settle("a")
+        events = [r.event for r in await b.runtime.history("a")]
+        got = [event.payload for event in events if type(event).__name__ == "SignalReceived"]
+        assert got == ["source 0", "source 1", "source 2", "copy 2", "copy 3", "copy 4"]
+        await closed(a, b)
+
+    drive(test)
+
+
+def test_a_run_comes_back_while_it_is_running() -> None:
+    """What it commits between the first sync and the freeze takes nothing from the way back."""
+
+    async def test() -> None:
+        a, b = await suspended(), other()
+        await hand_over(a.runtime, "a", b.runtime)
+        await (await b.runtime.resume("a")).settle()
+        for there, here in ((b, a), (a, b), (b, a)):
+            await there.runtime.signal("a", "later", 1)  # it commits while the move is under way
+            assert (await hand_over(there.runtime, "a", here.runtime)).moved_to is None
+        await a.runtime.signal("a", "go", "yes")
+        assert await a.runtime.result("a", None) == DONE
+        await closed(a, b)
+
+    drive(test)
+
+
+def test_a_copy_is_not_handed_over() -> None:
+    """The run goes on elsewhere, so taking its copy over would make two: refused, with the store to ask."""
+
+    async def test() -> None:
+        a, b, c = await suspended(), other(), other(seed=3)
+        await sync(a.runtime, b.runtime, "a")
+        with pytest.raises(ConflictError, match="is a copy here"):
+            await hand_over(b.runtime, "a", c.runtime)
+        with pytest.raises(ConflictError, match="is a copy here"):
+            await b.runtime.export("a", handoff=True)
+        await hand_over(a.runtime, "a", b.runtime)
+        await hand_over(b.runtime, "a", c.runtime)
+        await closed(a, b, c)
+
+    drive(test)
+
+
+def test_a_run_is_not_handed_to_a_runtime_that_cannot_run_it() -> None:
+    """Refused before anything is written, with what is registered there; a runtime that runs nothing may keep it."""
+
+    async def test() -> None:
+        a, b, archive = (
+            await suspended(),
+            Process(parent, host=SimulatedHost(seed=2)),
+            Process(host=SimulatedHost(seed=3)),
+        )
+        with pytest.raises(ConflictError, match=r"'flow' version 1 is not among its workflows \(parent version 1\)"):
+            await hand_over(a.runtime, "a", b.runtime)
+        assert (await a.runtime.get_execution("a")).moved_to is None
+        await sync(a.runtime, b.runtime, "a")
+        await hand_over(a.runtime, "a", archive.runtime)
+        assert (await archive.runtime.get_execution("a")).status == "suspended"
+        await closed(a, b, archive)
+
+    drive(test)
+
+
+def test_a_run_that_was_deleted_at_its_new_place_is_not_sent_again() -> None:
+    """A hand-over that is repeated late notes that it had arrived, and leaves no copy behind."""
+
+    async def test() -> None:
+        a, b = await suspended(), other()
+        with pytest.raises(OSError, match="cut"):
+            await hand_over(a.runtime, "a", Wire(b.runtime, cut=5, after=True))
+        await b.runtime.cancel("a")
+        await b.runtime.settle("a")
+        await b.runtime.delete("a")
+        assert (await hand_over(a.runtime, "a", b.runtime)).status == "deleted"
+        assert await b.runtime.store.find("a") is None
+        assert (await a.runtime.get_execution("a")).moved_to.endswith("]")
+        await a.runtime.delete("a")
+        await closed(a, b)
+
+    drive(test)
+
+
+def test_each_message_of_a_limbo_names_the_verb_that_ends_it() -> None:
+    """On its way to a store, in a file, handed over: every verb at the source says where it is and what to call."""
+
+    async def test() -> None:
+        a, b = await suspended(), other()
+        with pytest.raises(OSError, match="cut"):
+            await hand_over(a.runtime, "a", Wire(b.runtime, cut=5))
+        for verb in (
+            a.runtime.resume,
+            a.runtime.cancel,
+            a.runtime.pause,
+            partial(a.runtime.export, handoff=True),
+        ):
+            with pytest.raises(ConflictError, match=r"wire \[.*call hand_over to that store again"):
+                await verb("a")
+        await hand_over(a.runtime, "a", b.runtime)
+        for verb in (a.runtime.resume, a.runtime.cancel, a.runtime.pause):
+            with pytest.raises(ConflictError, match=r"handed over to wire \[\w+\]: "):
+                await verb("a")
+        await b.runtime.export("a", handoff=True)
+        for verb in (b.runtime.resume, b.runtime.cancel, b.runtime.pause):
+            with pytest.raises(ConflictError, match=r'a bundle: .*mode="take_over"'):
+                await verb("a")
         await closed(a, b)
 
     drive(test)

@@ -17,15 +17,6 @@ from .store import Write, indexes_of
 if TYPE_CHECKING:
     from .runtime import Runtime
 
-BUNDLE = "a bundle"
-"""What a record's ``moved_to`` says of a run that was handed over to whoever imports the file."""
-
-
-ARRIVING = "this store, where all of it has not arrived yet; import it again"
-"""What ``moved_to`` says while a bundle is being imported."""
-UNCONFIRMED = ", not confirmed yet"
-"""The end of ``moved_to`` until the other store has said that it has the run."""
-
 
 async def freeze(runtime: Runtime, id: str, to: str) -> ExecutionRecord:
     """Stop the run here for good: what is in flight ends first. Doing it twice changes nothing.
@@ -36,6 +27,12 @@ async def freeze(runtime: Runtime, id: str, to: str) -> ExecutionRecord:
         record = await runtime.store.record(id)
         if record.moved_to is not None or record.finished:
             return record
+        if record.copy:
+            raise ConflictError(
+                f"run {id!r} is a copy here, and goes on in another store: hand it over from there. `resume` makes the "
+                "copy a run that goes on by itself",
+                id=id,
+            )
         if await owning.held_by_other(runtime, record):
             raise ConflictError(
                 f"run {id!r} is held by another owner; hand it over from there, or pause it first", id=id
@@ -112,9 +109,10 @@ async def taken(runtime: Runtime, run: str) -> Taken:
 def may_be_replaced(existing: ExecutionRecord, epoch: int) -> bool:
     """Whether a hand-over of that epoch may go on from this record, as far as the record says.
 
-    A bundle may come back to where it was exported. A run that went to a named store returns with a higher epoch only:
-    an old hand-over that arrives late must not begin it a second time.
+    A bundle may come back to where it was exported. A run that went to a named store returns with a higher epoch: an
+    old hand-over that arrives late must not begin it a second time. Equal epochs are a return, too: alkaline_edge 0.1
+    gave the record the epoch of the parts that came back.
     """
     if existing.moved_to is not None:
-        return epoch > existing.epoch or (epoch == existing.epoch and existing.moved_to == BUNDLE)
+        return epoch >= existing.epoch
     return existing.status == "paused" and existing.owner is None

@@ -11,8 +11,9 @@ from ..errors import ConflictError, InvalidInput, NotFound
 from ..history import MAGIC, Cursor, Timed, blobs_of, decode_all, digest_of
 from ..host import Conflict
 from ..runs import ExecutionRecord
-from . import creation, moving, parts, segments
-from .frozen import ARRIVING, UNCONFIRMED, freeze, may_be_replaced, taken
+from . import arriving, creation, moving, parts, segments
+from .frozen import freeze, may_be_replaced, taken
+from .moved import ARRIVING, BUNDLE, DELETING, UNCONFIRMED, gone
 from .owning import forget_generation
 from .parts import PART_BYTES, Letter, Part, Place
 from .store import Write, indexes_of
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _CARRIED = ("created_at", "attempt", "spent", "attributes", "parent", "depth", "failure")
 """The fields of a record that go with a copy."""
-_REQUESTS_AT_ONCE = 100
 
 
 class Local:
@@ -53,6 +53,8 @@ class Local:
         record = await self._store.find(id)
         if record is None:
             return None
+        if record.moved_to == DELETING:
+            raise gone(record, "move")
         cursor = await self._end(record)
         known = await taken(self.runtime, record.run)
         return Place(
@@ -68,6 +70,13 @@ class Local:
     async def _commits(self, record: ExecutionRecord) -> list[bytes]:
         return await self._store.commits(keys.history(record.run, record.generation))
 
+    async def refuses(self, workflow: str, version: int) -> str | None:
+        """Why a run of that workflow could not go on here; None where it can, or where this runtime runs nothing."""
+        registry = self.runtime.registry
+        if registry.knows(workflow, version) or not registry.listed():
+            return None
+        return f"{workflow!r} version {version} is not among its workflows ({', '.join(registry.listed())})"
+
     async def digests(self, id: str, generation: int) -> bytes:
         """The digest of every commit of a history, one after the other: 16 bytes each. Empty if it is not there."""
         record = await self._store.record(id)
@@ -80,8 +89,8 @@ class Local:
         ERR_CONFLICT when ``at`` is not a place in this history; ``detail["parted"]`` where the run is the same.
         """
         record = await self._store.record(id)
-        if record.moved_to == ARRIVING:
-            raise ConflictError(f"run {id!r} has not arrived here yet: import it again first", id=id)
+        if record.moved_to in (ARRIVING, DELETING):
+            raise gone(record, "sync")
         commits = await self._commits(record)
         first = await self._checked(record, commits, at)
         if first == len(commits):
@@ -134,12 +143,12 @@ class Local:
         if record.moved_to is None:
             return b""
         if f"[{store}]" not in record.moved_to:
-            raise ConflictError(f"run {id!r} was handed over to {record.moved_to}", id=id)
+            raise gone(record, "hand over")
         commits = await self._commits(record)
         cursor, events = decode_all(commits, self.runtime.codec)
         letter = Letter(
             store, id, record.run, record.generation, record.epoch, cursor.length, cursor.head,
-            await moving.ends(self._store, f"i/{id}/"), await moving.ends(self._store, f"d/{record.run}/"),
+            await arriving.ends(self._store, f"i/{id}/"), await arriving.ends(self._store, f"d/{record.run}/"),
             await moving.shared_accounts(self.runtime, moving.started(events)),
         )  # fmt: skip
         return parts.encode(letter, self.runtime.codec)
@@ -169,6 +178,8 @@ class Local:
         if record is None:
             end = Cursor()
         else:
+            if record.moved_to == DELETING:
+                raise gone(record, "sync")
             if record.run != given.run:
                 raise ConflictError(f"another run has the id {given.id!r} here: delete it first", id=given.id)
             end = await self._end(record) if given.generation == record.generation else Cursor()
@@ -206,7 +217,7 @@ class Local:
         blobs: dict[str, bytes] = {}
         for blob in part.blobs:
             store._chunked(blob, part.run, blobs)
-        await moving.put_in_batches(store, blobs)
+        await arriving.put_in_batches(store, blobs)
         sealing = 0 if await store.host.list(f"h/{name}/", "", 1) else store.limits.segment_commits
         at, limits = skip, store.limits
         while at < len(part.commits):
@@ -240,9 +251,18 @@ class Local:
         for name in _CARRIED:
             if name != "failure" and name in part.record:
                 setattr(record, name, part.record[name])
+        record.copy = before is None or before.moved_to is None
         if before is not None:
-            record.epoch, record.moved_to = max(before.epoch, part.epoch), before.moved_to
+            # What left from here keeps its epoch: the letter that brings it back must be above it.
+            left = before.moved_to not in (None, ARRIVING)
+            record.epoch = before.epoch if left else max(before.epoch, part.epoch)
+            record.moved_to = before.moved_to
+            if record.moved_to == BUNDLE:  # it went on since, so the file was taken over: it is no ticket any more
+                record.moved_to, record.copy = None, True
+            elif left and record.moved_to is not None:
+                record.moved_to = record.moved_to.removesuffix(UNCONFIRMED)
         ref = await self._ended(record, part, last[-1][1])
+        record.copy = record.copy and not record.finished
         write = Write({keys.record(part.id): before.version_tag if before is not None else None})
         write.checks[next(iter(puts))] = None
         self._store.put_record(write, record, indexes_of(before) if before is not None else None, ref)
@@ -294,9 +314,9 @@ class Local:
             raise ConflictError(
                 f"run {given.id!r} is {record.status} here: only a paused copy is taken over", id=given.id
             )
-        stale = await self._stale(record, given)
-        await moving.put_in_batches(self._store, {f"d/{given.run}/{end}": value for end, value in given.markers})
-        record = await self._requests_ahead(record, given)
+        epoch = max(record.epoch, given.epoch) + 1
+        await arriving.claim(self._store, record)
+        await arriving.bring(self._store, record, given.requests, given.markers)
         before, now = indexes_of(record), self.runtime.host.now_ms()
         record.status, record.wake_at, record.waiting = "suspended", now, ["its new host"]
         if given.length == 1:  # it may not have begun, and then does not by its move
@@ -305,40 +325,12 @@ class Local:
             if begins_at is not None:
                 record.begin_at(begins_at)
         record.owner, record.lease_until, record.moved_to = None, 0, None
-        record.epoch, record.updated_at = max(record.epoch, given.epoch) + 1, now
+        record.epoch, record.updated_at = epoch, now
         write = Write({keys.record(given.id): record.version_tag})
         self._store.put_record(write, record, before)
         known.note(write, given.epoch, given.head)
-        if len(given.requests) <= _REQUESTS_AT_ONCE:
-            write.puts.update((keys.inbox(given.id, end), value) for end, value in given.requests)
         write.puts.update((keys.shared(a[0]), self.runtime.codec.encode(a[1:])) for a in given.shared)
-        write.deletes |= stale
         if isinstance(await self._store.commit(write), Conflict):
-            raise ConflictError(f"run {given.id!r} was changed here meanwhile: hand it over again", id=given.id)
+            raise arriving.changed(given.id)
         self.runtime.poke(given.id)
         return await self._there(given.id)
-
-    async def _stale(self, record: ExecutionRecord, letter: Letter) -> set[str]:
-        """What an earlier stay of the run left in its inbox; ERR_CONFLICT for what was asked of a copy meanwhile."""
-        present = set(await self._store.keys_under(f"i/{letter.id}/"))
-        if present and record.moved_to is None:
-            raise ConflictError(
-                f"the copy of run {letter.id!r} that is here was sent a request: delete it, and hand over again",
-                id=letter.id,
-            )
-        return present - {keys.inbox(letter.id, end) for end, _ in letter.requests}
-
-    async def _requests_ahead(self, record: ExecutionRecord, letter: Letter) -> ExecutionRecord:
-        """More requests than a batch takes go ahead of it, while the record keeps everybody from taking the run up."""
-        if len(letter.requests) <= _REQUESTS_AT_ONCE:
-            return record
-        record.moved_to = ARRIVING
-        write = Write({keys.record(letter.id): record.version_tag})
-        self._store.put_record(write, record, indexes_of(record))
-        outcome = await self._store.commit(write)
-        fence = {} if isinstance(outcome, Conflict) else {keys.record(letter.id): outcome.version}
-        puts = {keys.inbox(letter.id, end): value for end, value in letter.requests}
-        if not fence or not await moving.put_in_batches(self._store, puts, dict(fence)):
-            raise ConflictError(f"run {letter.id!r} was changed here meanwhile: hand it over again", id=letter.id)
-        record.version_tag = fence[keys.record(letter.id)]
-        return record

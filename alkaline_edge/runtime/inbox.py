@@ -22,6 +22,7 @@ from ..failures import describe
 from ..host import Conflict, Entry
 from ..records import NamedTuple
 from . import reporting
+from .moved import gone
 from .store import Store, Write
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ async def send(store: Store, id: str, kind: str, name: str, payload: Any, dedupe
         if record.finished:
             raise ConflictError(f"run {id!r} has {record.status}: it takes no {kind}", id=id, status=record.status)
         if record.moved_to is not None:
-            raise ConflictError(f"run {id!r} was handed over to {record.moved_to}: send the {kind} there", id=id)
+            raise gone(record, f"send the {kind} to")
         marker = keys.dedupe(record.run, dedupe if dedupe is not None else entry)
         present = (await store.host.get([marker]))[0]
         if present is not None:

@@ -12,12 +12,13 @@ from .. import keys
 from ..bundle import Bundle
 from ..codec import BlobRef
 from ..errors import ConflictError, InvalidInput, StoreError
-from ..events import Event
-from ..history import Cursor, Timed, blobs_of, decode_all
+from ..history import Timed, blobs_of, decode_all
 from ..host import Conflict, Host
 from ..runs import ExecutionRecord, Header
 from . import asking, creation, segments
-from .frozen import ARRIVING, BUNDLE, UNCONFIRMED, freeze, may_be_replaced, taken
+from .arriving import bring, changed, claim, ends, put_in_batches
+from .frozen import freeze, may_be_replaced, taken
+from .moved import ARRIVING, BUNDLE, DELETING, UNCONFIRMED, gone
 from .parts import check_record, check_requests
 from .run import Run
 from .store import Store, Write, indexes_of
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 async def export(runtime: Runtime, id: str, handoff: bool) -> bytes:
     """See ``Runtime.export``."""
     record = await (freeze(runtime, id, BUNDLE) if handoff else runtime.store.record(id))
-    if record.moved_to == ARRIVING:
-        raise ConflictError(f"run {id!r} has not arrived here yet: import it again first", id=id)
+    if record.moved_to in (ARRIVING, DELETING) or (handoff and not record.finished and record.moved_to != BUNDLE):
+        raise gone(record, "export")
     store = runtime.store
     commits = await store.commits(keys.history(record.run, record.generation))
     cursor, events = decode_all(commits, runtime.codec)
@@ -38,7 +39,7 @@ async def export(runtime: Runtime, id: str, handoff: bool) -> bytes:
     blobs = [runtime.codec.encode(await store.blob(record.run, ref)) for ref in sorted(refs, key=lambda r: r.digest)]
     shared = await shared_accounts(runtime, started(events))
     values = record.to_map()
-    for name in ("owner", "lease_until", "moved_to", "result", "ahead"):
+    for name in ("owner", "lease_until", "moved_to", "result", "ahead", "copy"):
         values.pop(name, None)
     values.update(cursor_length=cursor.length, head=cursor.head)
     bundle = Bundle(
@@ -56,18 +57,6 @@ async def shared_accounts(runtime: Runtime, first: ev.Started) -> list[list[Any]
         if entry is not None:
             found.append([account[0], *runtime.codec.decode(entry.value)])
     return found
-
-
-async def ends(store: Store, prefix: str) -> list[list[Any]]:
-    """What stands under a prefix: [the key's last part, bytes]."""
-    found: list[list[Any]] = []
-    after = ""
-    while True:
-        entries = await store.host.list(prefix, after, 500)
-        found += [[entry.key.rsplit("/", 1)[1], entry.value] for entry in entries]
-        if len(entries) < 500:
-            return found
-        after = entries[-1].key
 
 
 def started(events: list[list[Timed]]) -> ev.Started:
@@ -98,6 +87,8 @@ async def import_(runtime: Runtime, data: bytes, mode: str) -> Run:
         if known.again(bundle.epoch, bundles.head_of(bundle)):
             return Run(runtime, bundle.id)  # this very hand-over was taken over before
         known.note(write, bundle.epoch, bundles.head_of(bundle))
+    if existing is not None and existing.moved_to == DELETING:
+        raise gone(existing, "import")
     if existing is not None and not (existing.moved_to == ARRIVING and existing.run == bundle.run):
         if mode == "copy" or not await _makes_way(runtime, existing, bundle):
             raise ConflictError(
@@ -113,20 +104,16 @@ async def import_(runtime: Runtime, data: bytes, mode: str) -> Run:
         )
     claimed = await _cleared(runtime, record, await _claim(runtime, record, existing))
     fence: dict[str, str | None] = {keys.record(bundle.id): claimed.version_tag}
-    ahead: dict[str, bytes] = {}
-    stale: list[str] = []
-    if mode == "take_over":
-        write.puts.update((keys.inbox(bundle.id, end), value) for end, value in bundle.requests)
-        write.puts.update((keys.shared(a[0]), runtime.codec.encode(a[1:])) for a in bundle.shared)
-        ahead = {f"d/{bundle.run}/{end}": value for end, value in bundle.markers}
-        stale = await runtime.store.keys_under(f"i/{bundle.id}/")  # what an earlier stay of the run left here
+    written = await put_run(runtime, record, bundle.commits, bundle.blobs, fence)
+    if written and mode == "take_over" and not record.finished:
+        await bring(runtime.store, claimed, bundle.requests, bundle.markers)
     batch = Write({**write.checks, **fence}, {})
     runtime.store.put_record(batch, record, indexes_of(claimed), _large(runtime, record))
     batch.puts.update(write.puts)
-    batch.deletes.update(key for key in stale if key not in batch.puts)
-    written = await _put_run(runtime, record, bundle.commits, bundle.blobs, fence, ahead)
+    if mode == "take_over":
+        batch.puts.update((keys.shared(a[0]), runtime.codec.encode(a[1:])) for a in bundle.shared)
     if not written or isinstance(await runtime.store.commit(batch), Conflict):
-        raise ConflictError(f"run {bundle.id!r} was changed here while it was imported; import it again", id=bundle.id)
+        raise changed(bundle.id)
     return Run(runtime, bundle.id)
 
 
@@ -146,17 +133,18 @@ async def _claim(runtime: Runtime, record: ExecutionRecord, existing: ExecutionR
     Without it, an import that is repeated while the first is still under way could write its history over that of a
     run which goes on already.
     """
-    claim = existing
-    if claim is None:
-        claim = ExecutionRecord.from_map({**record.to_map(), "result": None, "failure": None}, "")
-        claim.status, claim.moved_to, claim.wake_at, claim.epoch = "paused", ARRIVING, None, 0
-    write = Write({keys.record(record.id): existing.version_tag if existing is not None else None})
-    runtime.store.put_record(write, claim, indexes_of(claim) if existing is not None else None)
+    if existing is not None:
+        await claim(runtime.store, existing)
+        return existing
+    made = ExecutionRecord.from_map({**record.to_map(), "result": None, "failure": None, "copy": False}, "")
+    made.status, made.moved_to, made.wake_at, made.epoch = "paused", ARRIVING, None, 0
+    write = Write({keys.record(record.id): None})
+    runtime.store.put_record(write, made)
     outcome = await runtime.store.commit(write)
     if isinstance(outcome, Conflict):
-        raise ConflictError(f"run {record.id!r} was changed here while it was imported; import it again", id=record.id)
-    claim.version_tag = outcome.version
-    return claim
+        raise changed(record.id)
+    made.version_tag = outcome.version
+    return made
 
 
 def _large(runtime: Runtime, record: ExecutionRecord) -> BlobRef | None:
@@ -178,7 +166,7 @@ def _record_of(bundle: Bundle, events: list[list[Timed]], now: int, mode: str) -
     record = ExecutionRecord.from_map({**bundle.record, "id": bundle.id}, "")
     record.run, record.generation, record.epoch = bundle.run, bundle.generation, bundle.epoch + 1
     record.owner, record.lease_until, record.moved_to = None, 0, None
-    record.updated_at = now
+    record.updated_at, record.copy = now, False
     last = events[-1][-1][1]
     if isinstance(last, ev.Completed):
         record.status, record.result = "completed", last.value
@@ -189,7 +177,7 @@ def _record_of(bundle: Bundle, events: list[list[Timed]], now: int, mode: str) -
     elif mode == "take_over":
         record.status, record.wake_at, record.waiting = "suspended", now, ["its new host"]
     else:
-        record.status, record.wake_at = "paused", None
+        record.status, record.wake_at, record.copy = "paused", None, True
     begins_at = creation.begins_at(record, events[0][0][0], len(events), now)
     if begins_at is not None:
         record.begin_at(begins_at)
@@ -208,17 +196,16 @@ def _decoded(bundle: Bundle) -> Any:
     return lambda n: (sha256(bundle.blobs[n]).digest(), codec.decode(bundle.blobs[n]))
 
 
-async def _put_run(
+async def put_run(
     runtime: Runtime,
     record: ExecutionRecord,
     commits: Sequence[bytes],
     blobs: Iterable[bytes],
     fence: dict[str, str | None] | None = None,
-    ahead: dict[str, bytes] | None = None,
 ) -> bool:
-    """Write a history, its large values and what else goes ahead; False as soon as ``fence`` does not hold."""
+    """Write a history and its large values; False as soon as ``fence`` does not hold."""
     store, name = runtime.store, keys.history(record.run, record.generation)
-    puts: dict[str, bytes] = dict(ahead or {})
+    puts: dict[str, bytes] = {}
     for blob in blobs:
         store._chunked(blob, record.run, puts)
     place = keys.segment if store.limits.segment_commits else keys.commit
@@ -227,92 +214,59 @@ async def _put_run(
     return await put_in_batches(store, puts, fence)
 
 
-async def put_in_batches(store: Store, puts: dict[str, bytes], fence: dict[str, str | None] | None = None) -> bool:
-    """Put keys in batches that the host takes. Repeating it is harmless. False as soon as ``fence`` does not hold."""
-    write = Write(dict(fence or {}))
-    size = 0
-    for key, value in puts.items():
-        full = len(write.puts) >= min(200, store.limits.max_batch_keys)
-        if write.puts and (full or size + len(value) > store.limits.max_batch_bytes // 2):
-            if isinstance(await store.commit(write), Conflict):
-                return False
-            write, size = Write(dict(fence or {})), 0
-        write.puts[key] = value
-        size += len(value) + len(key)
-    return not write.puts or not isinstance(await store.commit(write), Conflict)
-
-
-async def fork(runtime: Runtime, id: str, at: int, edit: dict[str, Any]) -> Run:
-    """See ``Runtime.fork``."""
-    source = await runtime.store.record(id)
-    commits = await runtime.store.events(keys.history(source.run, source.generation), source.run)
-    if not 1 <= at <= len(commits):
-        raise InvalidInput(f"run {id!r} has {len(commits)} commits; fork at 1 to {len(commits)}, not {at}")
-    run = creation.new_run_id(runtime.host)
-    header = Header.from_map(started(commits).header)
-    header.id, header.run, header.parent, header.forked_from = f"{id}~fork-{run}", run, None, [id, at]
-    header.accounts = [[run if a[0] == source.run else a[0], *a[1:]] for a in header.accounts[-1:]]
-    header.totals, header.shared = header.totals[-1:], False
-    unused = set(edit)
-    cursor, raws, blobs = Cursor(), [], {}
-    kept = [c for c in commits[:at] if c[-1][1][0] not in ev.ENDINGS]
-    for commit in kept:
-        batch = [_edited(event, header, edit, unused) for _, event in commit]
-        slim, more = runtime.store.spill(batch, run)
-        blobs.update(more)
-        raw = cursor.encode(commit[0][0], slim, runtime.codec)
-        cursor.advance(raw, runtime.codec)
-        raws.append(raw)
-    if unused:
-        raise InvalidInput(
-            f"nothing in the first {at} commits is called {', '.join(sorted(unused))}: nothing was forked"
-        )
-    now = runtime.host.now_ms()
-    record = ExecutionRecord(
-        header.id, run, source.workflow, source.version, "paused", now, now, generation=source.generation,
-        depth=header.depth, cursor_length=cursor.length, head=cursor.head, epoch=1,
-    )  # fmt: skip
-    await put_in_batches(runtime.store, blobs)
-    await _put_run(runtime, record, raws, ())
-    write = Write({keys.record(header.id): None})
-    runtime.store.put_record(write, record)
-    await runtime.store.commit(write)
-    return Run(runtime, header.id)
-
-
-def _edited(event: Event, header: Header, edit: dict[str, Any], unused: set[str]) -> Event:
-    if isinstance(event, ev.Started):
-        unused.discard("input")
-        return event._replace(header=header.to_map(), input=edit.get("input", event.input))
-    if isinstance(event, (ev.StepCompleted, ev.StepFailed)) and event.id in edit:
-        unused.discard(event.id)
-        return ev.StepCompleted(ev.STEP_COMPLETED, event.id, event.name, event.args, edit[event.id])
-    return event
-
-
 async def delete(runtime: Runtime, id: str) -> None:
     """See ``Runtime.delete``. The record goes last, so a delete that was interrupted can be repeated."""
     record = await runtime.store.record(id)
     if record.moved_to is not None and record.moved_to.endswith(UNCONFIRMED):
         raise ConflictError(
-            f"run {id!r} is being handed over to {record.moved_to}: hand it over again, and delete it once that is "
-            "confirmed",
+            f"run {id!r} is being handed over to {record.moved_to}: hand it over there again, and delete it once that "
+            "is confirmed",
             id=id,
         )
-    if not record.finished and record.status != "paused":
+    untouched = record.status == "paused" and not record.attempt  # a fork that nobody has resumed
+    if not (record.finished or record.copy or untouched or record.moved_to is not None):
         raise ConflictError(f"run {id!r} is {record.status}; cancel it first, and delete it when it has ended", id=id)
+    await _check_parent(runtime, record)
     asleep = runtime.asleep.pop(id, None)
     if asleep is not None:
         asleep.machine.set_aside()
+    before = indexes_of(record)
+    if record.moved_to != DELETING:
+        await _say_so(runtime, record)
+    fence: dict[str, str | None] = {keys.record(id): record.version_tag}
     prefixes = [f"i/{id}/"]
     for kind in "sh":  # every generation, also one that a crash kept from being forgotten
         prefixes += [f"{kind}/{record.run}/", f"{kind}/{record.run}-"]
-    await runtime.store.purge([*prefixes, f"b/{record.run}/", f"d/{record.run}/", f"u/{record.run}/"])
-    write = Write(
-        {keys.record(id): record.version_tag}, {}, {keys.record(id), keys.shared(record.run), *indexes_of(record)}
-    )
-    if isinstance(await runtime.store.commit(write), Conflict):
+    prefixes += [f"b/{record.run}/", f"d/{record.run}/", f"u/{record.run}/"]
+    purged = await runtime.store.purge(prefixes, fence)
+    write = Write(fence, {}, {keys.record(id), keys.shared(record.run), *before})
+    if not purged or isinstance(await runtime.store.commit(write), Conflict):
         raise ConflictError(f"run {id!r} was changed while it was deleted; delete it again", id=id)
+
+
+async def _say_so(runtime: Runtime, record: ExecutionRecord) -> None:
+    """Note in the record that it is being deleted, so that nobody takes what is half gone for a damaged run."""
+    record.moved_to = DELETING
+    write = Write({keys.record(record.id): record.version_tag})
+    runtime.store.put_record(write, record, indexes_of(record), _large(runtime, record))
+    outcome = await runtime.store.commit(write)
+    if isinstance(outcome, Conflict):
+        raise ConflictError(f"run {record.id!r} was changed while it was deleted; delete it again", id=record.id)
+    record.version_tag = outcome.version
+
+
+async def _check_parent(runtime: Runtime, record: ExecutionRecord) -> None:
+    """ERR_CONFLICT while a parent has yet to read the run's result from its record."""
+    if record.parent is None or not record.finished:
+        return
+    report = (await runtime.host.get([keys.inbox(record.parent, f"~{record.id}")]))[0]
+    if report is not None and runtime.codec.decode(report.value)[3][4] is not None:
+        raise ConflictError(
+            f"run {record.parent!r} has not read the result of its child {record.id!r} yet: resume it first, or delete "
+            "it, and then the child",
+            id=record.id,
+            parent=record.parent,
+        )
 
 
 async def swap_host(runtime: Runtime, host: Host) -> None:

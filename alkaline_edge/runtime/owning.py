@@ -147,7 +147,7 @@ async def take(runtime: Runtime, id: str) -> Driver | None:
         record.owner, record.lease_until = runtime.token, now + runtime.lease_ms
         record.epoch += 1
         record.attempt += 1 if replayed else 0
-        record.waiting, record.wake_at = [], None
+        record.waiting, record.wake_at, record.copy = [], None, False
         if record.status != "paused":
             record.status = "running"
         # The next place of the history is free: a stale owner whose commit landed behind our reading shows there.
@@ -171,9 +171,21 @@ async def take(runtime: Runtime, id: str) -> Driver | None:
 async def _may_take(runtime: Runtime, record: ExecutionRecord) -> bool:
     if record.finished or record.moved_to is not None:
         return False
-    if record.status == "paused" and not await runtime.host.list(f"i/{record.id}/", "", 1):
+    if record.status == "paused" and not await is_asked(runtime, record):
         return False
     return not await held_by_other(runtime, record)
+
+
+async def is_asked(runtime: Runtime, record: ExecutionRecord) -> bool:
+    """Whether a paused run has a request to answer. A copy's requests wait for the run, unless it is resumed itself."""
+    after = ""
+    while True:
+        entries = await runtime.host.list(f"i/{record.id}/", after, 100 if record.copy else 1)
+        if not record.copy or not entries:
+            return bool(entries)
+        if any(runtime.codec.decode(entry.value)[1] == "resume" for entry in entries):
+            return True
+        after = entries[-1].key
 
 
 async def held_by_other(runtime: Runtime, record: ExecutionRecord) -> bool:

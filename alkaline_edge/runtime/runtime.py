@@ -27,6 +27,7 @@ from ..workflows import Registry, Workflow
 from . import asking, creation, listing, owning, reporting, waking
 from .driver import Driver
 from .lease import Leases
+from .moved import gone
 from .pace import Pace
 from .run import Run
 from .store import Store, Write
@@ -216,7 +217,7 @@ class Runtime:
         if not record.finished:
             self.registry.exact(record.workflow, record.version)
             if record.moved_to is not None:
-                raise ConflictError(f"run {id!r} was handed over to {record.moved_to}; resume it there", id=id)
+                raise gone(record, "resume")
             if await owning.held_by_other(self, record):
                 raise ConflictError(
                     f"run {id!r} is held by another owner until {record.lease_until} ms; it goes on there", id=id
@@ -342,9 +343,9 @@ class Runtime:
         ``edit`` maps command ids to other step results, and "input" to another input.
         """
         self._open()
-        from . import moving  # only a move needs it, and an import costs a browser's start
+        from . import forking  # only a fork needs it, and an import costs a browser's start
 
-        return await moving.fork(self, id, at, edit or {})
+        return await forking.fork(self, id, at, {} if edit is None else edit)
 
     async def delete(self, id: str) -> None:
         """Delete a run and all that belongs to it. One that has not ended must be cancelled first: ERR_CONFLICT."""

@@ -18,7 +18,7 @@ from .. import keys, lifecycle
 from ..errors import ERR_STORE, AlkalineError, InvalidInput
 from ..records import NamedTuple
 from . import scheduled, waking
-from .owning import held_by_other
+from .owning import held_by_other, is_asked
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -234,7 +234,11 @@ class _Rounds:
             record = records.get(id)
             if record is None or record.finished:
                 await waking.sweep(runtime, id, record)
-            elif record.moved_to is not None or not runtime.registry.knows(record.workflow, record.version):
+            elif (
+                record.moved_to is not None
+                or not runtime.registry.knows(record.workflow, record.version)
+                or (record.copy and not await is_asked(runtime, record))
+            ):
                 self._not_ours.add(id)
             elif await held_by_other(runtime, record):
                 self._saw_others()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from ..errors import ConflictError, InvalidInput
+from ..errors import ConflictError, InvalidInput, NotFound
 from ..history import DIGEST
 from ..records import dataclass
 from .handing import Local
@@ -136,6 +136,7 @@ async def hand_over(source: Runtime | Peer, id: str, target: Runtime | Peer) -> 
         raise InvalidInput("source and target are the same store: there is nothing to hand over")
     here = await a.place(id)
     if here is None or here.moved_to is None:
+        await _check_runs(a, b, id)
         await sync(a, b, id)  # most of it while the run goes on, and whatever is refused is refused before it stops
     letter = await a.freeze(id, b.name, store)
     if not letter:
@@ -143,11 +144,41 @@ async def hand_over(source: Runtime | Peer, id: str, target: Runtime | Peer) -> 
     frozen = await a.place(id)
     there = await b.place(id)
     assert frozen is not None
-    if there is None or there.taken < frozen.epoch:
+    if there is None or there.run != frozen.run:
+        there = await _taken_and_deleted(b, letter, there)
+    if there is None or there.run != frozen.run or there.taken < frozen.epoch:
         await sync(a, b, id)
         there = await b.take_over(letter)
     await a.confirm(id, store)
     return there
+
+
+async def _taken_and_deleted(b: Peer, letter: bytes, there: Place | None) -> Place | None:
+    """What a target without the run says of it: it took it over, and deleted it since. Otherwise what stands there."""
+    try:
+        return await b.take_over(letter)
+    except NotFound:
+        return None
+    except ConflictError:
+        if there is None:
+            raise
+        return there
+
+
+async def _check_runs(a: Peer, b: Peer, id: str) -> None:
+    """ERR_CONFLICT where both sides are at hand, and the target runs other workflows, or other versions, than this."""
+    if not isinstance(a, Local) or not isinstance(b, Local):
+        return
+    record = await a.runtime.store.record(id)
+    why = None if record.finished else await b.refuses(record.workflow, record.version)
+    if why is not None:
+        raise ConflictError(
+            f"run {id!r} could not go on at the target: {why}. Register it there first; nothing was changed, and "
+            "`sync` brings a copy without handing the run over",
+            id=id,
+            workflow=record.workflow,
+            version=record.version,
+        )
 
 
 def _peer(side: Runtime | Peer) -> Peer:
