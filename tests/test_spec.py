@@ -235,7 +235,7 @@ def test_the_header_and_the_record_have_the_fields_that_the_page_names() -> None
     assert re.findall(r"`(\w+)`", text) == sorted(Header("a", "b", "c", 1).to_map())
     rows = re.findall(r"^\| (`.*?`) \|", SPEC.split("### The record")[1].split("### Requests")[0], re.M)
     named = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
-    assert sorted(named) == sorted(ExecutionRecord("a", "b", "c", 1, "running", 0, 0).to_map())
+    assert sorted(named) == sorted(ExecutionRecord("a", "b", "c", 1, "running", 0, 0, copy=True).to_map())
     text = SPEC.split("- `header` is a map:")[1].split(". ")[0].split(".\n")[0]
     names = re.findall(r"`(\w+)`", text)
     assert sorted(names) == sorted(bundle.Bundle("a", "b", "c", 1, 0, 1, "running", []).header())

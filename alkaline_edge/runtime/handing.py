@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .. import events as ev
 from .. import keys
 from ..codec import BlobRef
-from ..errors import ConflictError, InvalidInput, NotFound
+from ..errors import ConflictError, InvalidInput, NotFound, StoreError
 from ..history import MAGIC, Cursor, Timed, blobs_of, decode_all, digest_of
 from ..host import Conflict
 from ..runs import ExecutionRecord
@@ -64,7 +64,12 @@ class Local:
 
     async def _end(self, record: ExecutionRecord) -> Cursor:
         """The end of the history as it stands: a record may lag behind it."""
-        raws = await self._commits(record)
+        try:
+            raws = await self._commits(record)
+        except StoreError as error:
+            if record.moved_to == ARRIVING:  # an import was cut off as it made room for what it brings
+                raise gone(record, "move") from error
+            raise
         return Cursor(len(raws), digest_of(raws[-1]) if raws else MAGIC)
 
     async def _commits(self, record: ExecutionRecord) -> list[bytes]:

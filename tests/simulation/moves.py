@@ -18,7 +18,7 @@ from alkaline_edge.events import SignalReceived
 from alkaline_edge.host import Capabilities
 from alkaline_edge.runs import ExecutionRecord
 from alkaline_edge.runtime.handing import Local
-from alkaline_edge.runtime.moved import BUNDLE, DELETING
+from alkaline_edge.runtime.moved import ARRIVING, BUNDLE, DELETING
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost, SimulatedStore, VirtualClock
 
 ID = "r"
@@ -184,7 +184,7 @@ class World:
         alive: list[str] = []
         for place in self.places:
             record = await place.record()
-            if record is None:
+            if record is None or record.moved_to in (ARRIVING, DELETING):
                 continue
             commits = await place.runtime.store.commits(keys.history(record.run, record.generation))
             histories.setdefault(record.generation, []).append(commits)
@@ -198,6 +198,7 @@ class World:
 
     async def healed(self) -> Place:
         """Do again what was cut off, as its messages say, until one store has the run."""
+        self.places[0].host.advance(60)  # a lease of a process that is no more may hold it
         for _ in range(6):
             records = [(place, await place.record()) for place in self.places]
             for place, record in records:
