@@ -449,9 +449,6 @@ class Execution:
                 self.outcome = ev.Completed(ev.COMPLETED, plain)
         except ContinueAsNew:
             pass
-        except BaseExceptionGroup as group:  # that of a TaskGroup, in which a task continued as new
-            if self.continuation is None or isinstance(group, Exception):
-                raise
         except CancelledError:
             failures = await self._compensate()
             reason = self.cancel_reason if self.cancel_requested else _BY_ITSELF

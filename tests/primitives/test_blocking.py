@@ -1,0 +1,243 @@
+"""Blocking steps: a plain function runs in a thread until it is known to be quick, and starves nothing outside."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alkaline_edge import Context, Retry, RunCancelled, Runtime, StepOutcomeUnknown, workflow
+from alkaline_edge.host import Capabilities
+from alkaline_hosts.file import FileHost
+from alkaline_hosts.memory import MemoryHost, MemoryStore
+
+from ..support import Process, drive
+
+pytestmark = pytest.mark.skipif(sys.platform == "emscripten", reason="there are no threads")
+
+
+class Threadless(MemoryHost):
+    """A host without threads, as under WASM."""
+
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        super().__init__(store)
+        self.capabilities = Capabilities("memory without threads", durability="volatile")
+
+
+def test_a_blocking_step_leaves_the_loop_and_its_lease_alone() -> None:
+    """Two processes serve one store; a step of several leases is run once, and the loop stands still for nobody."""
+    store, starts, late = MemoryStore(), [], [0.0]
+
+    def slow() -> str:
+        starts.append(1)
+        time.sleep(0.7)
+        return "done"
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> Any:
+        return await ctx.step(slow)
+
+    async def test() -> None:
+        one = Runtime(MemoryHost(store), workflows=[flow], lease=0.2)
+        two = Runtime(MemoryHost(store), workflows=[flow], lease=0.2)
+        async with one, two:
+            serving = [asyncio.ensure_future(each.serve()) for each in (one, two)]
+            run = await one.start("flow", id="a")
+
+            async def beat() -> None:
+                while True:
+                    before = time.monotonic()
+                    await asyncio.sleep(0.01)
+                    late[0] = max(late[0], time.monotonic() - before)
+
+            beating = asyncio.ensure_future(beat())
+            assert await run.result(timeout=10) == "done"
+            beating.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+    drive(test)
+    assert len(starts) == 1
+    assert late[0] < 0.5
+
+
+def test_where_a_function_runs_follows_what_it_took() -> None:
+    """First in a thread, then inline while it is quick; once it has blocked, in a thread again."""
+    main, places = threading.get_ident(), []
+
+    def sometimes(slow: bool) -> None:
+        places.append("inline" if threading.get_ident() == main else "thread")
+        if slow:
+            time.sleep(0.03)
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> Any:
+        for slow in (False, False, False, True, False, True):
+            await ctx.step("sometimes", sometimes, slow)
+
+    async def test() -> None:
+        async with Runtime(MemoryHost(), workflows=[flow]) as runtime:
+            await (await runtime.start("flow")).result(timeout=5)
+
+    drive(test)
+    assert places == ["thread", "inline", "inline", "inline", "thread", "thread"]
+
+
+@pytest.mark.parametrize("threads", [True, False])
+@pytest.mark.parametrize("once", [True, False])
+def test_the_timeout_of_a_plain_function_is_never_ignored(threads: bool, once: bool) -> None:
+    """In a thread it is told in time; inline, once the function has returned. At most once: the outcome is unknown."""
+    calls = []
+
+    def slow() -> str:
+        calls.append(1)
+        time.sleep(0.15)
+        return "too late"
+
+    @workflow(name="flow", retry=Retry(max_attempts=2, backoff=0))
+    async def flow(ctx: Context) -> Any:
+        return await ctx.step(slow, timeout=0.05, at_most_once=once)
+
+    async def test() -> None:
+        async with Runtime(MemoryHost() if threads else Threadless(), workflows=[flow]) as runtime:
+            with pytest.raises(StepOutcomeUnknown if once else TimeoutError, match="longer than its timeout"):
+                await (await runtime.start("flow")).result(timeout=5)
+
+    drive(test)
+    assert len(calls) == (1 if once else 2)
+
+
+@pytest.mark.parametrize("how", ["cancel", "pause", "signal", "timer"])
+@pytest.mark.parametrize("host", ["memory", "threadless", "file"])
+def test_a_run_of_quick_steps_starves_nothing(how: str, host: str, tmp_path: Path) -> None:
+    """Requests and timers are seen between sync steps, within a few of them, and the loop has its turns."""
+    done = [0]
+
+    def quick() -> None:
+        done[0] += 1
+
+    async def work(ctx: Context) -> str:
+        for _ in range(20_000):
+            await ctx.step("quick", quick)
+        return "work"
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> Any:
+        if how == "timer":
+            return (await ctx.race(work=work(ctx), limit=ctx.sleep(0.05)))[0]
+        if how == "signal":
+            return (await ctx.race(work=work(ctx), signal=ctx.wait_for_signal("stop")))[0]
+        return await work(ctx)
+
+    async def test() -> None:
+        made = {"memory": MemoryHost, "threadless": Threadless}.get(host)
+        there = made() if made is not None else FileHost(tmp_path / "store", fsync=False)
+        async with Runtime(there, workflows=[flow]) as runtime:
+            run = await runtime.start("flow", id="a")
+            while done[0] < 100:
+                await asyncio.sleep(0)
+            if how == "cancel":
+                await run.cancel("enough")
+                with pytest.raises(RunCancelled):
+                    await run.result(timeout=5)
+            elif how == "pause":
+                await run.pause()
+                await run.settle()
+                assert (await runtime.get_execution("a")).status == "paused"
+            else:
+                if how == "signal":
+                    await run.signal("stop")
+                assert await run.result(timeout=5) == {"signal": "signal", "timer": "limit"}[how]
+        await there.close()
+
+    drive(test)
+    assert done[0] < (20_000 if how == "timer" else 400)
+
+
+def test_context_variables_go_into_the_thread() -> None:
+    """What was set where the run was started is seen by the step, in a thread as inline."""
+    user = contextvars.ContextVar("user", default="nobody")
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> Any:
+        return [await ctx.step("who", user.get) for _ in range(3)]
+
+    async def test() -> None:
+        user.set("ada")
+        async with Runtime(MemoryHost(), workflows=[flow]) as runtime:
+            assert await (await runtime.start("flow")).result(timeout=5) == ["ada"] * 3
+
+    drive(test)
+
+
+def test_a_plain_function_that_needs_the_loop_has_it() -> None:
+    """One that makes a task or a future runs on the loop's thread, the first time too."""
+
+    async def plain(n: int) -> int:
+        return n + 1
+
+    def task(n: int) -> Any:
+        return asyncio.create_task(plain(n))
+
+    def future(n: int) -> Any:
+        made = asyncio.get_running_loop().create_future()
+        made.set_result(n + 1)
+        return made
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> Any:
+        return [await ctx.step(fn, 1) for fn in (task, future, task, future)]
+
+    async def test() -> None:
+        async with Runtime(MemoryHost(), workflows=[flow]) as runtime:
+            assert await (await runtime.start("flow")).result(timeout=5) == [2] * 4
+
+    drive(test)
+
+
+def test_a_slow_function_without_threads_starts_with_a_full_lease() -> None:
+    """It keeps the process from renewing the lease, so that is renewed before: the limit is the lease's length."""
+    left: list[int] = []
+
+    def slow() -> None:
+        record = next(iter(process.runtime.drivers.values())).record
+        left.append(record.lease_until - process.host.now_ms())
+        process.host.advance(8)
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> Any:
+        for _ in range(4):
+            await ctx.step("slow", slow)
+
+    process = Process(flow, lease=10)
+
+    async def test() -> None:
+        await (await process.runtime.start("flow", id="a")).result()
+
+    drive(test)
+    assert left == [10_000] * 4
+
+
+def test_a_wide_fan_out_of_quick_functions_tries_a_few_in_threads() -> None:
+    """The rest waits for one of them to land and runs inline: a thread each would cost more than the work."""
+    main, places = threading.get_ident(), []
+
+    def quick(n: int) -> int:
+        places.append(threading.get_ident() == main)
+        return n
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> Any:
+        return await ctx.map(lambda n: ctx.step("quick", quick, n), range(200))
+
+    async def test() -> None:
+        async with Runtime(MemoryHost(), workflows=[flow]) as runtime:
+            assert await (await runtime.start("flow")).result(timeout=5) == list(range(200))
+
+    drive(test)
+    assert places.count(False) <= 8
