@@ -79,9 +79,11 @@ async def query(runtime: Runtime, id: str, name: str, args: tuple[Any, ...]) -> 
 async def update(runtime: Runtime, id: str, name: str, payload: Any) -> Any:
     """See ``Runtime.update``."""
     run, entry = await request(runtime, id, "update", name, payload)
+    began: int | None = None
+    over: AlkalineError | None = None
     while True:
         mark = runtime.changes.mark()
-        answer = (await runtime.host.get([keys.reply(run, entry)]))[0]
+        answer, marker = await runtime.host.get([keys.reply(run, entry), keys.dedupe(run, entry)])
         if answer is not None:
             ok, value = runtime.codec.decode(answer.value)
             if type(value) is BlobRef:
@@ -89,16 +91,37 @@ async def update(runtime: Runtime, id: str, name: str, payload: Any) -> Any:
             if ok:
                 return value
             raise revive(value)
+        if over is not None:  # the reply was looked for once more behind what ended the run
+            raise over
         record = await look(runtime, id)
-        if record is not None:
-            if record.finished:
-                raise ConflictError(f"run {id!r} ended ({record.status}) before it answered the update {name!r}", id=id)
-            if record.moved_to is not None:
-                raise ConflictError(
-                    f"run {id!r} was handed over to {record.moved_to} before it answered the update {name!r}", id=id
-                )
+        seen = record or (runtime.drivers[id].record if id in runtime.drivers else None)
+        if seen is not None:
+            began = seen.generation if began is None else began
+            over = _over(record, run, id, name, marker is None and seen.generation > began + 1)
+        if over is None:
             await raise_if_stuck(runtime, id)
-        await wait(runtime, id, None, mark, record)
+            await wait(runtime, id, None, mark, record)
+
+
+def _over(record: ExecutionRecord | None, run: str, id: str, name: str, forgotten: bool) -> ConflictError | None:
+    """Why there will be no reply to an update; None where there may be one. ``record``: None while it is driven."""
+    if forgotten:
+        return ConflictError(
+            f"run {id!r} has continued as new so often since that its reply to the update {name!r} may be deleted: "
+            "look what became of it",
+            id=id,
+        )
+    if record is None:
+        return None
+    if record.run != run:
+        why = "was deleted, and another run has its id now,"
+    elif record.moved_to is not None:
+        why = f"was handed over to {record.moved_to}"
+    elif record.finished:
+        why = f"ended ({record.status})"
+    else:
+        return None
+    return ConflictError(f"run {id!r} {why} before it answered the update {name!r}", id=id)
 
 
 async def settle(runtime: Runtime, id: str) -> None:

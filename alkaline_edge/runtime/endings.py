@@ -26,8 +26,13 @@ async def finish(driver: Driver) -> None:
     outcome, record = driver.machine.outcome, driver.record
     await driver.inbox.answer_all()
     if isinstance(outcome, ev.ContinuedAsNew):
-        await _continue(driver, outcome)
-        return
+        # A handler that never waits is told of no cancel: so that it can be ended, this generation has not begun.
+        cancel = await driver.inbox.find_cancel() if driver.cursor.length == 1 else None
+        if cancel is None:
+            await _continue(driver, outcome)
+            return
+        driver.machine.drawn = []
+        outcome = ev.Cancelled(ev.CANCELLED, cancel.payload)
     write = driver.write()
     result: BlobRef | None = None
     now = driver.host.now_ms()

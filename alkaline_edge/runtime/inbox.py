@@ -75,6 +75,14 @@ class Inbox:
         self._ahead = deque(_in_order([read_request(entry, driver.codec) for entry in entries], self._more))
         return bool(entries)
 
+    async def find_cancel(self) -> Request | None:
+        """The first cancel that has come in."""
+        await self.look()
+        for request in self._ahead:
+            if request.kind == "cancel" and (not request.id.startswith("cancel-") or self._from_parent(request.id)):
+                return request
+        return None
+
     async def advance(self) -> bool:
         """Apply what has come in, up to the timer that is due first, and that timer; False when there was nothing.
 
