@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import sys
 import warnings
 from collections import Counter
@@ -58,6 +59,8 @@ def quiet() -> Iterator[None]:
     schedule that must not happen: it would come at another moment each time.
     """
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    log = logging.getLogger("alkaline_edge")
+    said, log.disabled = log.disabled, True
     gc.collect()
     gc.freeze()
     gc.disable()
@@ -70,6 +73,7 @@ def quiet() -> Iterator[None]:
         gc.unfreeze()
         gc.enable()
         sys.unraisablehook = hook
+        log.disabled = said
 
 
 class Schedule:
