@@ -16,7 +16,7 @@ The four outcomes of a commit:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, Protocol, runtime_checkable
 
 from .records import NamedTuple, dataclass
@@ -150,4 +150,27 @@ class Host(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Return after about ``seconds``; cancelled like any await."""
+        ...
+
+
+@runtime_checkable
+class KnowsOwners(Protocol):
+    """Optional, for a host whose platform can tell at once that an owner is gone: a tab that was closed, say.
+
+    Then its runs are taken over at once, and elsewhere when their lease ends. It is an optimisation, not a fence: what
+    keeps a former owner from writing are the checks of its commits.
+    """
+
+    async def hold(self, owner: str) -> Callable[[], None] | None:
+        """Vouch for ``owner`` until the answer is called, this host is closed, or this process ends.
+
+        None where the platform can't, after all.
+        """
+        ...
+
+    async def alive(self, owner: str) -> bool:
+        """Whether an owner for which some host of this store vouched is still there.
+
+        After True, a host that can ``watch`` tells its watchers when the owner is gone.
+        """
         ...

@@ -196,3 +196,31 @@ async def threads_run_functions(stage: Stage) -> None:
     except ZeroDivisionError:
         return
     raise AssertionError("run_in_thread swallowed the function's exception")
+
+
+async def owners_are_known(stage: Stage) -> None:
+    """An owner that was vouched for is alive for each handle, until it is let go or its host is closed; no other is."""
+    host: Any = await stage.host()
+    if not (hasattr(host, "hold") and hasattr(host, "alive")):  # a host around another one may hand them through
+        raise Skipped("this host does not know its owners: see KnowsOwners")
+    other: Any = await stage.another(host)
+    let_go, stays = await host.hold("first"), await host.hold("second")
+    if let_go is None or stays is None:
+        raise Skipped("the platform vouches for nobody here")
+    for each in (host, other):
+        assert await each.alive("first"), "an owner that is held is said to be gone"
+        assert not await each.alive("nobody"), "an owner that nobody has held is said to be alive"
+    let_go()
+    await _gone(other, "first")
+    assert await other.alive("second"), "letting go of one owner let go of another"
+    await host.close()
+    await _gone(other, "second")
+
+
+async def _gone(host: Any, owner: str) -> None:
+    """A platform may take a moment."""
+    for _ in range(50):
+        if not await host.alive(owner):
+            return
+        await host.sleep(0.02)
+    raise AssertionError("an owner that was let go, or whose host was closed, is still said to be alive")

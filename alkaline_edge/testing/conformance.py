@@ -62,6 +62,7 @@ _ALL = (
     (cases_platform.sleep_can_be_cancelled, ()),
     (cases_platform.capabilities_are_well_formed, ()),
     (cases_platform.threads_run_functions, ()),
+    (cases_platform.owners_are_known, ()),
 )
 
 CASES: tuple[Case, ...] = tuple(

@@ -125,6 +125,9 @@
       this.opening = null;
       this.inFlight = new Set(); // how to tell each running operation that the connection is gone
       this.watchers = new Set();
+      this.holds = new Map(); // owner -> how to let go of its lock
+      this.watched = new Set(); // owners whose end is waited for
+      this.ending = new AbortController();
       this.waking = false;
       this.visible = () => document.visibilityState === "visible" && this.wake();
       if (typeof BroadcastChannel === "function") {
@@ -318,8 +321,52 @@
       }, 0);
     }
 
+    // Web Locks end with the tab or worker that holds them, however it ends. They only tell: what keeps a former owner
+    // from writing are the checks of its commits.
+    lockOf(owner) {
+      return `alkaline-edge ${this.name} ${owner}`;
+    }
+
+    // Whether this tab now holds a lock in the owner's name. A page on plain http has none.
+    hold(owner) {
+      const locks = globalThis.navigator?.locks;
+      if (!locks) return Promise.resolve(false);
+      return new Promise((resolve) => {
+        const held = () => new Promise((letGo) => {
+          this.holds.set(owner, letGo);
+          resolve(true);
+        });
+        locks.request(this.lockOf(owner), held).catch(() => resolve(false));
+      });
+    }
+
+    letGo(owner) {
+      this.holds.get(owner)?.();
+      this.holds.delete(owner);
+    }
+
+    // Whether the owner lives; when it does, the watchers are told of its end.
+    async alive(owner) {
+      const locks = globalThis.navigator?.locks;
+      if (!locks) return true;
+      const name = this.lockOf(owner);
+      if (!(await locks.query()).held.some((lock) => lock.name === name)) return false;
+      if (!this.watched.has(owner)) {
+        this.watched.add(owner);
+        locks
+          .request(name, { mode: "shared", signal: this.ending.signal }, () => {
+            this.watched.delete(owner);
+            this.wake();
+          })
+          .catch(() => this.watched.delete(owner)); // this store was closed
+      }
+      return true;
+    }
+
     close() {
       this.closed = true;
+      for (const owner of [...this.holds.keys()]) this.letGo(owner);
+      this.ending.abort();
       this.watchers.clear();
       this.channel?.close();
       if (typeof document === "object") document.removeEventListener("visibilitychange", this.visible);

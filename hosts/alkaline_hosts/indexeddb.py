@@ -16,7 +16,6 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from contextvars import Context
-from importlib import resources
 from typing import Any
 
 from alkaline_edge.errors import ClosedError, InvalidInput, StoreError, UnknownOutcome
@@ -170,6 +169,18 @@ class IndexedDBHost:
 
         self._watching.append(unsubscribe)
         return unsubscribe
+
+    async def hold(self, owner: str) -> Callable[[], None] | None:
+        """As KnowsOwners: by a Web Lock, which ends with this tab or worker. None where the browser has none."""
+        self._require_open()
+        if not await self._store.hold(owner):
+            return None
+        return lambda: self._store.letGo(owner)
+
+    async def alive(self, owner: str) -> bool:
+        """As KnowsOwners. While it is, those who ``watch`` are told when its tab is gone."""
+        self._require_open()
+        return bool(await self._store.alive(owner))
 
     def now_ms(self) -> int:
         """The browser's clock, milliseconds since 1970 UTC."""
@@ -332,13 +343,10 @@ def _load_glue() -> Any:
     global _glue
     if _glue is None:
         try:
-            from pyodide.code import run_js
+            from ._browser import expression
         except ImportError:
             raise _error("unavailable", "this is not Pyodide") from None
-        databases, glue = (
-            run_js(resources.files("alkaline_hosts").joinpath(name).read_text("utf-8"))
-            for name in ("indexeddb_databases.js", "indexeddb.js")
-        )
+        databases, glue = (expression(name) for name in ("indexeddb_databases", "indexeddb"))
         _glue = glue(databases)
     return _glue
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from importlib import resources
 from typing import Any
 
 from alkaline_edge.errors import InvalidInput
@@ -96,9 +95,9 @@ def _load_flatten() -> Any:
     """The function of ``javascript.js``, made once per interpreter."""
     global _flatten
     if _flatten is None:
-        from pyodide.code import run_js
+        from ._browser import expression
 
-        _flatten = run_js(resources.files("alkaline_hosts").joinpath("javascript.js").read_text("utf-8"))
+        _flatten = expression("javascript")
     return _flatten
 
 

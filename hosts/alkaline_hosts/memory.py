@@ -20,6 +20,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self.keys: list[str] = []
+        self.owners: set[str] = set()
 
     def apply(self, batch: Batch) -> Committed | Conflict:
         """All of ``batch``, or nothing."""
@@ -71,6 +72,7 @@ class MemoryHost:
         self.capabilities = Capabilities("memory", durability="volatile", threads=sys.platform != "emscripten")
         self._now_ms, self._entropy = now_ms, entropy or os.urandom
         self._closed = False
+        self._held: set[str] = set()
 
     async def get(self, keys: Iterable[str]) -> list[Entry | None]:
         """As Host.get."""
@@ -91,6 +93,24 @@ class MemoryHost:
     async def close(self) -> None:
         """As Host.close. The store stays for other hosts that share it."""
         self._closed = True
+        self.store.owners -= self._held
+
+    async def hold(self, owner: str) -> Callable[[], None] | None:
+        """As KnowsOwners: until this host is closed."""
+        self._open()
+        self._held.add(owner)
+        self.store.owners.add(owner)
+
+        def let_go() -> None:
+            self._held.discard(owner)
+            self.store.owners.discard(owner)
+
+        return let_go
+
+    async def alive(self, owner: str) -> bool:
+        """As KnowsOwners: a host that was closed advances nothing."""
+        self._open()
+        return owner in self.store.owners
 
     def now_ms(self) -> int:
         """The system's clock."""

@@ -53,6 +53,17 @@ def failed(results: list[Result]) -> list[str]:
 
 
 # --- hosts that break one promise each --------------------------------------------------------------------------------
+class SaysThatAllOwnersLive(GoodHost):
+    async def alive(self, owner: str) -> bool:
+        return True
+
+
+class ForgetsToLetGo(GoodHost):
+    async def close(self) -> None:
+        self._held.clear()
+        await super().close()
+
+
 class IgnoresChecks(GoodHost):
     async def commit(self, batch: Batch) -> Committed | Conflict:
         return await super().commit(batch._replace(checks=()))
@@ -636,6 +647,8 @@ MUTANTS: dict[type[GoodHost], str] = {
     ChangesItsMind: "capabilities_are_well_formed",
     HasNoThreads: "threads_run_functions",
     ThreadsSwallow: "threads_run_functions",
+    SaysThatAllOwnersLive: "owners_are_known",
+    ForgetsToLetGo: "owners_are_known",
     HonoursNoChecks: "checks_are_refused_where_they_cannot_hold",
 }
 """A broken host, and the case that must find it (others may as well)."""

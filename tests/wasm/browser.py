@@ -37,6 +37,9 @@ FLAGS = (
     "--remote-debugging-port=0",
 )
 BLANK = b"<!doctype html><html lang=en><head><meta charset=utf-8><title>alkaline</title></head><body></body></html>"
+POLICY = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'"
+"""What a careful site allows: WebAssembly, and no eval."""
+STRICT = BLANK.replace(b"</head>", b"<script src=alkaline-edge.js></script></head>")
 
 LOAD = """
 const { loadPyodide } = await import("/pyodide.mjs");
@@ -59,7 +62,8 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a directory; ``/blank.html`` is an empty page, ``/acknowledged?`` nothing. Keeps the paths asked for."""
+    """Serves a directory; ``/blank.html`` is an empty page, ``/strict.html`` one whose policy does not allow eval,
+    ``/acknowledged?`` nothing. Keeps the paths asked for."""
 
     protocol_version = "HTTP/1.1"
     asked: list[str]
@@ -73,6 +77,14 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         if self.path.startswith("/acknowledged?"):
             self.send_response(204)
             self.end_headers()
+            return
+        if self.path == "/strict.html":
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Security-Policy", POLICY)
+            self.send_header("Content-Length", str(len(STRICT)))
+            self.end_headers()
+            self.wfile.write(STRICT)
             return
         if self.path.split("?")[0] != "/blank.html":
             super().do_GET()

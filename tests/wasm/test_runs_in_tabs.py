@@ -116,3 +116,93 @@ def test_a_run_survives_kills_between_its_commits(own_chromium: Browser, origin:
 def _beyond(tab: Tab, count: int) -> dict[str, object] | None:
     found = tab.python("await progress()")
     return found if len(found["steps"]) >= count or found["status"] == "completed" else None
+
+
+WAITS = """
+from alkaline_edge import Context, Runtime, workflow
+
+async def look():
+    await js.fetch("/acknowledged?look")
+    if js.location.search == "?first":
+        await asyncio.sleep(3600)
+    return "seen"
+
+@workflow(name="greeting", version=1)
+async def greeting(ctx: Context) -> str:
+    return await ctx.step(look)
+
+async def join(name):
+    began = time.monotonic()
+    runtime = Runtime(IndexedDBHost(name), workflows=[greeting])
+    run = await runtime.start(greeting, id="exe_1", on_conflict="join")
+    result = await run.result(timeout=100)
+    await runtime.close()
+    return [result, time.monotonic() - began]
+"""
+
+
+def test_a_reload_in_the_middle_of_a_step_goes_on_at_once(own_chromium: Browser) -> None:
+    """The tab that had the run is gone, and the next page knows it: the lease of 30 s is not waited for."""
+    tab = own_chromium.tab("/blank.html?first")
+    page(tab, WAITS)
+    tab.begin("await join('reloaded')")
+    wait_until(lambda: tab.js("return (await indexedDB.databases()).length > 0"), "the run began", 30)
+    wait_until(lambda: tab.js("return (await navigator.locks.query()).held.length > 0"), "it has its lock", 30)
+    wait_until(
+        lambda: tab.js("return performance.getEntriesByType('resource').some((e) => e.name.includes('look'))"),
+        "its step began",
+        30,
+    )
+    tab.js("setTimeout(() => (location.href = '/blank.html?again'), 0)")
+    wait_until(lambda: tab.js("return location.search === '?again'"), "the page was loaded again", 30)
+    page(tab, WAITS)
+    result, seconds = tab.python("await join('reloaded')")
+    assert result == "seen"
+    assert seconds < 10
+
+
+def test_who_waits_in_another_tab_takes_over_when_the_first_is_closed(own_chromium: Browser) -> None:
+    """Both have joined the run; the one in whose step it is goes away while the other waits."""
+    first, second = own_chromium.tab("/blank.html?first"), own_chromium.tab("/blank.html?second")
+    for tab in (first, second):
+        page(tab, WAITS)
+    first.begin("await join('closed')")
+    wait_until(
+        lambda: first.js("return performance.getEntriesByType('resource').some((e) => e.name.includes('look'))"),
+        "its step began",
+        30,
+    )
+    second.begin("await join('closed')")
+    second.python("await asyncio.sleep(1)")
+    first.close()
+    result, seconds = second.end()
+    assert result == "seen"
+    assert seconds < 10
+
+
+BEHIND_THE_DRIVER = "await asyncio.sleep(0.01)\n"
+"""What the driver itself evaluates may use eval, whatever the page's policy: not what goes on later."""
+
+
+def test_a_page_without_eval(own_chromium: Browser) -> None:
+    """A policy that allows WebAssembly alone: with the distribution's script runs and values work as elsewhere."""
+    tab = own_chromium.tab("/strict.html")
+    page(tab, WAITS)
+    tried = "try { eval('1'); return 'evil'; } catch (error) { return error.name; }"
+    assert tab.js(f"await new Promise((done) => setTimeout(done)); {tried}") == "EvalError"
+    assert tab.python(f"{BEHIND_THE_DRIVER}await join('strict')")[0] == "seen"
+    convert = "from alkaline_hosts.javascript import to_python\nto_python(js.Object.fromEntries([['a', 1]]))"
+    assert tab.python(BEHIND_THE_DRIVER + convert) == {"a": 1}
+
+
+def test_a_page_without_eval_and_without_the_script_is_told(own_chromium: Browser) -> None:
+    """The error says what to load, and is no EvalError."""
+    tab = own_chromium.tab("/strict.html")
+    tab.js("delete globalThis.alkalineEdgeExpressions")
+    page(tab)
+    said = tab.python(
+        BEHIND_THE_DRIVER
+        + "try:\n    IndexedDBHost('x')\nexcept AlkalineError as error:\n    said = [error.code, str(error)]\nsaid"
+    )
+    assert said[0] == "ERR_STORE"
+    assert "alkaline-edge.js" in said[1]

@@ -8,7 +8,7 @@ import pytest
 
 from wasm.workers.harness import WorkerServer
 
-NO_THREADS = {"threads_run_functions"}
+NO_THREADS = {"threads_run_functions", "owners_are_known"}
 CHECKS_HOLD = {"checks_are_refused_where_they_cannot_hold"}
 ONE_HANDLE = {"handles_share_a_store"}
 LATE = {"one_winner_of_a_race", "no_update_is_lost", "handles_share_a_store"}

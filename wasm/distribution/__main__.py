@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import bytecode, crossenv, downloads, lockfile, project_wheel
+from . import bytecode, crossenv, downloads, lockfile, project_wheel, script
 from .layout import CORE_FILES, NPM, REPOSITORY, WASM, BuildError, Target, Work, read_target
 
 
@@ -57,6 +57,7 @@ def stage_plain(work: Work, target: Target, repository: Path) -> None:
         shutil.copyfile(NPM / name, work.plain / name)
     for wheel in sorted(_pinned(work)):
         shutil.copyfile(wheel, work.plain / wheel.name)
+    script.write(repository, work.plain)
     project_wheel.build_project(work, repository, work.plain)
     project_wheel.build_pure_msgpack(work, downloads.requirements()["msgpack"], work.plain)
     lockfile.write(work.plain, target)
