@@ -108,6 +108,7 @@ class Execution:
         self._main: Task[Any] | None = None
         self._ending = False
         """The handler has ended, and its other tasks are cancelled once nothing is ready."""
+        self.loop.held = [self.commands, self.pending, self.compensations, self.mailbox.queries, self.mailbox.updates]
         self.context = make_context(self)
 
     # --- feeding -------------------------------------------------------------------------------------------------

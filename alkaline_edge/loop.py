@@ -78,6 +78,7 @@ class DeterministicLoop(Answering):
         self.violation: DeterminismError | None = None
         self.parked: list[asyncio.Handle] = []  # they run again with the next event: see anyio_inside
         self.rounds: dict[int, int] = {}
+        self.held: list[object] = []  # what else holds the handler's objects, and goes when it is set aside
         self._on_timer = on_timer
         self._made = 0
         self._tasks: dict[int, asyncio.Task[Any]] = {}  # by number: a dict of tasks would hash each twice
@@ -145,7 +146,7 @@ class DeterministicLoop(Answering):
         self.parked.clear()
         for task in tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # set by asyncio.gather's own code too
-        discard([coro for task in tasks if isinstance(coro := task.get_coro(), Coroutine)])
+        discard([coro for task in tasks if isinstance(coro := task.get_coro(), Coroutine)], [*tasks, *self.held])
 
     def _finalize_asyncgen(self, agen: AsyncGenerator[Any, Any]) -> None:
         """An asynchronous generator was left before its end: close it, as asyncio does, in the context that left it.

@@ -11,26 +11,51 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Coroutine, Generator, Iterable
+from collections.abc import Coroutine, Generator, Iterable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
-from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
+from types import CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any
+
+from .reach import OWNERS, WRAPPERS, Reach, suspended
 
 
 class _SetAside(BaseException):
     """Ends a frame that is being set aside."""
 
 
-def discard(coroutines: Iterable[Coroutine[Any, Any, Any]]) -> None:
-    """End ``coroutines``, which are suspended or not yet started, without running any more of their code."""
+def discard(coroutines: Iterable[Coroutine[Any, Any, Any]], held: Iterable[object] = ()) -> None:
+    """End ``coroutines``, which are suspended or not yet started, without running any more of their code.
+
+    Generators and coroutines that are reached from them, or from ``held``, and that nobody else holds, end as well:
+    behind context managers, stacks of them, instances and closures.
+    """
+    roots = list(coroutines)
+    reach = Reach(roots, held)
+    ours, cut = reach.only_ours(besides=_awaited_by(roots)), reach.cut
+    ends = _in_order((*ours.values(), *roots), ours)
+    del reach, ours
     if hasattr(sys, "monitoring"):
-        _discard_monitored(list(coroutines))
+        _discard_monitored(ends, cut)
     else:
-        for coroutine in coroutines:
-            for owner in _innermost_first(coroutine):
-                if isinstance(owner, (CoroutineType, GeneratorType)):
-                    _close_traced(owner)
+        for one in ends:
+            if isinstance(one, (CoroutineType, GeneratorType)):
+                _close_traced(one)
+
+
+def _in_order(roots: Iterable[Any], ours: dict[int, Any]) -> list[Any]:
+    owners = {id(owner): owner for root in roots for owner in _innermost_first(root, ours)}
+    return list(owners.values())
+
+
+def _awaited_by(roots: list[Any]) -> set[int]:
+    """What stands, by way of ``await``, at the places where ``roots`` are suspended."""
+    found: set[int] = set()
+    for owner in roots:
+        while owner is not None:
+            found.add(id(owner))
+            owner = _awaited(owner)
+    return found
 
 
 _discarding: ContextVar[bool] = ContextVar("alkaline_edge_discarding", default=False)
@@ -42,68 +67,94 @@ def _leave(code: CodeType, offset: int) -> None:
         raise _SetAside
 
 
-def _discard_monitored(coroutines: list[Coroutine[Any, Any, Any]]) -> None:
-    monitoring = sys.monitoring  # type: ignore[attr-defined,unused-ignore]  # Python 3.12 and newer
+def _discard_monitored(owners: list[Any], more: bool) -> None:
+    """Python 3.12 and newer: the code of ``owners`` is left at the instruction at which an exception comes in.
+
+    With ``more``, all code that an exception is thrown into meanwhile: there may be others behind what was not walked,
+    and they go when the last that held them does. To watch everything costs more.
+    """
+    monitoring = sys.monitoring  # type: ignore[attr-defined,unused-ignore]
     free = [tool for tool in range(5, -1, -1) if monitoring.get_tool(tool) is None]
     if not free:  # six tools are attached: leaking the coroutines is the lesser evil, user code must not run
-        _kept.extend(coroutines)
+        _kept.extend(owners)
         return
-    tool, event = free[0], monitoring.events.INSTRUCTION
-    owners = [owner for coroutine in coroutines for owner in _innermost_first(coroutine)]
-    codes = {code for code in map(_code_of, owners) if code}
+    tool, events = free[0], monitoring.events
+    armed = {code for code in map(_code_of, owners) if code}
+
+    def thrown(code: CodeType, offset: int, error: BaseException) -> None:
+        if _discarding.get() and code not in armed:
+            armed.add(code)
+            monitoring.set_local_events(tool, code, events.INSTRUCTION)
+
     monitoring.use_tool_id(tool, "alkaline_edge")
     token = _discarding.set(True)
+    hook, sys.unraisablehook = sys.unraisablehook, _quietly(sys.unraisablehook)
     try:
-        monitoring.register_callback(tool, event, _leave)
-        for code in codes:
-            monitoring.set_local_events(tool, code, event)
-        for owner in owners:
+        monitoring.register_callback(tool, events.INSTRUCTION, _leave)
+        for code in armed:
+            monitoring.set_local_events(tool, code, events.INSTRUCTION)
+        if more:
+            monitoring.register_callback(tool, events.PY_THROW, thrown)
+            monitoring.set_events(tool, events.PY_THROW)
+        owners.reverse()
+        while owners:
+            owner = owners.pop()
             if isinstance(owner, (CoroutineType, GeneratorType)):
                 with suppress(_SetAside):
                     owner.close()
+            del owner  # the last reference, it may be: what it holds goes while the events are on
     finally:
+        sys.unraisablehook = hook
         _discarding.reset(token)
-        for code in codes:
+        if more:
+            monitoring.set_events(tool, 0)
+            monitoring.register_callback(tool, events.PY_THROW, None)
+        for code in armed:
             monitoring.set_local_events(tool, code, 0)
-        monitoring.register_callback(tool, event, None)
+        monitoring.register_callback(tool, events.INSTRUCTION, None)
         monitoring.free_tool_id(tool)
+
+
+def _quietly(hook: Any) -> Any:
+    def report(unraisable: Any) -> None:
+        if not issubclass(unraisable.exc_type, _SetAside):
+            hook(unraisable)
+
+    return report
+
+
+def _innermost_first(coroutine: Any, ours: dict[int, Any]) -> list[Any]:
+    """The coroutine, what it awaits, and those of ``ours`` that their frames hold, in the order to end them."""
+    chain: list[Any] = []
+    seen: set[int] = set()
+    stack: list[tuple[Any, Iterator[Any] | None]] = [(coroutine, None)]
+    while stack:
+        owner, inside = stack.pop()
+        if inside is None:
+            if id(owner) in seen:
+                continue
+            seen.add(id(owner))
+            inside = iter(gc.get_referents(owner))
+        awaited = _awaited(owner)
+        for inner in inside:
+            known = isinstance(inner, OWNERS) and (inner is awaited or id(inner) in ours) and suspended(inner)
+            if known or type(inner).__name__ in WRAPPERS:
+                stack += [(owner, inside), (inner, None)]
+                break
+        else:
+            chain.append(owner)
+    return chain
 
 
 def _code_of(owner: Any) -> CodeType | None:
     return getattr(owner, "cr_code", None) or getattr(owner, "gi_code", None) or getattr(owner, "ag_code", None)
 
 
-_OWNERS = (CoroutineType, GeneratorType, AsyncGeneratorType)
-
-
-def _innermost_first(coroutine: Any) -> list[Any]:
-    """The coroutine, what it awaits, and the generators that their frames hold, in the order to end them."""
-    chain: list[Any] = []
-    seen: set[int] = set()
-
-    def visit(owner: Any) -> None:
-        if id(owner) in seen:
-            return
-        seen.add(id(owner))
-        for inner in gc.get_referents(owner):
-            if isinstance(inner, _OWNERS):
-                if _suspended(inner):
-                    visit(inner)
-            elif type(inner).__name__ == "async_generator_asend":  # what ``async for`` awaits; it has no public name
-                visit(inner)
-        chain.append(owner)
-
-    visit(coroutine)
-    return chain
-
-
-def _suspended(owner: Any) -> bool:
-    for prefix in ("cr", "gi", "ag"):
-        if hasattr(owner, f"{prefix}_frame"):
-            # ag_running is true of an async generator whose __anext__ is being awaited: it is suspended all the same.
-            running = prefix != "ag" and getattr(owner, f"{prefix}_running")
-            return getattr(owner, f"{prefix}_frame") is not None and not running
-    return False
+def _awaited(owner: Any) -> Any:
+    for name in ("cr_await", "gi_yieldfrom", "ag_await"):
+        if hasattr(owner, name):
+            return getattr(owner, name)
+    return None
 
 
 def _close_traced(owner: Generator[Any, Any, Any] | Coroutine[Any, Any, Any]) -> None:

@@ -17,7 +17,7 @@ FORBIDDEN = {
 AN_EVENT_LOOP = {"loop.py", "tasks.py", "primitives.py", "refusals.py", "anyio_inside.py"}
 """What makes up the handler's event loop, and so may use asyncio."""
 LAYERS = [
-    {"records", "errors", "host", "limits", "retry", "lifecycle", "setaside"},
+    {"records", "errors", "host", "limits", "retry", "lifecycle", "reach", "setaside"},
     {"names", "budget", "codec", "events", "commands", "keys", "redaction"},
     {"answers", "anyio_inside", "primitives", "refusals", "tasks"},
     {"failures", "divergence", "runs", "workflows", "history", "loop"},
