@@ -141,7 +141,13 @@ class Driver:
             self._alarm.cancel()
         self._alarm_at = at_ms
         self._alarm = asyncio.ensure_future(self.host.sleep(max(0.0, (at_ms - now) / 1000)))
-        self._alarm.add_done_callback(lambda alarm: self.wake() if alarm is self._alarm else None)
+        self._alarm.add_done_callback(self._rang)
+
+    def _rang(self, alarm: asyncio.Future[None]) -> None:
+        if not alarm.cancelled():
+            alarm.exception()  # retrieved: a host that is gone shows itself at the next call
+        if alarm is self._alarm:
+            self.wake()
 
     def _renew_at(self) -> int:
         return self.record.lease_until - self.runtime.lease_ms * 2 // 3
