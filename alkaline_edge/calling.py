@@ -12,6 +12,8 @@ from typing import Any
 
 from .runs import StepInfo
 
+IN_THREAD = "_alkaline_in_thread"
+"""The mark of what ``in_thread`` makes: it hands on to the function in ``__wrapped__`` whatever it is called with."""
 JAVASCRIPT = "JsProxy"
 """The type of a JavaScript function under Pyodide, which was the name of each such step before 0.2."""
 
@@ -54,6 +56,8 @@ def code_of(fn: Any) -> CodeType | None:
 
 def info_parameter(fn: Callable[..., Any]) -> str | None:
     """The name of the parameter that is annotated StepInfo and not yet given, if there is one."""
+    if inspect.isfunction(fn) and IN_THREAD in fn.__dict__:
+        return info_parameter(fn.__dict__["__wrapped__"])
     given: set[str] = set()
     inner: Any = fn
     while isinstance(inner, functools.partial):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, TypeVar
 
-from ..calling import code_of, info_parameter, innermost, is_async
+from ..calling import IN_THREAD, code_of, info_parameter, innermost, is_async, name_of
 from ..commands import RunStep
 from ..host import Host
 
@@ -29,12 +29,9 @@ def in_thread(fn: F) -> F:
     def threaded(*args: Any, **kwargs: Any) -> Any:
         return fn(*args, **kwargs)
 
-    for name in ("__module__", "__name__", "__qualname__", "__doc__", "__annotations__"):
-        value = getattr(fn, name, None)
-        if value is not None:
-            setattr(threaded, name, value)
+    threaded.__name__ = threaded.__qualname__ = name_of(fn)
     threaded.__dict__["__wrapped__"] = fn
-    threaded.__dict__["_alkaline_in_thread"] = True
+    threaded.__dict__[IN_THREAD] = True
     return threaded  # type: ignore[return-value]  # it is called as fn is
 
 
@@ -100,4 +97,4 @@ def threaded(command: RunStep, known: Known, host: Host) -> bool:
 
 def is_marked(fn: Any) -> bool:
     """Whether ``in_thread`` made it."""
-    return getattr(fn, "_alkaline_in_thread", False) is True
+    return getattr(fn, IN_THREAD, False) is True
