@@ -12,13 +12,15 @@ from typing import Any
 
 import click
 
-from alkaline_edge import Codec, Workflow, __version__, replay
+from alkaline_edge import Codec, ExecutionRecord, Runtime, Workflow, __version__, replay
 from alkaline_edge.errors import InvalidInput
 from alkaline_edge.runs import STATUSES
+from alkaline_edge.runtime.inbox import read_request
 
 from . import _output
 from ._keys import Store
 from ._moving_commands import asking, handover, is_remote, serve_command, sync_
+from ._runs_api import attribute
 from ._shell import (
     EXIT_NO,
     EXIT_USAGE,
@@ -70,7 +72,7 @@ def list_(
     as_json: bool,
 ) -> None:
     """List the runs of a store, by id."""
-    wanted = dict(_attribute(text) for text in attributes)
+    wanted = dict(attribute(text, "--attribute") for text in attributes)
     page = reading(
         store, lambda runtime: runtime.list_executions(status, workflow, wanted or None, after, limit), showing()
     )
@@ -82,29 +84,25 @@ def list_(
         _output.note(f"more: --after {page.after}")
 
 
-def _attribute(text: str) -> tuple[str, Any]:
-    """``NAME=VALUE``; VALUE is a number, true or false where it reads as JSON, otherwise text ("7" is the text 7)."""
-    name, sign, value = text.partition("=")
-    if not sign:
-        raise InvalidInput(f"--attribute wants NAME=VALUE, not {text!r}")
-    try:
-        found = json.loads(value)
-    except ValueError:
-        return name, value
-    return name, found if isinstance(found, (str, int, float, bool)) else value
-
-
 @alkaline.command()
 @AS_JSON
 @reported
 @on_store("RUN")
 def show(store: Store, run: str, as_json: bool) -> None:
     """Show one run: its status, what it waits for, what it spent, its result."""
-    record = reading(store, lambda runtime: runtime.get_execution(run), showing())
+    record, asked = reading(store, lambda runtime: _looked_at(runtime, run), showing())
     if as_json:
-        _output.print_json(_output.plain_record(record))
+        _output.print_json({**_output.plain_record(record), "requests": asked})
     else:
-        _output.print_record(record)
+        _output.print_record(record, asked)
+
+
+async def _looked_at(runtime: Runtime, run: str) -> tuple[ExecutionRecord, list[str]]:
+    """A run's record, and the requests that no owner of it has taken up yet."""
+    record = await runtime.get_execution(run)
+    entries = [] if record.finished else await runtime.host.list(f"i/{run}/", "", 20)
+    requests = [read_request(entry, runtime.codec) for entry in entries]
+    return record, [f"{request.kind} {request.name}".strip() for request in requests]
 
 
 @alkaline.command()
@@ -289,8 +287,10 @@ def signal(store: Store, run: str, name: str, payload: str | None, dedupe: str |
     """Send the signal NAME to a run, with PAYLOAD, which is JSON."""
     try:
         value = None if payload is None else json.loads(payload)
+    except RecursionError:
+        raise InvalidInput("the payload is nested too deep: flatten it") from None
     except ValueError:
-        raise InvalidInput(f"the payload must be JSON; quote a text: '\"{payload}\"'") from None
+        raise InvalidInput(f"the payload must be JSON; quote a text: '\"{(payload or '')[:200]}\"'") from None
     writing_to_run(store, run, lambda runtime: runtime.signal(run, name, value, dedupe))
     _said(as_json, f"{run}: signal {name} is recorded; the run takes it when a runtime goes on with it", run)
 
@@ -313,9 +313,11 @@ def _said(as_json: bool, text: str, run: str) -> None:
         _output.say(text)
 
 
-def _served(name: str) -> list[Workflow]:
+def _served(names: Sequence[str], codec: str | None) -> tuple[list[Workflow], Codec]:
+    """What ``serve`` runs, and its codec: one that needs no classes where nothing is run."""
     with _current_directory():
-        return _workflows(name)
+        known = [workflow for name in names for workflow in _workflows(name)]
+        return known, _codec(codec) if codec is not None else Codec() if known else showing()
 
 
 for _command in (handover, sync_, serve_command(_served)):

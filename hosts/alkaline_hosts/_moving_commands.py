@@ -6,15 +6,17 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import click
 
-from alkaline_edge import InvalidInput, Peer, Runtime, Workflow, hand_over, sync
+from alkaline_edge import Codec, InvalidInput, Peer, Runtime, Workflow, hand_over, sync
+from alkaline_edge.failures import redact
 from alkaline_edge.runtime.syncing import Synced
 
-from . import _output
+from . import _output, _serving_log
 from ._keys import Store
 from ._shell import on_store, opened_to_read, opened_to_write, reported, showing
 from .remote import Remote
@@ -66,7 +68,7 @@ async def _side(store: Store, side: str, write: bool) -> AsyncIterator[Runtime |
     store = store.on(side)
     host = opened_to_write(store) if write else opened_to_read(store)
     try:
-        async with Runtime(host) as runtime:
+        async with Runtime(host, codec=showing()) as runtime:
             yield runtime
     finally:
         await host.close()
@@ -134,7 +136,7 @@ def sync_(store: Store, run: str, target: str, as_json: bool) -> None:
         _output.say(f"{run}: {place.length:,} commits there, {done.sent:,} bytes were sent")
 
 
-def serve_command(workflows: Callable[[str], list[Workflow]]) -> click.Command:
+def serve_command(found_by: Callable[[Sequence[str], str | None], tuple[list[Workflow], Codec]]) -> click.Command:
     """``alkaline serve``, which finds workflows as ``alkaline check`` does."""
 
     @click.command("serve")
@@ -142,6 +144,8 @@ def serve_command(workflows: Callable[[str], list[Workflow]]) -> click.Command:
         "--workflows", "names", multiple=True, metavar="MODULE[:NAME]",
         help="What it can run; without any it keeps runs and moves them.",
     )  # fmt: skip
+    @click.option("--codec", metavar="MODULE:NAME", help="The Codec that your types are registered on.")
+    @click.option("--log-level", "level", default="info", show_default=True, type=click.Choice(_serving_log.LEVELS))
     @click.option("--bind", default="127.0.0.1:8000", show_default=True, metavar="ADDRESS:PORT")
     @click.option("--origin", "origins", multiple=True, help="A web origin whose pages may ask.")
     @click.option(
@@ -158,6 +162,8 @@ def serve_command(workflows: Callable[[str], list[Workflow]]) -> click.Command:
     def serve(
         store: Store,
         names: Sequence[str],
+        codec: str | None,
+        level: str,
         bind: str,
         origins: Sequence[str],
         concurrency: int | None,
@@ -176,34 +182,52 @@ def serve_command(workflows: Callable[[str], list[Workflow]]) -> click.Command:
             import uvicorn
         except ModuleNotFoundError:
             raise InvalidInput("alkaline serve needs uvicorn: pip install 'alkaline-edge[serve]'") from None
-        address, _, port = bind.rpartition(":")
-        if not address or not port.isdigit():
-            raise InvalidInput(f"--bind wants ADDRESS:PORT, not {bind!r}")
-        known = [workflow for name in names for workflow in workflows(name)]
+        address, port = _address(bind)
+        known, chosen = found_by(names, codec)  # the module first: it may set logging up in its own way
+        _serving_log.begin(level)
 
         def server(app: Any) -> Any:
             until_forced = max(1, round(grace))
             config = uvicorn.Config(
                 app,
-                host=address.strip("[]"),
-                port=int(port),
-                log_level="warning",
+                log_config=None,
+                access_log=False,
+                lifespan="off",
                 timeout_graceful_shutdown=until_forced,
             )
             made: Any = uvicorn.Server(config)
             made.capture_signals = contextlib.nullcontext  # signals are ours: see _until_told
             return made
 
-        asyncio.run(_serve(server, store, known, origins, concurrency, grace))
+        asyncio.run(_serve(server, store, (address, port), known, chosen, origins, concurrency, grace))
 
     found: click.Command = serve
     return found
 
 
+def _address(bind: str) -> tuple[str, int]:
+    address, _, port = bind.rpartition(":")
+    if not address or not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65_535):
+        raise InvalidInput(f"--bind wants ADDRESS:PORT, with a port from 0 to 65535, not {bind[:100]!r}")
+    return address.strip("[]"), int(port)
+
+
+def _listening(address: str, port: int) -> socket.socket:
+    """The socket to serve on: made here, so that what is wrong with it is told as every other error is."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:
+        why = getattr(error, "strerror", None) or "no such address"
+        raise InvalidInput(f"--bind {address}:{port}: {why}; give another address or port") from None
+
+
 async def _serve(
     server_of: Callable[[Any], Any],
     store: Store,
+    place: tuple[str, int],
     workflows: list[Workflow],
+    codec: Codec,
     origins: Sequence[str],
     concurrency: int | None,
     grace: float,
@@ -215,16 +239,31 @@ async def _serve(
     token = os.environ.get("ALKALINE_TOKEN", "")
     if not token and not keys:
         raise InvalidInput("say who may ask: set ALKALINE_TOKEN, or ALKALINE_KEY to NAME:SECRET")
-    host = opened_to_write(store)
+    listener = _listening(*place)
     try:
-        async with Runtime(host, workflows=workflows) as runtime:  # its end hands over what is still in flight
-            app = asgi_app(runtime, token=token, keys=keys, origins=origins, serve=False)
-            await _until_told(server_of(app), runtime, concurrency, grace)
+        host = opened_to_write(store)
+        try:
+            # Its end hands over what is still in flight.
+            async with Runtime(host, workflows=workflows, codec=codec, on_event=_serving_log.told) as runtime:
+                app = asgi_app(runtime, token=token, keys=keys, origins=origins, serve=False)
+                address, port = listener.getsockname()[:2]
+                url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+                _serving_log.listening(url, _shown(store.url), [f"{w.name} v{w.version}" for w in workflows])
+                await _until_told(server_of(app), listener, runtime, concurrency, grace)
+        finally:
+            await host.close()
     finally:
-        await host.close()
+        listener.close()
 
 
-async def _until_told(server: Any, runtime: Runtime, concurrency: int | None, grace: float) -> None:
+def _shown(store: str) -> str:
+    """A store for the log: a URL without what may be a secret."""
+    return redact(store)
+
+
+async def _until_told(
+    server: Any, listener: socket.socket, runtime: Runtime, concurrency: int | None, grace: float
+) -> None:
     """Serve until a signal; then steps in flight have ``grace`` seconds to end, or until another signal."""
     loop = asyncio.get_running_loop()
     stop, at_once = asyncio.Event(), asyncio.Event()
@@ -245,7 +284,7 @@ async def _until_told(server: Any, runtime: Runtime, concurrency: int | None, gr
     working = asyncio.ensure_future(runtime.serve(stop, concurrency))
     working.add_done_callback(lambda _: setattr(server, "should_exit", True))
     try:
-        await server.serve()
+        await server.serve(sockets=[listener])
         await working
         ends = [asyncio.ensure_future(runtime.settle(id)) for id in runtime.active()]
         waits: list[asyncio.Future[Any]] = [asyncio.gather(*ends), asyncio.ensure_future(at_once.wait())]

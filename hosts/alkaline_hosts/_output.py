@@ -39,6 +39,11 @@ _EVENTS = {
     **dict.fromkeys((events.DRAWN, events.SPENT, events.STEP_CHARGED), "dim"),
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+NARROW = 110
+"""Columns of a terminal below which a list leaves out numbers."""
+LEAST = 8
+"""Columns of a cell that is cut."""
+WHOLE = ("id", "status", "updated", "time")
 _TERMINAL_VALUE = 100
 """Characters of a value that a table in a terminal shows; a pipe gets it whole."""
 
@@ -58,21 +63,63 @@ Cell = tuple[str, str]
 
 
 def _table(
-    columns: Sequence[str], rows: Sequence[Sequence[Cell]], right: Sequence[str] = (), heading: bool = True
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    right: Sequence[str] = (),
+    heading: bool = True,
+    one_line: bool = False,
 ) -> None:
-    """Columns named in ``right`` hold numbers. In a terminal long cells are folded; in a pipe every row is one line."""
+    """Columns named in ``right`` hold numbers. In a pipe every row is one line, in a terminal with ``one_line`` alone.
+
+    There the columns of WHOLE and numbers stay whole, and others are cut; otherwise long cells are folded.
+    """
     console = Console(highlight=False)
     if not console.is_terminal:
         lines = [[safe(text) for text, _ in row] for row in rows]
         _plain([list(columns), *lines] if heading else lines, [name in right for name in columns])
         return
+    if one_line:
+        _lines(console, columns, rows, right)
+        return
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0), show_header=heading)
     for name in columns:
         side: Any = "right" if name in right else "left"
-        table.add_column(Text(name), overflow="fold", justify=side, no_wrap=name in (*right, "status"))
+        table.add_column(Text(name), overflow="fold", justify=side, no_wrap=name in right)
     for row in rows:
         table.add_row(*(Text(safe(text), style) for text, style in row))
     console.print(table)
+
+
+def _lines(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Cell]], right: Sequence[str]) -> None:
+    """A line a row. Numbers and the columns of WHOLE stay whole; the widest of the others give way."""
+    head: list[Cell] = [(name, "bold") for name in columns]
+    cells = [[(safe(text), style) for text, style in row] for row in (head, *rows)]
+    widths = [max(cell_len(row[n][0]) for row in cells) for n in range(len(columns))]
+    others = [n for n, name in enumerate(columns) if name not in (*right, *WHOLE)]
+    over = sum(widths) + 2 * (len(columns) - 1) - console.width
+    while over > 0 and (n := max(others, key=lambda n: widths[n])) in others and widths[n] > LEAST:
+        widths[n] -= 1
+        over -= 1
+    for row in cells:
+        line = Text()
+        for n, (text, style) in enumerate(row):
+            shown = _cut(text, widths[n])
+            space = " " * (widths[n] - cell_len(shown))
+            line.append(space + shown if columns[n] in right else shown + space, style)
+            line.append("  " if n < len(row) - 1 else "")
+        line.rstrip()
+        console.print(line, soft_wrap=True)
+
+
+def _cut(text: str, width: int) -> str:
+    """``text`` in ``width`` columns, with what says how long it was."""
+    if cell_len(text) <= width:
+        return text
+    place = text.rfind("... (")
+    tail = text[place:] if text.endswith(" characters)") and place > 0 and len(text) - place < width - 4 else "\u2026"
+    while cell_len(text) + cell_len(tail) > width:
+        text = text[: min(len(text) - 1, width)]
+    return text + tail
 
 
 def _plain(lines: list[list[str]], right: list[bool]) -> None:
@@ -138,16 +185,20 @@ def print_runs(records: Sequence[ExecutionRecord]) -> None:
     if not records:
         note("no runs")
         return
+    terminal = Console().is_terminal
     rows = [
         [
             (record.id, "bold"), (f"{record.workflow} v{record.version}", ""), _status(record),
             (str(record.spent.get("tokens", 0)), ""), (str(record.cursor_length), ""), (_waiting(record), ""),
-            (time_of(record.updated_at), "dim"),
+            (time_of(record.updated_at)[: 19 if terminal else None].replace("T", " " if terminal else "T"), "dim"),
         ]
         for record in records
     ]  # fmt: skip
     columns = ["id", "workflow", "status", "tokens", "commits", "waits for", "updated"]
-    _table(columns, rows, right=("tokens", "commits"))
+    if terminal and Console().width < NARROW:  # ids and times whole: what show tells as well gives way
+        rows = [[*row[:3], *row[5:]] for row in rows]
+        columns = [*columns[:3], *columns[5:]]
+    _table(columns, rows, right=("tokens", "commits"), one_line=True)
 
 
 def _status(record: ExecutionRecord) -> Cell:
@@ -158,8 +209,8 @@ def _waiting(record: ExecutionRecord) -> str:
     return ", ".join(record.waiting)
 
 
-def print_record(record: ExecutionRecord) -> None:
-    """A run, a line a field; fields that say nothing are left out."""
+def print_record(record: ExecutionRecord, requests: Sequence[str] = ()) -> None:
+    """A run, a line a field; fields that say nothing are left out. ``requests`` wait to be taken up by an owner."""
     spent = f"{record.spent.get('tokens', 0)} tokens, {record.spent.get('usd', 0.0)} usd"
     failure = f"{record.failure['type']}: {record.failure['message']}" if record.failure else ""
     fields: list[tuple[str, Cell]] = [
@@ -168,6 +219,7 @@ def print_record(record: ExecutionRecord) -> None:
         ("status", _status(record)),
         ("waits for", (_waiting(record), "")),
         ("wakes at", (time_of(record.wake_at), "")),
+        ("not taken up", (_not_taken(requests), "yellow")),
         ("parent", (record.parent or "", "")),
         ("attributes", (_brief(record.attributes) if record.attributes else "", "")),
         ("spent", (spent, "")),
@@ -184,6 +236,15 @@ def print_record(record: ExecutionRecord) -> None:
     ]
     rows = [[(name, "dim"), cell] for name, cell in fields if cell[0]]
     _table(["", " "], rows, heading=False)
+
+
+def _not_taken(requests: Sequence[str]) -> str:
+    if not requests:
+        return ""
+    return (
+        f"{', '.join(requests)}: no runtime that knows this workflow has taken it up; where one serves this store, "
+        "its log and its GET /runs/ID say what keeps it"
+    )
 
 
 def _brief(value: Any) -> str:
@@ -222,7 +283,7 @@ def print_events(history: Sequence[Recorded]) -> None:
             (divergence.describe(event), style), ("" if shown is None else _value(event, shown), "dim"),
         ])  # fmt: skip
         before = recorded.at
-    _table(["#", "commit", "time", "took", "event", "value"], rows, right=("#", "commit", "time", "took"))
+    _table(["#", "commit", "time", "took", "event", "value"], rows, ("#", "commit", "time", "took"), one_line=True)
 
 
 _VALUES = ("value", "failure", "payload", "input", "data", "reason")

@@ -11,19 +11,18 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NoReturn
 
 import click
-import msgpack
 
-from alkaline_edge import AlkalineError, Codec, ConflictError, InvalidInput, NotFound, Runtime
-from alkaline_edge.codec import EXT_REGISTERED
+from alkaline_edge import AlkalineError, Codec, ConflictError, InvalidInput, NotFound, Runtime, StoreError
 from alkaline_edge.errors import ERR_INVALID_INPUT, ERR_NOT_FOUND
 from alkaline_edge.host import Host
 
+from ._json import ForeignCodec
 from ._keys import KEYS, TENANT, Store, seal_of
 from ._output import safe
 from .opening import open_host
 
 EXIT_NO, EXIT_USAGE, EXIT_STORE, EXIT_NOT_FOUND, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
-VARIABLE = "ALKALINE_STORE"
+VARIABLE, TRACEBACK = "ALKALINE_STORE", "ALKALINE_TRACEBACK"
 _LOCKED = "open for writing"
 """What FileHost's ConflictError says of a file that another writer has."""
 
@@ -72,6 +71,13 @@ def reported(command: Callable[..., Any]) -> Callable[..., Any]:
             raise SystemExit(0) from None
         except OSError as error:
             fail(InvalidInput(f"{error.filename or 'a file'}: {error.strerror or type(error).__name__}"), as_json)
+        except UnicodeError:
+            fail(InvalidInput("an argument holds bytes that are no text in this locale: give UTF-8"), as_json)
+        except Exception as error:  # a defect of ours: one line too, and its trace for who asks for it
+            if os.environ.get(TRACEBACK):
+                raise
+            text = f"{type(error).__name__}: {error}"[:300]
+            fail(StoreError(f"alkaline met what it does not know ({text}); {TRACEBACK}=1 shows where"), as_json)
 
     return wrapper
 
@@ -123,12 +129,12 @@ def with_keys(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def reading(store: Store, work: Callable[[Runtime], Coroutine[Any, Any, Any]], codec: Codec | None = None) -> Any:
     """Do ``work`` with a runtime that runs nothing, on a store opened read-only: it works beside a live writer."""
-    return asyncio.run(_with(lambda: opened_to_read(store), work, codec))
+    return asyncio.run(_with(lambda: opened_to_read(store), work, codec or showing()))
 
 
 def writing(store: Store, work: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Any:
     """Do ``work`` with a runtime that runs nothing, on a store opened to write."""
-    return asyncio.run(_with(lambda: opened_to_write(store), work, None))
+    return asyncio.run(_with(lambda: opened_to_write(store), work, showing()))
 
 
 def writing_to_run(store: Store, run: str, work: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Any:
@@ -173,18 +179,5 @@ def opened_to_write(store: Store) -> Host:
 
 
 def showing() -> Codec:
-    """A codec to read with: a value of a type that only its own program has registered is shown as ``{"<name>": ...}``.
-
-    What it decoded must not be written back: it would be another value.
-    """
-    codec = Codec()
-    known = codec.ext_hook
-
-    def hook(code: int, data: bytes) -> Any:
-        if code != EXT_REGISTERED:
-            return known(code, data)
-        name, value = msgpack.unpackb(data, ext_hook=hook, strict_map_key=True)
-        return {f"<{name}>": value}
-
-    codec.ext_hook = hook
-    return codec
+    """A codec to read and to move with: values of registered types need no class, and go as they came."""
+    return ForeignCodec()

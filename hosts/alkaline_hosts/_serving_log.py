@@ -1,0 +1,64 @@
+"""What ``alkaline serve`` writes to its log: where it listens, what its runs tell, and what else logs in this process.
+
+A line an entry, on stderr; names and messages come from anywhere, so what is not printable is shown as an escape.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from alkaline_edge import lifecycle
+
+from ._output import safe
+
+LEVELS = ("debug", "info", "warning", "error")
+_log = logging.getLogger("alkaline_edge.serve")
+_runs = logging.getLogger("alkaline_edge.runs")
+_OF = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "warn": logging.WARNING,
+       "error": logging.ERROR, "critical": logging.ERROR}  # fmt: skip
+
+
+class _Lines(logging.Formatter):
+    """A message is one line whatever is in it; a trace keeps its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's name
+        return safe(super().formatMessage(record))
+
+    def formatException(self, ei: object) -> str:  # noqa: N802  # logging's name
+        text = super().formatException(ei)  # type: ignore[arg-type]  # what logging gives
+        return "\n".join(safe(line) for line in text.splitlines())
+
+
+def begin(level: str) -> None:
+    """Log to stderr from ``level`` on, unless the workflows' module has set logging up in its own way."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=_OF[level], handlers=[handler])
+    for noisy in ("asyncio", "httpx", "httpcore", "uvicorn"):
+        logging.getLogger(noisy).setLevel(max(_OF[level], logging.WARNING))
+
+
+def listening(url: str, store: str, workflows: list[str]) -> None:
+    """The first line: where, for what, and what it can run."""
+    _log.info("listening on %s for %s; %s", url, store, f"runs {', '.join(workflows)}" if workflows else "runs nothing")
+
+
+def told(event: lifecycle.LifecycleEvent) -> None:
+    """A lifecycle event: what a handler logs, and how runs begin and end. Failures have their trace beside it."""
+    match event:
+        case lifecycle.LogLine():
+            fields = "".join(f" {name}={value!r}" for name, value in event.fields.items())
+            _runs.log(_OF.get(event.level.lower(), logging.INFO), "run %s: %s%s", event.id, event.message, fields)
+        case lifecycle.RunStarted():
+            _runs.info("run %s of %s started", event.id, event.workflow)
+        case lifecycle.RunCompleted():
+            _runs.info("run %s completed", event.id)
+        case lifecycle.RunWasCancelled():
+            _runs.info("run %s was cancelled%s", event.id, f": {event.reason}" if event.reason else "")
+        case lifecycle.RunPaused():
+            _runs.info("run %s is paused", event.id)
+        case lifecycle.RunSuspended():
+            _runs.debug("run %s waits for %s", event.id, ", ".join(event.waiting) or "its time")
+        case _:
+            pass
