@@ -17,6 +17,7 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from . import events as ev
@@ -30,7 +31,7 @@ from .errors import DeterminismError, InvalidInput
 from .events import Event
 from .failures import describe as describe_failure
 from .failures import revive
-from .limits import CONTINUE_AS_NEW_AFTER
+from .limits import CONTINUE_AS_NEW_AFTER, MAX_WAITING
 from .loop import SCOPE, CancelledError, DeterministicLoop, Future, Scope, Task, running_loop, where
 from .mailbox import Mailbox
 from .runs import ExecutionInfo, Header
@@ -605,7 +606,8 @@ class Execution:
     def waiting(self) -> list[str]:
         """What the run waits for, in words."""
         self.timers()
-        return [f"{command.verb} {command.name}" for command, _ in self.pending.values()]
+        few = [f"{command.verb} {command.name}" for command, _ in islice(self.pending.values(), MAX_WAITING)]
+        return few if len(few) == len(self.pending) else [*few, f"and {len(self.pending) - len(few)} more"]
 
     def stalled(self) -> DeterminismError | None:
         """The error of a handler that awaits what nothing in a history can resolve; None where it may go on."""

@@ -32,6 +32,8 @@ MAX_MESSAGE = 2_000
 attribute."""
 MAX_ATTRIBUTES = 256
 """Attributes of a run: each is a key of an index."""
+MAX_WAITING = 100
+"""What a record names of the things that its run waits for."""
 MAX_SECONDS = 100_000_000_000.0
 """Seconds of a sleep, a timeout or a backoff: three thousand years."""
 MAX_TOKENS = 2**53

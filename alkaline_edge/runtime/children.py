@@ -37,6 +37,7 @@ async def start(driver: Driver, command: StartChild) -> None:
         given = driver.runtime.registry.given(header.workflow, header.version, command.input)
         plain = given if given is command.input else driver.codec.through(given, "input")
         creation.add(driver.store, write, header, plain, driver.host.now_ms())
+        await driver.store.put_ahead(write)
         recorded = await driver.append([event], write)
     except Lost as lost:
         if lost.keys and set(lost.keys) <= {keys.record(command.child)}:

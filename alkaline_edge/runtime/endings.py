@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import events as ev
 from .. import keys, lifecycle
@@ -39,13 +39,12 @@ async def finish(driver: Driver) -> None:
     match outcome:
         case ev.Completed():
             record.status, record.result = "completed", outcome.value
-            data = driver.codec.encode(outcome.value)
-            if len(data) > driver.store.limits.inline_limit:
-                result = BlobRef(sha256(data).digest(), len(data))
+            result = _large(driver, outcome.value)
             await children.put_outcome(driver, write, "completed", outcome.value)
             told: lifecycle.LifecycleEvent = lifecycle.RunCompleted(record.id, now, outcome.value)
         case ev.Failed():
             record.status, record.failure = "failed", outcome.failure
+            result = _large(driver, outcome.failure)
             reporting.run_failed(driver.runtime, record.id, driver.machine.error)
             await children.put_outcome(driver, write, "failed", outcome.failure)
             told = lifecycle.RunFailed(record.id, now, outcome.failure)
@@ -68,6 +67,12 @@ async def finish(driver: Driver) -> None:
         driver.runtime.poke(child)
     if record.parent is not None:
         driver.runtime.poke(record.parent)
+
+
+def _large(driver: Driver, value: Any) -> BlobRef | None:
+    """The reference to a value that the history keeps in blobs; None for one that it keeps in the event."""
+    data = driver.codec.encode(value)
+    return BlobRef(sha256(data).digest(), len(data)) if len(data) > driver.store.limits.inline_limit else None
 
 
 def _release(driver: Driver) -> None:

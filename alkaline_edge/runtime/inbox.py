@@ -173,7 +173,7 @@ class Inbox:
             case "child":
                 return await self._child(id, name, payload)
             case "update":
-                return self._update(id, name, payload, write)
+                return await self._update(id, name, payload, write)
             case _:
                 raise InvalidInput(
                     f"the inbox holds a request of kind {kind!r}; a newer alkaline_edge sent it: upgrade"
@@ -200,13 +200,14 @@ class Inbox:
                 value = child.result if outcome == "completed" else child.failure
         return ev.ChildFinished(ev.CHILD_FINISHED, command, outcome, value)
 
-    def _update(self, id: str, name: str, payload: Any, write: Write) -> Event | None:
+    async def _update(self, id: str, name: str, payload: Any, write: Write) -> Event | None:
         driver = self._driver
         try:
             driver.machine.mailbox.validate(name, payload)
         except Exception as error:
             reporting.update_failed(driver.record.id, error)
-            reply = [False, describe(error, driver.codec)]
+            failure = describe(error, driver.codec)
+            reply = [False, await driver.store.outside(failure, driver.record.run, dict(write.checks))]
             write.puts[keys.reply(driver.record.run, id)] = driver.codec.encode(reply)
             return None
         return ev.UpdateReceived(ev.UPDATE_RECEIVED, id, name, payload)

@@ -152,6 +152,7 @@ class Runtime:
         record, raw = creation.add(
             self.store, write, header, plain, now, owner, now + self.lease_ms if at_once else 0, attributes, wake
         )
+        await self.store.put_ahead(write)
         outcome = await self.store.commit(write)
         if isinstance(outcome, Conflict):
             return await self._join(header.id, definition, on_conflict)

@@ -22,6 +22,8 @@ from ..runs import ExecutionRecord
 T = TypeVar("T")
 _NOTHING = b"\xc0"
 _TRIES = 6
+_SPILLED = ("result", "failure", "attributes", "waiting")
+"""What of a record may be a blob reference."""
 PAGE = 500
 """Commits of a history that are read, and replayed, at a time."""
 
@@ -134,20 +136,33 @@ class Store:
         return record
 
     async def record_of(self, entry: Entry) -> ExecutionRecord:
-        """The record that an entry holds, its result read from its blob where it is large."""
+        """The record that an entry holds, what is large of it read from blobs."""
         record = ExecutionRecord.from_map(self.codec.decode(entry.value), entry.version)
-        if type(record.result) is BlobRef:
-            record.result = await self.blob(record.run, record.result)
+        for name in _SPILLED:
+            ref = getattr(record, name)
+            if type(ref) is BlobRef:
+                setattr(record, name, await self.blob(record.run, ref))
         return record
 
     def put_record(
         self, write: Write, record: ExecutionRecord, before: set[str] | None = None, result: Any = None
     ) -> None:
-        """Add the record to ``write``. ``before``: its index keys as stored; ``result``: a BlobRef in its place."""
+        """Add the record to ``write``, what is large of it as blobs. ``before``: its index keys as stored.
+
+        ``result`` stands for its result, or for its failure if it has failed: a BlobRef of what is stored already.
+        """
         values = record.to_map()
         if result is not None:
-            values["result"] = result
-        write.puts[keys.record(record.id)] = self.codec.encode(values, "record")
+            values["failure" if record.status == "failed" else "result"] = result
+        data, blobs = self.codec.encode(values, "record"), dict[str, bytes]()
+        if len(data) > self.limits.inline_limit:
+            for name in _SPILLED:
+                part = self.codec.encode(values[name])
+                if len(part) > self.limits.inline_limit // len(_SPILLED):
+                    values[name] = self._chunked(part, record.run, blobs)
+            data = self.codec.encode(values, "record")
+        write.puts[keys.record(record.id)] = data
+        write.puts.update(blobs)
         written = self.codec.encode(self.host.now_ms()) if record.wake_at is not None else _NOTHING
         write.index(before if before is not None else set(), indexes_of(record), written)
 
@@ -261,6 +276,21 @@ class Store:
         for n, start in enumerate(range(0, len(data), size)):
             blobs[keys.blob(run, digest, n)] = data[start : start + size]
         return BlobRef(digest, len(data))
+
+    async def put_ahead(self, write: Write) -> None:
+        """Write the blobs of a run that is not there yet, where one batch can't hold them with the rest."""
+        if sum(map(len, write.puts.values())) > self.limits.max_batch_bytes:
+            blobs = {key: write.puts.pop(key) for key in list(write.puts) if key.startswith("b/")}
+            await self.put_blobs(blobs, {})
+
+    async def outside(self, value: Any, run: str, checks: dict[str, str | None]) -> Any:
+        """``value``, or a reference to it once it is written, where it is large."""
+        data, blobs = self.codec.encode(value), dict[str, bytes]()
+        if len(data) <= self.limits.inline_limit:
+            return value
+        ref = self._chunked(data, run, blobs)
+        await self.put_blobs(blobs, checks)  # on a conflict the batch that refers to it meets the same one
+        return ref
 
     async def put_blobs(self, blobs: dict[str, bytes], checks: dict[str, str | None]) -> bool:
         """Write blob keys ahead of the commit that refers to them; False on a conflict. Repeating it is harmless."""

@@ -1,0 +1,157 @@
+"""Large values at every door: below, at and above each limit of the host, live and in the next process."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from alkaline_edge import Budget, Context, Runtime, StepError, workflow
+from alkaline_edge.host import Capabilities
+from alkaline_edge.testing import SimulatedHost
+from tests.support import drive
+
+INLINE, VALUE, BATCH = 600, 2_048, 6_000
+LONGEST = 8_000  # a text in the detail of an error is no longer
+SMALL = Capabilities(
+    "small", durability="volatile", inline_limit=INLINE, max_value=VALUE, max_batch_bytes=BATCH, segment_commits=4
+)
+
+
+class Detailed(Exception):
+    """An error with a detail."""
+
+    def __init__(self, message: str, detail: Any) -> None:
+        super().__init__(message)
+        self.detail = detail
+
+
+def fail(size: int) -> None:
+    raise Detailed("é" * size, {"text": "d" * size})
+
+
+@workflow
+async def kid(ctx: Context, size: int) -> str:
+    ctx.spend(1)
+    if size < 0:
+        fail(-size)
+    return "k" * size
+
+
+@workflow
+async def flow(ctx: Context, given: dict[str, Any]) -> Any:
+    size, door = given["size"], given["door"]
+    got: Any = len(given["text"])
+
+    def refuses(payload: int) -> None:
+        if payload < 0:
+            fail(-payload)
+
+    ctx.on_query("q", lambda n: "q" * n)
+    ctx.on_update("u", lambda n: fail(n - 10**6) if n > 10**6 else "u" * n, validator=refuses)
+    match door:
+        case "step":
+            got = len(await ctx.step("s", lambda: "s" * size))
+        case "cost":
+            got = len(await ctx.step("s", lambda: "s" * size, cost=3))
+        case "child" | "child fails":
+            try:
+                got = len(await ctx.child(kid, size if door == "child" else -size))
+            except StepError as error:
+                got = len(error.detail["text"])
+        case "step fails":
+            try:
+                await ctx.step("s", lambda: fail(size))
+            except StepError as error:
+                got = len(error.detail["text"])
+        case "emit":
+            ctx.emit("t", "e" * size)
+            got = size
+        case "many waits":
+            names = [f"{n:03d}" + "w" * 190 for n in range(size // 50)]
+            waits = [asyncio.ensure_future(ctx.wait_for_signal(name)) for name in names]
+            await ctx.wait_for_signal("go")
+            for each in waits:
+                each.cancel()
+            return size
+        case "many attributes":
+            ctx.set_attributes(**{f"a{n}": "a" * 90 for n in range(size // 100)})
+            got = size
+        case "continue":
+            if not given.get("again"):
+                await ctx.wait_for_signal("begin")
+                ctx.continue_as_new({**given, "again": True})
+            got = sum(map(len, ctx.pending_signals("carried")))
+        case "fails":
+            await ctx.wait_for_signal("go")
+            fail(size)
+    await ctx.wait_for_signal("go")
+    return got
+
+
+DOORS = ["input", "step", "cost", "child", "child fails", "step fails", "emit", "many waits", "many attributes",
+         "continue", "fails", "query", "update", "update fails", "update refused"]  # fmt: skip
+
+
+async def ask(door: str, run: Any, size: int) -> Any:
+    if door == "query":
+        return len(await run.query("q", size))
+    if door == "update":
+        return len(await run.update("u", size))
+    if door in ("update fails", "update refused"):
+        with pytest.raises(StepError) as raised:
+            await run.update("u", size + 10**6 if door == "update fails" else -size)
+        return len(raised.value.detail["text"])
+    return size
+
+
+def sizes(seed: int) -> list[int]:
+    draw = random.Random(seed)
+    border = draw.choice([INLINE, VALUE, BATCH, VALUE - 1024, 2 * VALUE])
+    return [max(1, border + draw.randint(-120, 120)), draw.randint(1, LONGEST)]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_value_of_any_size_goes_through_every_door(door: str, seed: int) -> None:
+    """Nothing is refused for its size when it is too late to say so, and nothing comes back otherwise."""
+
+    async def test() -> None:
+        for size in sizes(seed):
+            # What a record says of its run is one batch with it: it is bounded, and no real host has a smaller one.
+            host = SimulatedHost(capabilities=replace(SMALL, max_batch_bytes=60_000) if "many" in door else SMALL)
+            runtime = Runtime(host, workflows=[flow, kid], budget=Budget(tokens=1_000))
+            given = {"size": size, "door": door, "text": "i" * (size if door == "input" else 1)}
+            run = await runtime.start(flow, given, id="a")
+            if door == "continue":
+                for n in range(size // 400 + 1):
+                    await run.signal("carried", "c" * min(400, size - 400 * n))
+                await run.signal("begin")
+            await run.settle()
+            assert await ask(door, run, size) == size
+            host.dead = True
+            again = host.reopen()
+            again.advance(60)
+            runtime = Runtime(again, workflows=[flow, kid], budget=Budget(tokens=1_000))
+            run = await runtime.resume("a")
+            await run.settle()
+            assert await ask(door, run, size) == size
+            await run.signal("go")
+            if door == "fails":
+                with pytest.raises(StepError) as raised:
+                    await run.result()
+                assert len(raised.value.detail["text"]) == size
+            elif door == "many attributes":
+                assert await run.result() == size
+                assert len((await runtime.get_execution("a")).attributes) == size // 100
+            else:
+                assert await run.result() in (size, 1)
+            (record,) = await runtime.list_executions(workflow="flow")
+            assert record.status == ("failed" if door == "fails" else "completed")
+            await runtime.export("a")
+            await runtime.close()
+
+    drive(test)
