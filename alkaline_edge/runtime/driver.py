@@ -121,7 +121,8 @@ class Driver:
     async def _wait(self) -> None:
         """Until an attempt ends, the inbox is poked, a deadline passes, or the lease wants renewing."""
         now = self.host.now_ms()
-        times = [self.clock.due_at(timer) for timer in self.machine.timers()]
+        # A paused run fires no timer: an alarm for one that is due would ring at once, again and again.
+        times = [] if self.paused else [self.clock.due_at(timer) for timer in self.machine.timers()]
         times += [] if self._holding() else [self.clock.on_host(at) for at in self.attempts.alarms()]
         times.append(self._renew_at())
         self._waker = asyncio.get_running_loop().create_future()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from alkaline_edge import Context, Runtime, replay, workflow
@@ -9,7 +10,7 @@ from alkaline_edge import events as ev
 from alkaline_edge.codec import Codec
 from alkaline_edge.history import Cursor
 from alkaline_edge.runs import Header
-from alkaline_edge.testing import SimulatedHost
+from alkaline_edge.testing import SimulatedHost, VirtualClock
 from tests.support import Process, drive
 
 
@@ -87,5 +88,51 @@ def test_resume_ends_a_pause_that_nobody_has_consumed_yet() -> None:
         assert (await other.get_execution("run")).status == "suspended"
         await run.signal("go", 7)
         assert await run.result() == 7
+
+    drive(test)
+
+
+class Counting(SimulatedHost):
+    """A host that counts how often it is slept on."""
+
+    sleeps = 0
+
+    async def sleep(self, seconds: float) -> None:
+        self.sleeps += 1
+        await super().sleep(seconds)
+
+
+def test_a_paused_run_with_a_step_in_flight_does_not_spin_on_its_timer() -> None:
+    """The pause waits for the step to end; a timer that came due meanwhile is not looked at again and again."""
+
+    async def test() -> None:
+        host, over = Counting(clock=VirtualClock(auto=False)), asyncio.Event()
+
+        async def slow() -> str:
+            await over.wait()
+            return "done"
+
+        @workflow(name="flow")
+        async def flow(ctx: Context) -> Any:
+            return await ctx.all(ctx.step("slow", slow), ctx.sleep(5))
+
+        async def turns(count: int) -> None:
+            for _ in range(count):
+                await asyncio.sleep(0)
+
+        runtime = Runtime(host, workflows=[flow], lease=3_600)
+        run = await runtime.start("flow", id="run")
+        await turns(20)
+        await runtime.pause("run")
+        await turns(20)
+        host.advance(10)
+        await turns(300)
+        assert host.sleeps < 6
+        over.set()
+        await run.settle()
+        assert (await runtime.get_execution("run")).status == "paused"
+        await runtime.resume("run")
+        assert await run.result() == ["done", None]
+        await runtime.close()
 
     drive(test)
