@@ -17,7 +17,7 @@ from .store import Write
 if TYPE_CHECKING:
     from .driver import Driver
 
-_AT_ONCE = 100
+_AT_ONCE = 40
 """Children that are asked to end in one batch."""
 
 

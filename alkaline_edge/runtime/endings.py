@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .driver import Driver
 
 
-_AT_ONCE = 100
+_AT_ONCE = 40
 """Requests that nobody has read and that are deleted with the end; more than that are deleted behind it."""
 
 

@@ -16,7 +16,7 @@ from .store import Write, indexes_of
 if TYPE_CHECKING:
     from .runtime import Runtime
 
-_AT_ONCE = 100
+_AT_ONCE = 40
 _LOOK_AGAIN_MS = 60_000
 
 

@@ -332,7 +332,7 @@ class Store:
         """
         for prefix in prefixes:
             while True:
-                entries = await self.host.list(prefix, "", 200)
+                entries = await self.host.list(prefix, "", min(200, self.limits.max_batch_keys))
                 if not entries:
                     break
                 write = Write(dict(checks or {}), deletes={entry.key for entry in entries})

@@ -173,7 +173,7 @@ def test_large_carried_signals_move_with_the_run_and_a_fork_has_them() -> None:
         fork = await here.fork("r", 1)
         bundle = await here.export("r", handoff=True)
         assert all(one.ok for one in check(bundle, [holder]))
-        there = Runtime(SimulatedHost(capabilities=CAPABILITIES), workflows=[holder])
+        there = Runtime(SimulatedHost(capabilities=CAPABILITIES, seed=1), workflows=[holder])
         for runtime, id in ((here, fork.id), (there, "r")):
             if runtime is there:
                 await there.import_(bundle, mode="take_over")

@@ -107,7 +107,7 @@ def test_a_cancel_ends_a_run_before_its_time_and_its_handler_is_never_run() -> N
             assert not [key for key in host.store.keys if key.startswith(("i/", "t/"))]
             bundle = await runtime.export("a")
             assert [one.ok for one in check(bundle, [flow])] == [True]
-            there = Runtime(SimulatedHost(), workflows=[flow])
+            there = Runtime(SimulatedHost(seed=1), workflows=[flow])
             await there.import_(bundle)
             with pytest.raises(NotFound):
                 await there.query("a", "q")
@@ -185,7 +185,7 @@ def test_a_run_that_moves_before_its_time_begins_at_its_time_there(how: str) -> 
 
     async def body() -> None:
         host = _host()
-        there_host = SimulatedHost(clock=host.clock)
+        there_host = SimulatedHost(clock=host.clock, seed=1)
         here, there = Runtime(host, workflows=[flow]), Runtime(there_host, workflows=[flow])
         began = _in(host, 3600)
         run = await here.start(flow, id="a", start_at=began)
