@@ -20,8 +20,8 @@ from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
 from . import anyio_inside, primitives
 from .answers import Answering, collecting, on_collection
-from .errors import DeterminismError
-from .limits import BUSY_TURN, BUSY_TURN_PER_TASK
+from .errors import DeterminismError, InvalidInput
+from .limits import BUSY_TURN, BUSY_TURN_PER_TASK, MAX_SECONDS
 from .refusals import what, where, where_of_function
 from .setaside import discard
 from .tasks import DurableFuture, DurableTask
@@ -204,6 +204,8 @@ class DeterministicLoop(Answering):
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """A durable timer at recorded time ``when``, in seconds."""
+        if not when <= 2 * MAX_SECONDS:  # NaN is not
+            raise InvalidInput(f"a timer is at most {MAX_SECONDS:,.0f} seconds away; leave the timeout out for none")
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         handle._scheduled = True  # type: ignore[attr-defined]  # asyncio's own slot: cancel() asks for it
         self._on_timer(-int(-when * 1000 // 1), handle)
