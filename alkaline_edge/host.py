@@ -88,7 +88,7 @@ class Capabilities:
     """A ``get`` or ``list`` after a commit sees it, from any client."""
     durability: Durability = "disk"
     threads: bool = False
-    """``run_in_thread`` exists, for sync steps that ask for a thread."""
+    """``run_in_thread`` exists: sync steps run in threads, unless they are known to be quick."""
     exclusive: bool = False
     """Only one process can write at a time, and the host sees to it (a lock, a single instance). Then an owner of
     another session is known to be dead, and its runs are taken over at once instead of when their lease ends."""

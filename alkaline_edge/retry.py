@@ -16,6 +16,8 @@ class Retry:
     ``max_attempts`` counts the first attempt. After attempt n the wait is ``min(cap, backoff * factor ** (n - 1))``
     seconds. ``retryable`` is asked with the exception that the step raised, live; without it, every Exception is
     retried except an error of the kernel (they do not pass by waiting). Attempts are recorded: they survive a crash.
+    A step with ``at_most_once`` is retried by its own policy alone, and only where ``retryable`` says that the error
+    came before the step could act; a time-out is not such an error.
     """
 
     max_attempts: int = 1

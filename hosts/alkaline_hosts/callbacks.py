@@ -127,7 +127,7 @@ class CallbackHost:
             await _call(self._sleep, seconds)
 
     async def run_in_thread(self, fn: Callable[..., object], *args: object) -> object:
-        """For sync steps marked ``in_thread``, where ``capabilities`` says that there are threads."""
+        """For sync steps, where ``capabilities`` says that there are threads."""
         return await asyncio.to_thread(fn, *args)
 
     def _open(self) -> None:

@@ -181,7 +181,7 @@ class FileHost:
         await asyncio.sleep(seconds)
 
     async def run_in_thread(self, fn: Callable[..., T], *args: object) -> T:
-        """For sync steps marked ``in_thread``."""
+        """For sync steps."""
         return await asyncio.to_thread(fn, *args)
 
     async def compact(self) -> None:

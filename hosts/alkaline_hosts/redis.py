@@ -188,7 +188,7 @@ class RedisHost:
         await asyncio.sleep(seconds)
 
     async def run_in_thread(self, fn: Callable[..., object], *args: object) -> object:
-        """For sync steps marked ``in_thread``."""
+        """For sync steps."""
         return await asyncio.to_thread(fn, *args)
 
     def _open(self) -> None:
