@@ -90,3 +90,21 @@ def test_the_two_commands_come_first() -> None:
     opening = README[: README.index("## A first program")]
     assert "make demo" in opening
     assert "make test" in opening
+
+
+def test_the_page_on_http_shows_what_its_program_prints(tmp_path: Path) -> None:
+    """Its routes are those of the server, and its program runs."""
+    page = (Path(__file__).resolve().parents[1] / "docs" / "http.md").read_text("utf-8")
+    program, shown = (Block(number, *found.groups()) for number, found in enumerate(_FENCE.finditer(page)))
+    assert run_block(program, tmp_path) == shown.text
+
+
+def test_programs_are_right_for_a_strict_type_checker(tmp_path: Path) -> None:
+    """As a user's own files: the package has its types, and what a step returns is named where it is used."""
+    page = (Path(__file__).resolve().parents[1] / "docs" / "http.md").read_text("utf-8")
+    texts = [*(block.text for block in PYTHON), _FENCE.findall(page)[0][1]]
+    for number, text in enumerate(texts):
+        (tmp_path / f"program_{number}.py").write_text(text)
+    root = Path(__file__).resolve().parents[1]  # with the project's own settings, of which strict is one: they are cached
+    done = call(root, "-m", "mypy", *(str(tmp_path / f"program_{number}.py") for number in range(len(texts))))
+    assert done.returncode == 0, done.stdout
