@@ -105,6 +105,8 @@ def test_programs_are_right_for_a_strict_type_checker(tmp_path: Path) -> None:
     texts = [*(block.text for block in PYTHON), _FENCE.findall(page)[0][1]]
     for number, text in enumerate(texts):
         (tmp_path / f"program_{number}.py").write_text(text)
-    root = Path(__file__).resolve().parents[1]  # with the project's own settings, of which strict is one: they are cached
+    root = (
+        Path(__file__).resolve().parents[1]
+    )  # with the project's settings, strict among them: what it knows is cached
     done = call(root, "-m", "mypy", *(str(tmp_path / f"program_{number}.py") for number in range(len(texts))))
     assert done.returncode == 0, done.stdout
