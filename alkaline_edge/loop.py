@@ -338,10 +338,11 @@ class DeterministicLoop(Answering):
     def _busy(self, handle: Any, ran: int) -> None:
         """The handler never waits: end its turn, or it would hold every other run of the process."""
         callback = handle._callback
-        task = next((one for one in gc.get_referents(callback) if isinstance(one, asyncio.Task)), None)
-        line = where(task.get_coro()) if task is not None else "the handler"
-        if line == "the handler" and task is None:
-            line = where_of_function(callback)
+        stepped = next((one for one in gc.get_referents(callback) if isinstance(one, asyncio.Task)), None)
+        line = where(stepped.get_coro()) if stepped is not None else where_of_function(callback)
+        for task in self.unfinished():  # a callback of ours ran last: any line of the handler that is at work will do
+            if line == "the handler":
+                line = where(task.get_coro())
         self._violate(
             f"{line} keeps the run busy: {ran:,} turns of its tasks and callbacks have run, and it still waits for "
             "nothing that is recorded; a handler that polls would never let another run go on. Wait for what happens: "

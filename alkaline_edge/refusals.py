@@ -104,7 +104,10 @@ def where_of_function(function: Any) -> str:
     """The line where ``function`` is written, through partials and bound methods."""
     while hasattr(function, "func"):
         function = function.func
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    function = getattr(function, "__func__", function)
+    code = getattr(function, "__code__", None)
+    if str(getattr(function, "__module__", "")).split(".", 1)[0] in _NOT_THE_USERS:
+        return "the handler"
     return f"{_base(code)}:{code.co_firstlineno} in {code.co_name}" if code is not None else "the handler"
 
 

@@ -14,6 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
+import anyio.lowlevel
+
 from alkaline_edge import Context, Runtime, Workflow, replay, workflow
 from alkaline_edge.testing import SimulatedHost
 
@@ -658,6 +661,82 @@ async def branches(ctx: Context, note: Notes) -> Any:
     note(await ctx.all(work(0), work(2), limit=1))
     await caught(note, ctx.map(work, range(5)))
     await caught(note, ctx.race(b=asyncio.wait_for(work(3), 3), c=work(4)))
+
+
+# --- anyio -----------------------------------------------------------------------------------------------------------
+@flow
+async def anyio_groups(ctx: Context, note: Notes) -> Any:
+    work = worker(ctx, note, fail=True, cleanup=False)
+    async with anyio.create_task_group() as group:
+        for n in (0, 2, 3):
+            group.start_soon(work, n)
+    try:
+        async with anyio.create_task_group() as group:
+            for n in range(9):
+                group.start_soon(work, n)
+    except* ValueError:
+        note("failed")
+    await ctx.step("behind", same, 0)
+
+
+@flow
+async def anyio_scopes(ctx: Context, note: Notes) -> Any:
+    async def within(n: int) -> None:
+        with anyio.CancelScope():
+            try:
+                await ctx.sleep(100 + n)
+            finally:
+                note(f"left {n}")
+                with anyio.CancelScope(shield=True):
+                    await ctx.step("clean", same, n)
+
+    with anyio.move_on_after(2) as scope:
+        async with anyio.create_task_group() as group:
+            for n in range(7):
+                group.start_soon(within, n)
+    note(scope.cancelled_caught)
+    try:
+        with anyio.fail_after(1):
+            await anyio.sleep(50)
+    except TimeoutError:
+        note("late")
+    with anyio.move_on_after(1):  # branches that tidy up do not know of the scope, and take their time
+        await ctx.all(*(worker(ctx, note, cleanup=True)(n) for n in range(3)))
+    await anyio.lowlevel.checkpoint()
+    await ctx.step("behind", same, 0)
+
+
+@flow
+async def anyio_streams_and_locks(ctx: Context, note: Notes) -> Any:
+    send, receive = anyio.create_memory_object_stream[int](2)
+    lock, gate, limiter = anyio.Lock(), anyio.Semaphore(2), anyio.CapacityLimiter(2)
+    event, condition = anyio.Event(), anyio.Condition()
+
+    async def takes(who: int) -> None:
+        async with receive.clone() as mine:
+            async for n in mine:
+                note([who, n])
+                async with lock, gate, limiter:
+                    await ctx.step("take", same, n)
+        async with condition:
+            condition.notify_all()
+
+    async def waits() -> None:
+        await event.wait()
+        async with condition:
+            await condition.wait()
+        note("told")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(waits)
+        for who in range(3):
+            group.start_soon(takes, who)
+        event.set()
+        async with send:
+            for n in range(9):
+                await send.send(n)
+        receive.close()
+    await anyio.sleep(1)
 
 
 # --- running them ---------------------------------------------------------------------------------------------------
