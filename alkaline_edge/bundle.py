@@ -18,6 +18,7 @@ from .limits import MAX_BUNDLE_BYTES
 from .names import check_id, check_workflow_name
 from .records import dataclass, field
 from .runs import Header
+from .shapes import check_history, check_record, check_shared
 
 NAME = "alkaline_edge bundle"
 SEALED = b"\xc1alkaline_edge sealed bundle"
@@ -75,8 +76,9 @@ def decode(data: bytes, codec: Codec) -> tuple[Bundle, list[list[Timed]]]:
     events = [cursor.advance(commit, codec) for commit in bundle.commits]
     for commit in bundle.commits:
         codec.check_commit(commit)
-    for blob in bundle.blobs:
-        codec.decode_untrusted(blob, MAX_BUNDLE_BYTES)
+    blobs = {sha256(blob).digest(): codec.decode_untrusted(blob, MAX_BUNDLE_BYTES) for blob in bundle.blobs}
+    check_history(events, blobs)
+    check_record(bundle.record)
     _check_contents(bundle, events)
     return bundle, events
 
@@ -96,6 +98,9 @@ def _checked(header: Any, commits: Any, blobs: Any) -> Bundle:
             raise InvalidInput(
                 f"the bundle's {name} is a {type(header[name]).__name__}, not a {kind.__name__}: refused"
             )
+    for name in ("version", "generation", "epoch"):
+        if not 0 <= header[name] < 2**63:
+            raise InvalidInput(f"the bundle's {name} is out of range: refused")
     check_id(header["id"])
     check_id(header["run"], "the bundle's random run id")
     check_workflow_name(header["workflow"])
@@ -104,9 +109,7 @@ def _checked(header: Any, commits: Any, blobs: Any) -> Bundle:
             raise InvalidInput("the bundle's requests and markers must be pairs: it was not made by `export`")
         check_id(pair[0], "the key of a request or marker")
     for triple in header["shared"]:
-        if not isinstance(triple, list) or len(triple) != 3 or not all(isinstance(n, int) for n in triple[1:]):
-            raise InvalidInput("the bundle's shared accounts must be [run, tokens, micro-usd]: refused")
-        check_id(triple[0], "the owner of a shared account")
+        check_shared(triple)
     return Bundle(**header, commits=commits, blobs=blobs)
 
 
@@ -114,6 +117,9 @@ def _check_contents(bundle: Bundle, events: list[list[Timed]]) -> None:
     if not events or not isinstance(events[0][0][1], Started):
         raise StoreError("the bundle's history does not begin with a Started event: export it again")
     header = Header.from_map(events[0][0][1].header)
+    for name in ("workflow", "version", "generation"):
+        if bundle.record.get(name, getattr(bundle, name)) != getattr(bundle, name):
+            raise InvalidInput(f"the bundle's record and its history differ in {name}: it was edited; export it again")
     said = (header.id, header.run, header.workflow, header.version, header.generation)
     if said != (bundle.id, bundle.run, bundle.workflow, bundle.version, bundle.generation):
         raise InvalidInput("the bundle's header and its history name different runs: it was edited; export it again")

@@ -20,7 +20,7 @@ LAYERS = [
     {"records", "errors", "host", "limits", "retry", "lifecycle", "reach", "setaside"},
     {"names", "budget", "codec", "events", "commands", "keys", "redaction"},
     {"answers", "anyio_inside", "primitives", "refusals", "tasks"},
-    {"failures", "divergence", "runs", "workflows", "history", "loop"},
+    {"failures", "divergence", "runs", "workflows", "history", "loop", "shapes"},
     {"calling", "bundle", "branches", "execution", "mailbox", "script"},
     {"context"},
     {"runtime"},

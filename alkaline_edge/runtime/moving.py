@@ -15,11 +15,12 @@ from ..errors import ConflictError, InvalidInput, StoreError
 from ..history import Timed, blobs_of, decode_all
 from ..host import Conflict, Host
 from ..runs import ExecutionRecord, Header
+from ..shapes import RECORD_NEEDS, check_record
 from . import asking, creation, segments
 from .arriving import bring, changed, claim, ends, put_in_batches
 from .frozen import freeze, may_be_replaced, taken
 from .moved import ARRIVING, BUNDLE, DELETING, UNCONFIRMED, gone
-from .parts import check_record, check_requests
+from .parts import check_requests
 from .run import Run
 from .store import Store, Write, indexes_of
 
@@ -72,7 +73,7 @@ async def import_(runtime: Runtime, data: bytes, mode: str) -> Run:
     if mode not in ("copy", "take_over"):
         raise InvalidInput(f'mode is "copy" or "take_over", not {mode!r}')
     bundle, events = bundles.decode(data, runtime.codec)
-    check_record(bundle.record)
+    check_record(bundle.record, RECORD_NEEDS)
     check_requests(bundle.requests, bundle.markers, runtime.codec)
     existing = await runtime.store.find(bundle.id)
     record = _record_of(bundle, events, runtime.host.now_ms(), mode)

@@ -14,9 +14,10 @@ from ..errors import InvalidInput
 from ..events import FORMAT_VERSION, Started
 from ..history import DIGEST, Cursor, Timed, blobs_of
 from ..limits import MAX_BUNDLE_BYTES
-from ..names import check_attributes, check_id, check_workflow_name
+from ..names import check_id, check_workflow_name
 from ..records import NamedTuple, dataclass, field
 from ..runs import Header
+from ..shapes import check_history, check_record, check_request, check_shared
 
 PART, LETTER = "alkaline_edge part", "alkaline_edge handover"
 PART_BYTES = 1024 * 1024
@@ -128,8 +129,8 @@ def _opened(data: bytes, name: str, fields: dict[str, type], codec: Codec) -> di
         if type(values[field_]) is not kind:
             raise InvalidInput(f"{field_} of the {name} is a {type(values[field_]).__name__}, not a {kind.__name__}")
     for number in ("generation", "epoch", "first", "length"):
-        if values.get(number, 0) < 0:
-            raise InvalidInput(f"{number} of the {name} is negative: nothing was written")
+        if not 0 <= values.get(number, 0) < 2**63:
+            raise InvalidInput(f"{number} of the {name} is out of range: nothing was written")
     check_id(values["id"])
     check_id(values["run"], "the random run id")
     return values
@@ -151,13 +152,12 @@ def decode_part(data: bytes, codec: Codec) -> tuple[Part, list[list[Timed]]]:
     events = [cursor.advance(commit, codec) for commit in part.commits]
     for commit in part.commits:
         codec.check_commit(commit)
-    for blob in part.blobs:
-        codec.decode_untrusted(blob, MAX_BUNDLE_BYTES)
+    blobs = {sha256(blob).digest(): codec.decode_untrusted(blob, MAX_BUNDLE_BYTES) for blob in part.blobs}
+    check_history(events, blobs, part.first)
     if part.first == 0:
         _check_start(part, events)
-    there = {sha256(blob).digest() for blob in part.blobs}
     refs = [ref for commit in events for ref in blobs_of(event for _, event in commit)]
-    if not {ref.digest for ref in refs} == there:
+    if not {ref.digest for ref in refs} == blobs.keys():
         raise InvalidInput("the large values of a part are not those that its commits refer to; send it again")
     check_record(part.record)
     return part, events
@@ -173,27 +173,12 @@ def _check_start(part: Part, events: list[list[Timed]]) -> None:
         raise InvalidInput("a part and its history name different runs: nothing was written")
 
 
-def check_record(values: dict[str, Any]) -> None:
-    """InvalidInput for a record from outside that a store can't hold."""
-    wanted: dict[str, tuple[type, ...]] = {
-        "created_at": (int,), "updated_at": (int,), "attempt": (int,), "spent": (dict,), "waiting": (list,),
-        "wake_at": (int, type(None)), "parent": (str, type(None)), "depth": (int,), "attributes": (dict,),
-        "failure": (dict, type(None)), "cursor_length": (int,), "head": (bytes,),
-    }  # fmt: skip
-    for name, value in values.items():
-        if name in wanted and type(value) not in wanted[name]:
-            raise InvalidInput(f"{name} of the record is a {type(value).__name__}: nothing was written")
-    check_attributes(values.get("attributes") or {})
-
-
 def decode_letter(data: bytes, codec: Codec) -> Letter:
     """The letter of bytes from outside; InvalidInput if it is not sound."""
     letter = Letter(**_opened(data, LETTER, _LETTER_FIELDS, codec))
     check_requests(letter.requests, letter.markers, codec)
     for triple in letter.shared:
-        if not isinstance(triple, list) or len(triple) != 3 or not all(type(n) is int for n in triple[1:]):
-            raise InvalidInput("shared accounts must be [run, tokens, micro-usd]: nothing was written")
-        check_id(triple[0], "the owner of a shared account")
+        check_shared(triple)
     return letter
 
 
@@ -204,14 +189,11 @@ def check_requests(requests: list[Any], markers: list[Any], codec: Codec) -> Non
             raise InvalidInput("requests and markers must be pairs: nothing was written")
         check_id(pair[0], "the key of a request or marker")
     for _, raw in requests:
-        entry = codec.decode_untrusted(raw, MAX_BUNDLE_BYTES)
-        sound = isinstance(entry, list) and len(entry) in (4, 5) and all(isinstance(text, str) for text in entry[:3])
-        if not sound or not _whole(entry[4:]):
-            raise InvalidInput("a request must be [entry, kind, name, payload, accepted]: nothing was written")
+        check_request(codec.decode_untrusted(raw, MAX_BUNDLE_BYTES))
     for _, raw in markers:
         marker = codec.decode_untrusted(raw, MAX_BUNDLE_BYTES)
         rest = marker[1:] if isinstance(marker, list) else []
-        if not isinstance(marker[0] if len(rest) == 2 else marker, str) or not _whole(rest):
+        if not isinstance(marker[0] if rest and len(rest) == 2 else marker, str) or not _whole(rest):
             raise InvalidInput("a dedupe marker must be [entry, generation, accepted]: nothing was written")
 
 
