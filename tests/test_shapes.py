@@ -148,7 +148,8 @@ async def _use(process: Process, id: str) -> None:
         lambda: runtime.get_execution(id), lambda: runtime.history(id), lambda: runtime.list_executions(),
         lambda: runtime.export(id), lambda: runtime.fork(id, 1), lambda: runtime.fork(id, 5),
         lambda: runtime.query(id, "q"), lambda: Local(runtime).place(id), lambda: runtime.run_due(),
-        lambda: runtime.recover(), lambda: runtime.signal(id, "x", 1), lambda: runtime.resume(id), lambda: runtime.result(id, 1),
+        lambda: runtime.recover(), lambda: runtime.signal(id, "x", 1), lambda: runtime.resume(id),
+        lambda: runtime.result(id, 1),
     ]  # fmt: skip
     for act in acts:
         try:
