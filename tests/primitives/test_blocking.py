@@ -139,7 +139,7 @@ def test_a_run_of_quick_steps_starves_nothing(how: str, host: str, tmp_path: Pat
         there = made() if made is not None else FileHost(tmp_path / "store", fsync=False)
         async with Runtime(there, workflows=[flow]) as runtime:
             run = await runtime.start("flow", id="a")
-            while done[0] < 100:
+            while done[0] < 100 and how != "timer":  # its 50 ms may be over before, on a busy machine
                 await asyncio.sleep(0)
             if how == "cancel":
                 await run.cancel("enough")
