@@ -185,7 +185,13 @@ class Codec:
         if len(data) > max_bytes:
             raise InvalidInput(f"{len(data)} bytes were given, at most {max_bytes} are taken", limit=max_bytes)
         try:
-            raw = msgpack.unpackb(data, ext_hook=msgpack.ExtType, strict_map_key=True)
+            raw = msgpack.unpackb(
+                data,
+                ext_hook=msgpack.ExtType,
+                strict_map_key=True,
+                max_array_len=MAX_NODES_OF_VALUE,  # before any of it is built
+                max_map_len=MAX_NODES_OF_VALUE,
+            )
         except Exception as error:
             raise InvalidInput(f"these bytes are not msgpack ({type(error).__name__}): damaged or not ours") from None
         _bound(raw)

@@ -87,7 +87,7 @@ def test_imports_point_one_way(path: Path) -> None:
 def test_a_host_never_imports_another_host() -> None:
     """Hosts share only helpers whose names begin with an underscore; opening and the commands pick among hosts."""
     hosts = {path.stem for path in HOSTS.glob("*.py") if not path.stem.startswith("_")}
-    families = {"file": {"file_format", "file_index", "file_lock", "file_log", "file_scan"}}
+    families = {"file": {"file_crc", "file_format", "file_index", "file_lock", "file_log", "file_scan"}}
     helpers = {"javascript", *families["file"]}
     for path in HOSTS.glob("*.py"):
         if path.stem in ("opening", "cli", "__init__", "_commands", "_moving_commands", "_shell"):

@@ -13,12 +13,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from zlib import crc32
 
+from .file_crc import Stretches
 from .file_format import FRAME, FRAME_SIZE, MIN_LENGTH, SEQUENCES, read_at
 
 BLOCK = 1024 * 1024
 """Bytes read at once."""
 SECTOR = 512
 """Bytes that a disk writes whole."""
+_FEW = 8
 LONGEST = 80 * 1024 * 1024
 """Bytes of a record that is longer than any this host writes: 64 MiB of values, 10,000 keys of 512 bytes, and room."""
 
@@ -96,6 +98,20 @@ def _checks(fd: int, offset: int, length: int, size: int, seed: int, crc: int) -
     return len(raw) == FRAME_SIZE - 4 + length and crc32(raw, seed) == crc
 
 
+def _first_whole(fd: int, likely: list[tuple[int, int, int]], size: int, seed: int) -> int | None:
+    """The first of what looks like records, (offset, length, crc), whose bytes are right.
+
+    A torn value may be made of what looks like records, each as long as the rest of the file: they go together.
+    """
+    if len(likely) <= _FEW:
+        return next((at for at, length, crc in likely if _checks(fd, at, length, size, seed, crc)), None)
+    first = likely[0][0]
+    raw = read_at(fd, max(at + FRAME_SIZE + length for at, length, _ in likely) - first, first)
+    stretches = [(at + 4 - first, at + FRAME_SIZE + length - first) for at, length, _ in likely]
+    crcs = Stretches(raw, seed).crcs(stretches)
+    return next((at for (at, _, crc), there in zip(likely, crcs, strict=True) if crc == there), None)
+
+
 def _valid_behind(fd: int, offset: int, size: int, sequence: int, seed: int) -> int | None:
     """Where the first whole record behind ``offset`` begins. Its number says how many were lost at most."""
     shortest = FRAME_SIZE + MIN_LENGTH
@@ -108,13 +124,19 @@ def _valid_behind(fd: int, offset: int, size: int, sequence: int, seed: int) -> 
     block = offset + 1
     while size - block >= shortest:
         raw = read_at(fd, min(BLOCK, size - block), block)
+        likely: list[tuple[int, int, int]] = []
         for match in frames.finditer(raw, 4, max(4, len(raw))):
             at = match.start() - 4
             if at + FRAME_SIZE > len(raw):
                 break
             crc, length, number = FRAME.unpack_from(raw, at)
             ahead = (number - sequence) % SEQUENCES
-            if length >= MIN_LENGTH and 0 < ahead <= most + 1 and _checks(fd, block + at, length, size, seed, crc):
-                return block + at
+            if length < MIN_LENGTH or length > LONGEST or not 0 < ahead <= most + 1:
+                continue
+            if block + at + FRAME_SIZE + length <= size:
+                likely.append((block + at, length, crc))
+        found = _first_whole(fd, likely, size, seed)
+        if found is not None:
+            return found
         block += max(1, len(raw) - FRAME_SIZE)
     return None
