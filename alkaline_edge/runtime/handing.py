@@ -96,7 +96,7 @@ class Local:
         record = await self._store.record(id)
         if record.moved_to in (ARRIVING, DELETING):
             raise gone(record, "sync")
-        commits = await self._commits(record)
+        record, commits = await self._store.whole(record)
         first = await self._checked(record, commits, at)
         if first == len(commits):
             return b""

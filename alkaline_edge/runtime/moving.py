@@ -34,7 +34,7 @@ async def export(runtime: Runtime, id: str, handoff: bool) -> bytes:
     if record.moved_to in (ARRIVING, DELETING) or (handoff and not record.finished and record.moved_to != BUNDLE):
         raise gone(record, "export")
     store = runtime.store
-    commits = await store.commits(keys.history(record.run, record.generation))
+    record, commits = await store.whole(record)
     cursor, events = decode_all(commits, runtime.codec)
     refs = {ref for commit in events for ref in blobs_of(event for _, event in commit)}
     blobs = [runtime.codec.encode(await store.blob(record.run, ref)) for ref in sorted(refs, key=lambda r: r.digest)]

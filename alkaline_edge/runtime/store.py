@@ -209,6 +209,23 @@ class Store:
 
         return await self.without_gap(read)
 
+    async def whole(self, record: ExecutionRecord) -> tuple[ExecutionRecord, list[bytes]]:
+        """A run's history and the record that belongs to it: one that ends while its history is read is read again.
+
+        The commits of steps leave the record as it was, so of a run that goes on it may lag behind; at the end of a
+        run it holds what was spent, and a copy of that run is never brought up to date again.
+        """
+        while True:
+            commits = await self.commits(keys.history(record.run, record.generation))
+            now = await self.find(record.id)
+            if now is None or (now.run, now.generation, now.finished) == (
+                record.run,
+                record.generation,
+                record.finished,
+            ):
+                return record, commits
+            record = now
+
     async def without_gap(self, read: Callable[[], Awaitable[T]]) -> T:
         """What ``read`` returns; a gap is read again, since a segment may be sealed between the two listings."""
         for _ in range(3):

@@ -12,7 +12,7 @@ FRAGILE = ("race", "within", "attempt", "leave")
 """Below these a node may be cut off before its end."""
 LEAVES = {
     "step": 10, "sleep": 3, "loop": 2, "wait": 3, "late": 2, "spend": 2, "emit": 3, "mark": 2, "draw": 2, "once": 2,
-    "undo": 3, "blocking": 1, "patched": 1, "turns": 1, "queue": 1,
+    "undo": 6, "blocking": 1, "patched": 1, "turns": 1, "queue": 1,
 }  # fmt: skip
 BRANCHES = {
     "seq": 3, "all": 2, "gather": 2, "group": 2, "map": 2, "race": 2, "within": 2, "attempt": 2, "cleanup": 1,
@@ -129,7 +129,7 @@ class Author:
             if random.random() < 0.2 and not recursive:
                 generations = random.choice((2, 2, 3))
             bodies.append(Body(root, generations, recursive, carry=True))
-        if random.random() < 0.12:
+        if random.random() < 0.2:
             bodies[0] = replace(bodies[0], doomed=True)
         budget = 10_000_000 if random.random() < 0.5 else None
         return Program(tuple(bodies), budget)
@@ -188,7 +188,7 @@ class Author:
         args: dict[str, Any] = {}
         if kind in ("step", "undo", "blocking", "loop"):
             args["size"] = random.choice(self.sizes) if random.random() < 0.4 else 0
-            args["lasts"] = random.choice((0, 0, 0, 0.01, 1, 3)) if kind != "blocking" else random.choice((0, 1, 10))
+            args["lasts"] = random.choice((0, 0, 0, 0.01, 1, 3)) if kind != "blocking" else random.choice((0, 1, 3))
         if kind == "step":
             if random.random() < 0.25:
                 args["fails"] = random.choice((1, 1, 2))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from alkaline_edge import Context, Runtime, replay, workflow
+import pytest
+
+from alkaline_edge import Context, Runtime, replay, sync, workflow
 from alkaline_edge import events as ev
 from alkaline_edge.codec import Codec
 from alkaline_edge.history import Cursor
@@ -134,5 +136,50 @@ def test_a_paused_run_with_a_step_in_flight_does_not_spin_on_its_timer() -> None
         await runtime.resume("run")
         assert await run.result() == ["done", None]
         await runtime.close()
+
+    drive(test)
+
+
+@pytest.mark.parametrize("door", ["sync", "export"])
+def test_a_run_that_ends_while_it_is_copied_is_copied_with_what_it_spent(door: str) -> None:
+    """The record is read before the history; if the run ends between the two, the copy has the record of its end."""
+
+    async def test() -> None:
+        @workflow(name="spender")
+        async def spender(ctx: Context) -> str:
+            await ctx.wait_for_signal("go")
+            ctx.spend(7)
+            ctx.set_attributes(mark="last")
+            return "done"
+
+        process = Process(spender)
+        run = await process.runtime.start("spender", id="run")
+        await run.settle()
+        other = Runtime(SimulatedHost(clock=process.host.clock), workflows=[spender])
+        ended = False
+
+        async def end_meanwhile() -> None:
+            nonlocal ended
+            ended = True
+            await run.signal("go")
+            await run.result()
+
+        reader = SimulatedHost(process.host.store, seed=9)
+        source = Runtime(reader, workflows=[])
+        first_list = reader.list
+
+        async def list_(prefix: str, after: str = "", limit: int = 500) -> Any:
+            if not ended and prefix.startswith("h/"):
+                await end_meanwhile()
+            return await first_list(prefix, after, limit)
+
+        reader.list = list_  # type: ignore[method-assign]
+        if door == "sync":
+            await sync(source, other, "run")
+        else:
+            await other.import_(await source.export("run"))
+        record = await other.get_execution("run")
+        assert ended
+        assert (record.status, record.spent["tokens"], record.attributes) == ("completed", 7, {"mark": "last"})
 
     drive(test)
