@@ -18,6 +18,7 @@ ALLOWED = {
     "__future__": "annotations are not evaluated",
     "asyncio": "the kernel is an event loop, and its runtime runs tasks",
     "atexit": "lets go of suspended handlers before the interpreter ends",
+    "heapq": "sleepers of the virtual clock, the earliest first",
     "bisect": "ordered keys of the simulated store, and places in a history",
     "builtins": "failures come back as instances of Python's own exceptions",
     "collections": "abstract types, deques",
