@@ -31,6 +31,9 @@ async def finish(driver: Driver) -> None:
         if cancel is None:
             await _continue(driver, outcome)
             return
+        for event in driver.machine.drawn:
+            if isinstance(event, ev.Spent):  # nor has it spent anything: the record says what the history does
+                driver.machine.purse.charge(-event.tokens, -event.micros)
         driver.machine.drawn = []
         outcome = ev.Cancelled(ev.CANCELLED, cancel.payload)
     write = driver.write()

@@ -73,6 +73,15 @@ async def _check_family(runtime: Runtime, record: ExecutionRecord) -> None:
                 id=record.id,
                 relative=other,
             )
+    for entry in await runtime.host.list(f"i/{record.id}/~", "", 200):
+        _, kind, _, told, *_ = runtime.codec.decode(entry.value)
+        if kind == "child" and told[-1] is not None:  # too large for the request: it is read from the child's record
+            raise ConflictError(
+                f"run {record.id!r} can't be handed over before it has read how its child {told[-1]!r} ended, which "
+                "stands in this store alone. It reads it when it is driven here: hand it over again after that",
+                id=record.id,
+                relative=told[-1],
+            )
 
 
 @dataclass(frozen=True, slots=True)

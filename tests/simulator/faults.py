@@ -88,13 +88,14 @@ class Befalls:
 
     def __init__(self, weather: Weather, random: Random) -> None:
         self.weather, self.random = weather, random
+        self.until = weather.until
         self.out: dict[str, float] = {}
         """Stores that do not answer, and until when."""
 
     def __call__(self, process: Process, verb: str, what: Any) -> Any:
         """A kind of fault, seconds of delay, or None."""
         weather, random = self.weather, self.random
-        if process.loop.now >= weather.until:
+        if process.loop.now >= self.until:
             return None
         if self.out and process.loop.now < self.out.get("all", 0):
             return "rejected" if verb != "commit" else random.choice(("quota", "error-before"))

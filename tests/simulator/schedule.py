@@ -94,7 +94,7 @@ class Schedule:
             self.weather = faults.Weather(until=1.0)
         drawn = Author(Random(seed_of(seed, "program")), faults.sizes(draw, self.limits)).program()
         self.program = program or drawn
-        self.poll = max(self.poll, self.program.seconds() / 200)
+        self.poll = max(self.poll, self.program.seconds() / 200, self.weather.until / 60)
         self.stores = draw.choice((1, 1, 2))
         self.workers = draw.choice((1, 1, 2, 3))
         self.modes = [draw.choice(("serve", "serve", "due")) for _ in range(self.workers + self.stores)]
@@ -159,9 +159,11 @@ class Schedule:
         self.fleet.begin()
         self.plan.begin()
         for at, kind in weather.timed:
-            await asyncio.sleep(max(0.0, at - loop.now))
+            if await self._sooner(at):
+                break
             self.fleet.befall(kind, befalls)
-        await asyncio.sleep(max(0.0, weather.until - loop.now))
+        await self._sooner(weather.until)
+        befalls.until = loop.now
         self.fleet.calm = True
         deadline = loop.now + self.program.seconds() + self.plan.seconds() + 6 * self.lease + 20 * self.poll + 200
         while not self._done():
@@ -171,6 +173,15 @@ class Schedule:
             await asyncio.sleep(self.poll)
         await asyncio.sleep(2)
         return await self._judge()
+
+    async def _sooner(self, at: float) -> bool:
+        """Wait until then; True where all is done before."""
+        loop = self.world.loop
+        while loop.now < at:
+            if self._done() and loop.now > 0:
+                return True
+            await asyncio.sleep(min(max(0.5, self.poll), at - loop.now))
+        return False
 
     def _records(self) -> dict[str, list[Any]]:
         found: dict[str, list[Any]] = {}
@@ -205,7 +216,9 @@ class Schedule:
         judge = self.fleet.spawn("judge", newest=True)
         task = judge.run(self._look(judge))
         await asyncio.wait([task])
-        task.result()
+        error = task.exception()
+        if error is not None:
+            world.wrong(f"the end could not be looked at: {type(error).__name__}: {error}")
         return "ended"
 
     async def _look(self, judge: Member) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from alkaline_edge import Context, Runtime, replay, sync, workflow
+from alkaline_edge import ConflictError, Context, RunCancelled, Runtime, hand_over, replay, sync, workflow
 from alkaline_edge import events as ev
 from alkaline_edge.codec import Codec
 from alkaline_edge.history import Cursor
@@ -181,5 +181,57 @@ def test_a_run_that_ends_while_it_is_copied_is_copied_with_what_it_spent(door: s
         record = await other.get_execution("run")
         assert ended
         assert (record.status, record.spent["tokens"], record.attributes) == ("completed", 7, {"mark": "last"})
+
+    drive(test)
+
+
+@workflow
+async def large(ctx: Context, n: int) -> str:
+    await ctx.sleep(1)
+    return "x" * n
+
+
+@workflow
+async def parent(ctx: Context) -> int:
+    return len(await ctx.child(large, 200_000))
+
+
+def test_a_run_is_not_handed_over_before_it_has_read_how_its_child_ended() -> None:
+    """A large result of a child stands in the child's record, which stays behind: the result was lost."""
+
+    async def test() -> None:
+        process = Process(parent, large)
+        run = await process.runtime.start("parent", id="run")
+        await run.settle()
+        await process.runtime.close()
+        child = Runtime(process.host.reopen(), workflows=[large])
+        process.host.advance(5)
+        await child.run_due()
+        other = Runtime(SimulatedHost(clock=process.host.clock, seed=7), workflows=[parent, large])
+        with pytest.raises(ConflictError, match="before it has read how its child"):
+            await hand_over(child, "run", other)
+        again = Runtime(process.host.reopen(), workflows=[parent, large])
+        assert await (await again.resume("run")).result() == 200_000
+
+    drive(test)
+
+
+@workflow
+async def restless(ctx: Context) -> None:
+    ctx.spend(3)
+    ctx.continue_as_new()
+
+
+def test_a_generation_that_a_cancel_undoes_has_spent_nothing() -> None:
+    """What it had drawn is in no history, so not in the record either."""
+
+    async def test() -> None:
+        process = Process(restless)
+        run = await process.runtime.start("restless", id="run")
+        await run.cancel("enough")
+        with pytest.raises(RunCancelled):
+            await run.result()
+        record = await process.runtime.get_execution("run")
+        assert record.spent["tokens"] == 3 * record.generation
 
     drive(test)
