@@ -171,7 +171,7 @@ class Schedule:
                 self.world.wrong(f"not alive: {self._states()}")
                 return "never"
             await asyncio.sleep(self.poll)
-        await asyncio.sleep(2)
+        await asyncio.sleep(2 + 2 * self.poll)  # what came too late is swept
         return await self._judge()
 
     async def _sooner(self, at: float) -> bool:
