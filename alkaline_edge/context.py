@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NoReturn
 
 from . import events as ev
-from .branches import Branches, Given, Starter
 from .budget import Budget, micros
 from .calling import name_of, takes_a_value
-from .commands import AwaitSignal, RunStep, StartChild, StartTimer
 from .errors import CycleDetected, DepthExceeded, InvalidInput
-from .execution import ContinueAsNew, Execution
 from .limits import MAX_NAME, MAX_SECONDS, check_charge, check_seconds
-from .loop import SCOPE, CancelledError, running_loop
+from .machine.branches import Branches, Given, Starter
+from .machine.commands import AwaitSignal, RunStep, StartChild, StartTimer
+from .machine.execution import ContinueAsNew, Execution
+from .machine.loop.loop import SCOPE, CancelledError, running_loop
 from .names import check_attributes, check_id, check_name, check_text
 from .retry import Retry
 from .runs import ExecutionInfo

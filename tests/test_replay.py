@@ -298,7 +298,7 @@ def test_an_edited_history_is_refused_or_diverges_and_nothing_else() -> None:
                     assert use(history)
                 except AlkalineError:
                     verdicts["refused"] += 1
-    assert verdicts["diverged"] > 50
+    assert verdicts["diverged"] > 30  # most are refused by their shape before a replay
     assert verdicts["unreadable"] > 100
 
 

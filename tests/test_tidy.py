@@ -13,7 +13,7 @@ MODULES = sorted(KERNEL.rglob("*.py"))
 LINES_OF_A_FUNCTION = 70
 LINES_OF_A_FILE = 420
 LINES_OF_A_CLASS_FILE = 650
-CLASS_FILES = {"execution.py", "runtime/runtime.py", "runtime/driver.py", "context.py"}
+CLASS_FILES = {"machine/execution.py", "runtime/runtime.py", "runtime/driver.py", "context.py"}
 """One class each: the machine, the public Runtime, the driver and the context, mostly docstrings and short methods."""
 LATER = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b")
 

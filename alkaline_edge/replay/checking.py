@@ -9,7 +9,7 @@ from .. import events as ev
 from ..codec import Codec
 from ..context import Context
 from ..errors import AlkalineError, DeterminismError, NotFound
-from ..execution import Execution, Sources
+from ..machine.execution import Execution, Sources
 from ..records import dataclass
 from ..workflows import Registry, Workflow
 from .reading import History, Source, read

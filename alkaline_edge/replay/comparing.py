@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Literal
 
-from .. import divergence
 from .. import events as ev
 from ..codec import Codec
 from ..events import Event
+from ..machine import divergence
 from ..records import dataclass
 from .reading import Source, id_of, name_of, read
 

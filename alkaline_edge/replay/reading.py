@@ -8,12 +8,12 @@ from hashlib import sha256
 from typing import Any, Protocol
 
 from .. import bundle as bundles
-from .. import divergence
 from .. import events as ev
 from ..codec import BlobRef, Codec
 from ..errors import AlkalineError, InvalidInput, StoreError
 from ..events import Event
 from ..history import CARRIED, Timed, blobs_of, decode_all
+from ..machine import divergence
 from ..records import dataclass
 from ..runs import Header
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from .. import events as ev
 from .. import lifecycle
-from ..commands import RunStep
 from ..errors import StepOutcomeUnknown
 from ..events import Event
 from ..failures import describe
+from ..machine.commands import RunStep
 from ..retry import ONCE, Retry
 from . import effects, pace, reporting
 from .effects import Attempt, Raised

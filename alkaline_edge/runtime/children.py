@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from .. import events as ev
 from .. import keys
-from ..commands import CancelChild, StartChild
 from ..errors import AlkalineError, ConflictError
 from ..failures import describe
 from ..host import Conflict
+from ..machine.commands import CancelChild, StartChild
 from ..runs import Header
 from . import creation
 from .store import Write

@@ -8,9 +8,9 @@ are recorded time plus a delay, and the recorded time of a timer that fired is n
 
 from __future__ import annotations
 
-from ..commands import StartTimer
-from ..execution import Execution
 from ..host import Host
+from ..machine.commands import StartTimer
+from ..machine.execution import Execution
 
 
 class RunClock:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from .. import events as ev
 from .. import keys, lifecycle
 from ..codec import BlobRef
-from ..commands import CancelChild, ReplyToUpdate, RunStep, StartChild, StartTimer
 from ..errors import AlkalineError
 from ..events import Event
-from ..execution import Execution
 from ..history import Cursor, digest_of
 from ..host import Conflict
+from ..machine.commands import CancelChild, ReplyToUpdate, RunStep, StartChild, StartTimer
+from ..machine.execution import Execution
 from ..runs import ExecutionRecord
 from . import accounts, children, effects, endings
 from .attempts import Attempts

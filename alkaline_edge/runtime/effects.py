@@ -11,12 +11,12 @@ from typing import Any
 from ..budget import micros
 from ..calling import place_of
 from ..codec import Codec, Plain
-from ..commands import RunStep
 from ..errors import InvalidInput, StepOutcomeUnknown
-from ..execution import Execution
 from ..failures import describe
 from ..host import Host
 from ..limits import check_charge
+from ..machine.commands import RunStep
+from ..machine.execution import Execution
 from ..retry import Retry
 from ..runs import StepInfo
 from .pace import Known, is_marked

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from .. import events as ev
 from .. import keys, lifecycle
 from ..codec import BlobRef
-from ..commands import AwaitSignal, RunStep, StartTimer
 from ..history import digest_of
+from ..machine.commands import AwaitSignal, RunStep, StartTimer
 from ..runs import Header
 from . import accounts, children, creation, forgetting, reporting
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 from .. import events as ev
 from .. import keys, lifecycle
 from ..codec import BlobRef, Codec
-from ..commands import ReplyToUpdate
 from ..errors import ConflictError, InvalidInput, NotFound
 from ..events import Event
 from ..failures import describe
 from ..host import Conflict, Entry
+from ..machine.commands import ReplyToUpdate
 from ..records import NamedTuple
 from . import reporting
 from .moved import gone

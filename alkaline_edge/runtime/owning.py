@@ -14,9 +14,9 @@ from .. import events as ev
 from .. import keys, lifecycle
 from ..context import Context
 from ..errors import AlkalineError, StoreError
-from ..execution import Execution, Sources
 from ..history import Cursor
 from ..host import Conflict
+from ..machine.execution import Execution, Sources
 from ..runs import ExecutionRecord, Header
 from . import reporting, scheduled
 from .driver import Driver, Lost

@@ -11,8 +11,8 @@ from types import FunctionType
 from typing import Any, TypeVar
 
 from ..calling import IN_THREAD, code_of, info_parameter, innermost, is_async, name_of
-from ..commands import RunStep
 from ..host import Host
+from ..machine.commands import RunStep
 
 QUICK_MS = 10
 """A call that takes no longer may run inline the next time."""

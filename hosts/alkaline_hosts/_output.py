@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from alkaline_edge import ExecutionRecord, Recorded, divergence, events
+from alkaline_edge import ExecutionRecord, Recorded, events
+from alkaline_edge.machine import divergence
 from alkaline_edge.replay import Checked, Diff, duration
 from alkaline_edge.replay.comparing import diff_lines
 

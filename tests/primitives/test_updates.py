@@ -11,7 +11,7 @@ import pytest
 
 from alkaline_edge import AlkalineError, ConflictError, Context, InvalidInput, NotFound, Runtime, workflow
 from alkaline_edge import events as ev
-from alkaline_edge.execution import Execution
+from alkaline_edge.machine.execution import Execution
 from alkaline_edge.runtime.owning import load
 from alkaline_edge.testing import Delay, SimulatedHost
 from tests.support import Process, drive, kinds

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from .records import dataclass
-from .retry import Retry
+from ..records import dataclass
+from ..retry import Retry
 
 
 class RunStep:

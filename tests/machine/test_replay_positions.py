@@ -21,8 +21,8 @@ from alkaline_edge import (
     workflow,
 )
 from alkaline_edge import events as ev
-from alkaline_edge.execution import Execution, Sources
 from alkaline_edge.host import Capabilities
+from alkaline_edge.machine.execution import Execution, Sources
 from alkaline_edge.runs import Header
 from alkaline_edge.runtime import store as stores
 from alkaline_edge.testing import SimulatedHost

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from .errors import InvalidInput
-from .loop import SCOPE, CancelledError, DeterministicLoop, Future, Scope, Task
+from ..errors import InvalidInput
+from .loop.loop import SCOPE, CancelledError, DeterministicLoop, Future, Scope, Task
 
 Starter = Callable[[], Awaitable[Any]]
 

@@ -20,23 +20,23 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from . import events as ev
-from .budget import Account, Purse
-from .calling import JAVASCRIPT
-from .codec import Codec
+from .. import events as ev
+from ..budget import Account, Purse
+from ..calling import JAVASCRIPT
+from ..codec import Codec
+from ..errors import DeterminismError, InvalidInput
+from ..events import Event
+from ..failures import describe as describe_failure
+from ..failures import revive
+from ..limits import CONTINUE_AS_NEW_AFTER, MAX_WAITING
+from ..runs import ExecutionInfo, Header
+from ..workflows import Workflow
 from .commands import AwaitSignal, CancelChild, Command, ReplyToUpdate, RunStep, StartChild, StartTimer, Waitable
 from .commands import describe as describe_command
 from .divergence import event_without_command, failed, mismatch, value_without_call
-from .errors import DeterminismError, InvalidInput
-from .events import Event
-from .failures import describe as describe_failure
-from .failures import revive
-from .limits import CONTINUE_AS_NEW_AFTER, MAX_WAITING
-from .loop import SCOPE, CancelledError, DeterministicLoop, Future, Scope, Task, running_loop, where
+from .loop.loop import SCOPE, CancelledError, DeterministicLoop, Future, Scope, Task, running_loop, where
 from .mailbox import Mailbox
-from .runs import ExecutionInfo, Header
 from .script import Script
-from .workflows import Workflow
 
 _BY_ITSELF = "the handler cancelled itself"
 

@@ -337,7 +337,7 @@ def test_the_end_of_the_interpreter_runs_no_cleanup() -> None:
     """A process that ends without closing its runtime leaves its handlers where they stand."""
     program = (
         "import asyncio\nfrom alkaline_edge import Runtime, workflow\nfrom alkaline_hosts.memory import MemoryHost\n"
-        "from tests import test_setaside as t\n"
+        "from tests.machine import test_discarding as t\n"
         "class Loud(list):\n    def append(self, one): print(one, flush=True)\n"
         "t.RAN = Loud()\n"
         "@workflow\nasync def outer(ctx, n):\n    await t.helper(ctx, 1, t.SHAPES[n])\n"
@@ -345,7 +345,7 @@ def test_the_end_of_the_interpreter_runs_no_cleanup() -> None:
         "    for n in range(len(t.SHAPES)):\n        await (await runtime.start('outer', n)).settle()\n"
         "loop = asyncio.new_event_loop()\nloop.run_until_complete(main())\n"
     )
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     env = {"PYTHONPATH": f"{root}:{root / 'hosts'}"}
     done = subprocess.run([sys.executable, "-c", program], cwd=root, env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr

@@ -11,11 +11,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import events as ev
-from .budget import Purse
+from .. import events as ev
+from ..budget import Purse
+from ..errors import BudgetExceeded, DeterminismError
+from ..events import Event
 from .divergence import mismatch
-from .errors import BudgetExceeded, DeterminismError
-from .events import Event
 
 
 class Script:

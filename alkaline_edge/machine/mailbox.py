@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from .codec import Codec
-from .errors import InvalidInput, NotFound
-from .failures import describe, revive
+from ..codec import Codec
+from ..errors import InvalidInput, NotFound
+from ..failures import describe, revive
 
 
 class Mailbox:

@@ -31,6 +31,8 @@ OBJECTS = 1_000
 """As many are walked, nearest first."""
 LARGE = 64
 """A list, dict or set with more than that holds data, and is not entered."""
+_HOLDS_FRAMES = "alkaline_edge.machine.branches"
+"""The one module of ours whose objects a handler's frame holds, and the user's coroutines with them."""
 _CONTAINERS = (list, dict, set, tuple)
 _NOT_ENTERED = (ModuleType, type, CodeType, BuiltinFunctionType, str, bytes, int, float)
 
@@ -120,4 +122,6 @@ def _elsewhere(one: Any) -> bool:
     if isinstance(one, _NOT_ENTERED) or hasattr(type(one), "run_until_complete"):
         return True
     module: Any = type(one).__module__
-    return isinstance(module, str) and module.startswith("alkaline_edge.") and module != "alkaline_edge.branches"
+    return (
+        isinstance(module, str) and module.startswith("alkaline_edge.") and module != "alkaline_edge.machine.branches"
+    )

@@ -18,12 +18,12 @@ from contextvars import Context, ContextVar, copy_context
 from types import coroutine
 from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
+from ...errors import DeterminismError, InvalidInput
+from ...limits import BUSY_TURN, BUSY_TURN_PER_TASK, MAX_SECONDS
 from . import anyio_inside, primitives
 from .answers import Answering, collecting, on_collection
-from .errors import DeterminismError, InvalidInput
-from .limits import BUSY_TURN, BUSY_TURN_PER_TASK, MAX_SECONDS
+from .discarding import discard
 from .refusals import what, where, where_of_function
-from .setaside import discard
 from .tasks import DurableFuture, DurableTask
 
 __all__ = ["SCOPE", "CancelledError", "DeterministicLoop", "Future", "Scope", "Task", "running_loop", "where"]

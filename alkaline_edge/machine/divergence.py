@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import events as ev
-from .errors import DeterminismError
+from .. import events as ev
+from ..errors import DeterminismError
 
 _ADVICE = (
     "The history was left as it was, and the run goes on once the code that wrote it is back. "
