@@ -159,15 +159,13 @@ def test_a_circle_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_host_never_imports_another_host() -> None:
-    """Hosts share only helpers whose names begin with an underscore; opening and the commands pick among hosts."""
-    hosts = {path.stem for path in HOSTS.glob("*.py") if not path.stem.startswith("_")}
-    families = {"file": {"file_crc", "file_format", "file_index", "file_lock", "file_log", "file_scan"}}
-    helpers = {"javascript", *families["file"]}
-    for path in HOSTS.glob("*.py"):
-        if path.stem in ("opening", "cli", "__init__", "_commands", "_moving_commands", "_shell"):
+    """Hosts share only what is in rooms, whose names begin with an underscore; opening and the commands pick hosts."""
+    doors = {path.stem for path in HOSTS.glob("*.py") if not path.stem.startswith("_")}
+    for path in HOSTS.rglob("*.py"):
+        if path.stem in ("opening", "cli", "__init__") or path.parent.name == "_cli":
             continue
         used = {name.split(".")[1] for name in imports(path) if name.startswith("alkaline_hosts.")}
-        foreign = {name for name in used if name in hosts and name != path.stem} - helpers
+        foreign = {name for name in used if name in doors and name != path.stem} - {"javascript"}
         if path.stem == "worker":  # the ready-made Durable Object wires its host to a runtime
             foreign -= {"durable_object", "d1", "cloudflare_kv"}
         assert not foreign, f"{path.stem} imports {sorted(foreign)}"

@@ -16,8 +16,9 @@ from typing import Any
 from alkaline_edge.errors import InvalidInput
 from alkaline_edge.runtime import Runtime
 
-from ._http import JSON, MAX_BODY, Head, HttpApi, Request, Response, shown
-from ._signing import Access
+from ._http.api import HttpApi
+from ._http.messages import JSON, MAX_BODY, Head, Request, Response, shown
+from ._http.signing import Access
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

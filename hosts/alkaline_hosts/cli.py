@@ -18,7 +18,7 @@ def main() -> None:
     except ImportError as missing:
         print(f"alkaline needs {missing.name}: pip install 'alkaline-edge[cli]'", file=sys.stderr)
         raise SystemExit(2) from None
-    from ._commands import alkaline
+    from ._cli.commands import alkaline
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -28,11 +28,11 @@ from alkaline_edge.errors import InvalidInput, StoreError
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry, Host
 from alkaline_edge.limits import check_batch, check_key
 
-from ._kv_archive import KVArchive
-from ._kv_log import KVLog
-from ._kv_namespace import MAX_VALUE, Counted
-from ._kv_values import LargeValues
-from ._workers import WorkerPlatform
+from ._cloudflare.platform import WorkerPlatform
+from ._kv.archive import KVArchive
+from ._kv.log import KVLog
+from ._kv.namespace import MAX_VALUE, Counted
+from ._kv.values import LargeValues
 
 __all__ = ["KVArchive", "KVHost"]
 

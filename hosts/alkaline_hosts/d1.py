@@ -4,8 +4,8 @@
     host = D1Host(import_from_javascript("cloudflare:workers").env.DB)
 
 A commit is one round trip: one statement, or one ``batch``, which D1 rolls back whole. Its checks are part of its
-first statement (see ``_sqlite``). The table is created when it is missed, and never asked for before. An answer that
-is lost on the way is ``UnknownOutcome``; an attempt may still land after it.
+first statement (see ``_cloudflare.sqlite``). The table is created when it is missed, and never asked for before. An
+answer that is lost on the way is ``UnknownOutcome``; an attempt may still land after it.
 
 Values are kept as base64 text: a BLOB comes back from D1 as a list of numbers, measured at 5 to 15 times the time of
 the text for 64 KB, and hexadecimal text would halve the largest value.
@@ -22,8 +22,8 @@ from alkaline_edge.errors import StoreError, UnknownOutcome
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.limits import check_batch
 
-from . import _sqlite as sqlite
-from ._workers import Allowance, WorkerPlatform, raw_binding, text_of
+from ._cloudflare import sqlite
+from ._cloudflare.platform import Allowance, WorkerPlatform, raw_binding, text_of
 
 CAPABILITIES = Capabilities(
     name="Cloudflare D1",

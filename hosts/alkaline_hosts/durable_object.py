@@ -25,8 +25,8 @@ from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.keys import timer_of, timers_after
 from alkaline_edge.limits import check_batch
 
-from . import _sqlite as sqlite
-from ._workers import WorkerPlatform, raw_binding, text_of
+from ._cloudflare import sqlite
+from ._cloudflare.platform import WorkerPlatform, raw_binding, text_of
 
 WATCH_MS = 10_000
 """While a run is running or a request waits in an inbox, the alarm is at most this far away: should the object die,

@@ -1,4 +1,4 @@
-"""A file: one append-only log on a local disk, one writer, any number of readers. See ``file_format`` for its bytes.
+"""A file: one append-only log on a local disk, one writer, any number of readers. See ``_file.format`` for its bytes.
 
 A commit is one write and one sync. Large files are no problem for the log; every key and every value up to 4 KiB is
 held in memory, so a store wants as much memory as its live small values. Not meant for network file systems, and not
@@ -22,8 +22,8 @@ from alkaline_edge.errors import AlkalineError, ClosedError, InvalidInput, NotFo
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.limits import check_batch
 
-from .file_lock import WriterLock
-from .file_log import CutFailed, Displaced, Log, SyncFailed, check, create, remove, sync_directory, temporary
+from ._file.lock import WriterLock
+from ._file.log import CutFailed, Displaced, Log, SyncFailed, check, create, remove, sync_directory, temporary
 
 T = TypeVar("T")
 

@@ -343,7 +343,7 @@ def _load_glue() -> Any:
     global _glue
     if _glue is None:
         try:
-            from ._browser import expression
+            from ._browser.expressions import expression
         except ImportError:
             raise _error("unavailable", "this is not Pyodide") from None
         databases, glue = (expression(name) for name in ("indexeddb_databases", "indexeddb"))

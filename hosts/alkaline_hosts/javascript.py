@@ -95,7 +95,7 @@ def _load_flatten() -> Any:
     """The function of ``javascript.js``, made once per interpreter."""
     global _flatten
     if _flatten is None:
-        from ._browser import expression
+        from ._browser.expressions import expression
 
         _flatten = expression("javascript")
     return _flatten

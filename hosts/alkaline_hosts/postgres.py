@@ -3,9 +3,10 @@
     host = PostgresHost(await asyncpg.create_pool(url))            # or psycopg_pool.AsyncConnectionPool
     host = open_host("postgresql://agent@db.example/agents")       # a pool of its own, of asyncpg
 
-A commit is one statement: a function of ours that checks and writes (see ``_postgres``). Nothing is kept in a session,
-so a pooler in transaction mode may stand between. An asyncpg pool behind one wants ``statement_cache_size=0``, as
-asyncpg's documentation says; a pool of our own has it. The schema is made at the first commit, and never by a read.
+A commit is one statement: a function of ours that checks and writes (see ``_postgres.sql``). Nothing is kept in a
+session, so a pooler in transaction mode may stand between. An asyncpg pool behind one wants
+``statement_cache_size=0``, as asyncpg's documentation says; a pool of our own has it. The schema is made at the first
+commit, and never by a read.
 
 A commit that others may be waiting for tells them by NOTIFY, and who waits LISTENs on one connection of the pool.
 Behind a pooler in transaction mode, on a pool of one connection, or while that connection is lost, nothing is heard:
@@ -26,11 +27,11 @@ from alkaline_edge.errors import ClosedError, InvalidInput, StoreError
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.limits import check_batch, check_key
 
-from ._listening import Listening
-from ._notices import is_awaited
-from ._postgres import CONFLICT, VERSION, Sql, channel_of
-from ._postgres_clients import Failed, OwnPool, client_of
-from ._sqlite import end_of
+from ._cloudflare.sqlite import end_of
+from ._postgres.clients import Failed, OwnPool, client_of
+from ._postgres.sql import CONFLICT, VERSION, Sql, channel_of
+from ._servers.listening import Listening
+from ._servers.notices import is_awaited
 
 CAPABILITIES = Capabilities(
     name="Postgres",

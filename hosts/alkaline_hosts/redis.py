@@ -3,8 +3,8 @@
     host = RedisHost(redis.asyncio.Redis(...))                # or redis.asyncio.RedisCluster, or Sentinel's client
     host = open_host("redis://localhost:6379/0")              # a client of its own
 
-A commit is one Lua script, a read is one command or one script (see ``_redis``). The client's own retries are not used
-for them, since a commit that is sent twice can't be judged (see ``_redis_clients``).
+A commit is one Lua script, a read is one command or one script (see ``_redis.scripts``). The client's own retries are
+not used for them, since a commit that is sent twice can't be judged (see ``_redis.clients``).
 
 A commit that others may be waiting for tells them by PUBLISH, in its script, and who waits SUBSCRIBEs on one connection
 of the client. On a pool of one connection, or while that connection is lost, nothing is heard: whatever waits also
@@ -29,9 +29,8 @@ from alkaline_edge.errors import AlkalineError, ClosedError, InvalidInput, Store
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Durability, Entry
 from alkaline_edge.limits import check_batch, check_key
 
-from ._listening import Listening
-from ._notices import is_awaited
-from ._redis import (
+from ._redis.clients import Argument, Failed, call, client_of, let_go, run
+from ._redis.scripts import (
     COMMIT,
     CONFLICT,
     FORMAT,
@@ -44,9 +43,10 @@ from ._redis import (
     commit_arguments,
     list_arguments,
 )
-from ._redis_clients import Argument, Failed, call, client_of, let_go, run
-from ._redis_listening import Subscription
-from ._redis_settings import CLASSES, NOTES, read_settings, require
+from ._redis.settings import CLASSES, NOTES, read_settings, require
+from ._redis.subscription import Subscription
+from ._servers.listening import Listening
+from ._servers.notices import is_awaited
 
 ATTEMPTS = 8
 """How often a command is sent that Redis answers by "not now", as it does while it loads its file."""

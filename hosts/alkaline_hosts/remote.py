@@ -9,13 +9,11 @@ On a server it asks by httpx (``pip install 'alkaline-edge[http]'``), in a brows
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 from alkaline_edge.codec import Codec
@@ -24,30 +22,18 @@ from alkaline_edge.failures import StepError
 from alkaline_edge.limits import MAX_BUNDLE_BYTES
 from alkaline_edge.runtime.parts import Place
 
-from ._http import JSON, MSGPACK
-from ._json import from_json
-from ._signing import sign
+from ._http.fetching import Bounded, default, too_large
+from ._http.fetching import Fetch as Fetch  # for callers, who give their own
+from ._http.json import from_json
+from ._http.messages import JSON, MSGPACK
+from ._http.signing import sign
 
 T = TypeVar("T")
 Query = Mapping[str, str] | list[tuple[str, str]]
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
-
 SMALL, MAX_JSON, MAX_PART = 64 * 1024, 64 * 1024 * 1024, 256 * 1024 * 1024
 """Bytes of an answer: of a place or an error, of records, of a part of a history."""
-SLOWEST = 16 * 1024
-"""Bytes a second: a large answer may take longer than the time-out if it comes as fast as that."""
-
-
-class Fetch(Protocol):
-    """One request: its answer's status and body. Whatever goes wrong on the way is an exception of any kind.
-
-    A body should be bounded while it comes in: Remote looks at its length, and by then it is in memory.
-    """
-
-    def __call__(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Awaitable[tuple[int, bytes]]:
-        """It must not follow redirects: the secret in the headers is for one server."""
-        ...
 
 
 class Remote:
@@ -83,7 +69,7 @@ class Remote:
         self.name = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
         self._origin, self._base = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
         self._token, self._key = token, key
-        self._fetch = fetch or _default(timeout)
+        self._fetch = fetch or default(timeout)
         self._codec = Codec()
 
     async def __aenter__(self) -> Remote:
@@ -290,7 +276,7 @@ class Remote:
             ) from error
         if 200 <= status < 300:
             if len(answer) > limit:
-                raise _too_large(self.name, limit)
+                raise too_large(self.name, limit)
             # An answer that was cut in its headers looks like an empty one, which means something for some verbs.
             if came_as.partition(";")[0].strip().lower() != kind:
                 raise self._not_ours(answer)
@@ -319,110 +305,3 @@ def _path(*segments: str) -> str:
 
 def _written(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _too_large(name: str, limit: int) -> UnknownOutcome:
-    return UnknownOutcome(
-        f"{name} answered with more than {limit:,} bytes, which what was asked for can't have: is it an alkaline_edge "
-        "host?"
-    )
-
-
-def _default(timeout: float) -> Fetch:
-    return _Javascript(timeout) if sys.platform == "emscripten" else _Httpx(timeout)
-
-
-class Bounded:
-    """A Fetch that stops reading at ``limit`` bytes and in time, and tells the answer's type beside it."""
-
-    async def __call__(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
-        """As a Fetch."""
-        status, answer, _ = await self.bounded(method, url, headers, body, MAX_BUNDLE_BYTES)
-        return status, answer
-
-    async def bounded(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, limit: int
-    ) -> tuple[int, bytes, str]:
-        """Status, body and content type of the answer."""
-        raise NotImplementedError
-
-
-class _Httpx(Bounded):
-    """httpx, opened with the first request."""
-
-    def __init__(self, timeout: float) -> None:
-        try:
-            import httpx
-        except ModuleNotFoundError:
-            raise InvalidInput(
-                "Remote needs httpx to ask over the network: pip install 'alkaline-edge[http]', or pass fetch="
-            ) from None
-        self._timeout = timeout
-        self._new: Callable[[], Any] = lambda: httpx.AsyncClient(
-            timeout=timeout, follow_redirects=False, trust_env=True
-        )
-        self._client: Any = None
-
-    async def bounded(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, limit: int
-    ) -> tuple[int, bytes, str]:
-        """The body is read as it is on the wire: nothing that is packed was asked for, and nothing is unpacked."""
-        if self._client is None:
-            self._client = self._new()
-        loop = asyncio.get_running_loop()
-        begun, data = loop.time(), bytearray()
-        allowed = self._timeout + len(body) / SLOWEST
-        async with asyncio.timeout(allowed) as patience:
-            async with self._client.stream(method, url, headers=dict(headers), content=body) as response:
-                if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-                    return response.status_code, b"", "packed"
-                async for chunk in response.aiter_raw(64 * 1024):
-                    data += chunk
-                    if len(data) > limit:
-                        raise _too_large(urlsplit(url)._replace(path="", query="").geturl(), limit)
-                    patience.reschedule(begun + allowed + len(data) / SLOWEST)
-                return response.status_code, bytes(data), response.headers.get("content-type", "")
-
-    async def close(self) -> None:
-        """Let go of the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
-
-
-class _Javascript(Bounded):
-    """The platform's ``fetch``, in a browser or a Worker. It unpacks what is packed; what comes of that is bounded."""
-
-    def __init__(self, timeout: float) -> None:
-        self._timeout = timeout
-
-    async def bounded(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, limit: int
-    ) -> tuple[int, bytes, str]:
-        """The platform tells how an answer was packed to nobody, so that is not looked at."""
-        import js
-        from pyodide.ffi import to_js
-
-        window: Any = js
-
-        sent = {name: value for name, value in headers.items() if name != "accept-encoding"}  # a page may not set it
-        options: dict[str, Any] = {"method": method, "headers": sent, "redirect": "manual"}
-        if method == "POST":
-            options["body"] = body
-        loop = asyncio.get_running_loop()
-        begun, data = loop.time(), bytearray()
-        allowed = self._timeout + len(body) / SLOWEST
-        async with asyncio.timeout(allowed) as patience:
-            response = await window.fetch(url, to_js(options, dict_converter=window.Object.fromEntries))
-            kind = str(response.headers.get("content-type") or "")
-            reader = response.body.getReader() if hasattr(response.body, "getReader") else None
-            while reader is not None:
-                chunk = await reader.read()
-                if chunk.done:
-                    break
-                data += chunk.value.to_bytes()
-                if len(data) > limit:
-                    reader.cancel()
-                    raise _too_large(urlsplit(url)._replace(path="", query="").geturl(), limit)
-                patience.reschedule(begun + allowed + len(data) / SLOWEST)
-        return int(response.status), bytes(data), kind

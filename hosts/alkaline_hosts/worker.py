@@ -39,10 +39,10 @@ from alkaline_edge.host import Host
 from alkaline_edge.runtime import Runtime
 from alkaline_edge.workflows import Workflow
 
-from ._http import HttpApi
-from ._runs_api import RunsApi
-from ._signing import Access as Access  # for authors, who override make_access
-from ._worker_http import respond
+from ._cloudflare.http import respond
+from ._http.api import HttpApi
+from ._http.runs import RunsApi
+from ._http.signing import Access as Access  # for authors, who override make_access
 
 WAKE_SECONDS = 5.0
 """For how long an alarm waits for what it woke. What takes longer goes on, and the next alarm looks after it."""
@@ -57,10 +57,11 @@ class DurableRuns:
     """A Durable Object that holds runs; put it before ``DurableObject`` among the bases.
 
     ``workflows`` are what it can run, ``runtime_options`` go to its Runtime. Every public method is callable over RPC,
-    with and returning plain values, and ``fetch`` offers them over HTTP (see ``_runs_api``). Where ``make_access``
-    says who may ask, runs are moved over HTTP as well (see ``_moves_api``); ``origins`` are the web origins whose pages
-    may ask, ``hosts`` the names by which it is asked where everybody may (none: any name; ``hosts = ("localhost",)`` on
-    a developer's machine). The alarm wakes due timers, and runs that an earlier life of the object left behind.
+    with and returning plain values, and ``fetch`` offers them over HTTP (see ``_http.runs``). Where ``make_access``
+    says who may ask, runs are moved over HTTP as well (see ``_http.moves``); ``origins`` are the web origins whose
+    pages may ask, ``hosts`` the names by which it is asked where everybody may (none: any name;
+    ``hosts = ("localhost",)`` on a developer's machine). The alarm wakes due timers, and runs that an earlier life of
+    the object left behind.
     """
 
     workflows: Sequence[Workflow] = ()

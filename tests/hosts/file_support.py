@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from alkaline_edge.host import Batch, Check, Committed, Put
+from alkaline_hosts._file.format import FRAME, FRAME_SIZE, HEADER
 from alkaline_hosts.file import FileHost
-from alkaline_hosts.file_format import FRAME, FRAME_SIZE, HEADER
 
 T = TypeVar("T")
 Contents = dict[str, tuple[bytes, str]]

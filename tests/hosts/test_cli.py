@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alkaline_edge import Codec, Context, Retry, Runtime, workflow
-from alkaline_hosts._commands import alkaline
+from alkaline_hosts._cli.commands import alkaline
 from alkaline_hosts.file import FileHost
 
 

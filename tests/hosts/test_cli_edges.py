@@ -23,8 +23,8 @@ from click.testing import CliRunner, Result
 from rich.cells import cell_len
 
 from alkaline_edge import Codec, Context, ExecutionRecord, Runtime, workflow
-from alkaline_hosts import _output
-from alkaline_hosts._commands import alkaline
+from alkaline_hosts._cli import output as _output
+from alkaline_hosts._cli.commands import alkaline
 from alkaline_hosts.file import FileHost
 
 ROOT = Path(__file__).parents[2]

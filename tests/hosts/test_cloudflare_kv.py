@@ -13,7 +13,7 @@ from alkaline_edge import Context, Runtime, workflow
 from alkaline_edge.errors import ERR_STORE, ConflictError, InvalidInput, NotFound, StoreError, UnknownOutcome
 from alkaline_edge.host import Batch, Check, Committed, Conflict, Host, Put
 from alkaline_edge.testing.conformance import CASES, check_case
-from alkaline_hosts._kv_log import CHECKPOINT_COMMITS, MOST_COMMITS, SPILL_BYTES
+from alkaline_hosts._kv.log import CHECKPOINT_COMMITS, MOST_COMMITS, SPILL_BYTES
 from alkaline_hosts.cloudflare_kv import KVArchive, KVHost
 from alkaline_hosts.memory import MemoryHost, MemoryStore
 from tests.hosts.kv_simulator import Fault, Place, SimulatedKV

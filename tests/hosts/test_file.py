@@ -14,9 +14,9 @@ import pytest
 from alkaline_edge.errors import ClosedError, ConflictError, InvalidInput, NotFound, StoreError
 from alkaline_edge.host import Batch, Check, Conflict, Host
 from alkaline_edge.testing.conformance import CASES, Case, check_case
+from alkaline_hosts._file.format import HEADER, new_header
+from alkaline_hosts._file.index import SortedKeys
 from alkaline_hosts.file import FileHost
-from alkaline_hosts.file_format import HEADER, new_header
-from alkaline_hosts.file_index import SortedKeys
 from tests.hosts.file_support import contents, drive, put, puts, reopened, written
 
 OTHER_WRITER = """

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from alkaline_edge.codec import Codec
 from alkaline_edge.errors import InvalidInput
 from alkaline_edge.host import Batch, Put
-from alkaline_hosts import file_scan
+from alkaline_hosts._file import scan as file_scan
+from alkaline_hosts._file.crc import Stretches
 from alkaline_hosts.file import FileHost
-from alkaline_hosts.file_crc import Stretches
 
 
 @given(

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from alkaline_edge.errors import StoreError
-from alkaline_hosts import file_log
+from alkaline_hosts._file import log as file_log
+from alkaline_hosts._file.format import FRAME, FRAME_SIZE, HEADER, Encoder, Malformed, decode_items
+from alkaline_hosts._file.log import temporary
 from alkaline_hosts.file import FileHost
-from alkaline_hosts.file_format import FRAME, FRAME_SIZE, HEADER, Encoder, Malformed, decode_items
-from alkaline_hosts.file_log import temporary
 from tests.hosts.file_support import contents, drive, ends, put, puts, reopened, written
 
 WRITER = """
@@ -279,7 +279,8 @@ def test_a_crash_at_each_step_of_a_compaction(tmp_path: Path, step: str) -> None
     kept = drive(fill)
     program = f"""
 import asyncio, os, sys
-from alkaline_hosts import file, file_log
+from alkaline_hosts import file
+from alkaline_hosts._file import log as file_log
 host = file.FileHost(sys.argv[1])
 def die(*arguments, **options):
     os._exit(9)
@@ -306,7 +307,8 @@ def test_a_crash_at_each_step_of_a_creation(tmp_path: Path, step: str) -> None:
     path = tmp_path / "a.alkaline"
     program = f"""
 import os, sys
-from alkaline_hosts import file, file_log
+from alkaline_hosts import file
+from alkaline_hosts._file import log as file_log
 die = lambda *arguments, **options: os._exit(9)
 step = {step!r}
 setattr(os if step.startswith("os.") else file_log, step.removeprefix("os."), die)

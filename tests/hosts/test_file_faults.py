@@ -16,9 +16,10 @@ import pytest
 
 from alkaline_edge.errors import StoreError, UnknownOutcome
 from alkaline_edge.host import Committed
-from alkaline_hosts import file, file_log
+from alkaline_hosts import file
+from alkaline_hosts._file import log as file_log
+from alkaline_hosts._file.log import temporary
 from alkaline_hosts.file import FileHost
-from alkaline_hosts.file_log import temporary
 from tests.hosts.file_support import contents, drive, ends, put, puts, reopened, written
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alkaline_edge.host import Batch, Check, Committed, Conflict, Put
-from alkaline_hosts import _sqlite as sqlite
+from alkaline_hosts._cloudflare import sqlite as sqlite
 from alkaline_hosts.memory import MemoryStore
 
 KEYS = [f"k/{n}" for n in range(6)]

@@ -16,8 +16,9 @@ import pytest
 
 from alkaline_edge import Context, Runtime, workflow
 from alkaline_edge.errors import InvalidInput
-from alkaline_hosts._http import HttpApi, Request
-from alkaline_hosts._workers import WorkerPlatform, raw_binding
+from alkaline_hosts._cloudflare.platform import WorkerPlatform, raw_binding
+from alkaline_hosts._http.api import HttpApi
+from alkaline_hosts._http.messages import Request
 from alkaline_hosts.d1 import D1Host
 from alkaline_hosts.durable_object import DurableObjectHost
 from alkaline_hosts.memory import MemoryHost

@@ -11,8 +11,9 @@ import pytest
 from alkaline_edge import ConflictError, Context, InvalidInput, NotFound, Runtime, StoreError, workflow
 from alkaline_edge.codec import Codec
 from alkaline_edge.testing import SimulatedHost
-from alkaline_hosts._http import Head, HttpApi
-from alkaline_hosts._signing import Access, sign
+from alkaline_hosts._http.api import HttpApi
+from alkaline_hosts._http.messages import Head
+from alkaline_hosts._http.signing import Access, sign
 from alkaline_hosts.asgi import asgi_app
 from alkaline_hosts.remote import Remote
 from tests.support import drive
@@ -269,7 +270,7 @@ def test_without_access_no_run_is_moved() -> None:
                 api = HttpApi(server.runtime, open_moves=open_moves)
                 head = Head("GET", "/moves", {})
                 assert api.refuse(head) is None
-                from alkaline_hosts._http import Request
+                from alkaline_hosts._http.messages import Request
 
                 assert (await api.handle(Request(*head))).status == status
 

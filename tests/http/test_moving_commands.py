@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alkaline_edge import Runtime
-from alkaline_hosts._commands import alkaline
+from alkaline_hosts._cli.commands import alkaline
 from alkaline_hosts.file import FileHost
 
 ROOT = Path(__file__).parents[2]

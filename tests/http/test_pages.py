@@ -9,7 +9,8 @@ import pytest
 
 from alkaline_edge import InvalidInput, Runtime
 from alkaline_edge.testing import SimulatedHost
-from alkaline_hosts._http import Head, HttpApi
+from alkaline_hosts._http.api import HttpApi
+from alkaline_hosts._http.messages import Head
 from alkaline_hosts.asgi import asgi_app
 from tests.http.test_requests import TOKEN, App
 from tests.support import drive

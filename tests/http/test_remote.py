@@ -19,8 +19,8 @@ import pytest
 
 from alkaline_edge import AlkalineError, Context, InvalidInput, Runtime, StoreError, UnknownOutcome, hand_over, workflow
 from alkaline_edge.codec import Codec
-from alkaline_hosts import _runs_api
-from alkaline_hosts._runs_api import RunsApi
+from alkaline_hosts._http import runs as _runs_api
+from alkaline_hosts._http.runs import RunsApi
 from alkaline_hosts.memory import MemoryHost
 from alkaline_hosts.remote import Remote
 from alkaline_hosts.worker import DurableRuns

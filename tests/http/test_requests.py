@@ -14,7 +14,7 @@ import pytest
 
 from alkaline_edge import Codec, Context, Runtime, workflow
 from alkaline_edge.testing import SimulatedHost
-from alkaline_hosts._json import to_json
+from alkaline_hosts._http.json import to_json
 from alkaline_hosts.asgi import asgi_app
 from tests.support import drive
 

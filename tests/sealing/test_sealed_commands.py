@@ -19,7 +19,7 @@ pytest.importorskip("click", reason="the extra cli is not installed")
 pytest.importorskip("rich", reason="the extra cli is not installed")
 from click.testing import CliRunner, Result
 
-from alkaline_hosts._commands import alkaline
+from alkaline_hosts._cli.commands import alkaline
 
 pytestmark = pytest.mark.skipif(not INSTALLED, reason="the extra crypto is not installed")
 FILE = f"# made on the first of November\n\n new = {NEW.hex()}  # seals\nold={OLD.hex().upper()}\n"

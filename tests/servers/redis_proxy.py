@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Literal
 
-from alkaline_hosts._redis import COMMIT
+from alkaline_hosts._redis.scripts import COMMIT
 
 Loss = Literal["before", "after", "mute", "late"]
 """before: the commit is not passed on; after: it is, and its answer is not; both end the connection. mute: its answer

@@ -12,7 +12,8 @@ import pytest
 from alkaline_edge import Runtime, workflow
 from alkaline_edge.host import Batch, Put
 from alkaline_edge.runtime import waking
-from alkaline_hosts import _listening, postgres
+from alkaline_hosts import postgres
+from alkaline_hosts._servers import listening as _listening
 from alkaline_hosts.opening import open_host
 
 from .conftest import execute, until

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 
 from alkaline_edge.errors import StoreError
 from alkaline_edge.host import Batch, Check, Committed, Put
-from alkaline_hosts._redis_settings import CLASSES, weaknesses
+from alkaline_hosts._redis.settings import CLASSES, weaknesses
 
 from .conftest import until
 from .redis_server import RedisServer, SentinelServer

@@ -15,7 +15,7 @@ import redis.asyncio
 
 from alkaline_edge.errors import InvalidInput, StoreError
 from alkaline_edge.host import Batch, Check, Committed, Conflict, Entry, Put
-from alkaline_hosts._redis_clients import RIGHTS
+from alkaline_hosts._redis.clients import RIGHTS
 from alkaline_hosts.opening import open_host
 from alkaline_hosts.redis import RedisHost
 

@@ -13,8 +13,9 @@ import redis.asyncio
 from alkaline_edge import Runtime, workflow
 from alkaline_edge.host import Batch, Check, Conflict, Host, Put
 from alkaline_edge.runtime import waking
-from alkaline_hosts import _listening, _redis_listening
 from alkaline_hosts import redis as redis_host
+from alkaline_hosts._redis import subscription as _redis_listening
+from alkaline_hosts._servers import listening as _listening
 
 from .conftest import until
 from .redis_server import RedisServer

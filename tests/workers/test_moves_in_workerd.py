@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from alkaline_edge import InvalidInput, Runtime, hand_over, sync
-from alkaline_hosts._signing import sign
+from alkaline_hosts._http.signing import sign
 from alkaline_hosts.memory import MemoryHost
 from alkaline_hosts.remote import Remote
 from examples.handoff.agent import journey

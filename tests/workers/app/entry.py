@@ -9,7 +9,7 @@ from flows import WORKFLOWS
 from workers import DurableObject, Response, WorkerEntrypoint, import_from_javascript
 
 from alkaline_edge import Runtime
-from alkaline_hosts._workers import raw_binding
+from alkaline_hosts._cloudflare.platform import raw_binding
 from alkaline_hosts.cloudflare_kv import KVArchive, KVHost
 from alkaline_hosts.d1 import D1Host
 from alkaline_hosts.durable_object import DurableObjectHost

@@ -9,7 +9,7 @@ from typing import Any
 from alkaline_edge.host import Batch, Check, Conflict, Put
 from alkaline_edge.sealing import Keyring, SealedHost
 from alkaline_edge.testing.conformance import run_conformance
-from alkaline_hosts._kv_namespace import Counted
+from alkaline_hosts._kv.namespace import Counted
 from alkaline_hosts.webcrypto import WebCrypto
 
 

@@ -14,7 +14,7 @@ from workers import DurableObject, Response, WorkerEntrypoint
 
 from alkaline_edge import Runtime, workflow
 from alkaline_edge.host import Batch, Check, Put
-from alkaline_hosts._workers import raw_binding
+from alkaline_hosts._cloudflare.platform import raw_binding
 from alkaline_hosts.cloudflare_kv import KVHost
 from alkaline_hosts.d1 import D1Host
 from alkaline_hosts.durable_object import DurableObjectHost

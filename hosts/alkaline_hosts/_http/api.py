@@ -1,7 +1,7 @@
-"""Requests and responses as plain values, and what every answer shares: errors, CORS, bounds. No I/O.
+"""The HTTP API of a runtime: the areas of its routes, and what every answer shares: errors, CORS, bounds. No I/O.
 
-``HttpApi`` answers for a runtime: the verbs over runs (``_runs_api``) and those that move runs (``_moves_api``). An
-adapter (``asgi``, ``worker``) turns its platform's requests into these values:
+``HttpApi`` answers for a runtime: the verbs over runs (``runs``) and those that move runs (``moves``). An adapter
+(``asgi``, ``worker``) turns its platform's requests into these values:
 
     refusal = api.refuse(head)                  before the body is read; a Response if that is all there is to say
     body = ... at most api.max_body bytes ...   otherwise api.too_large(head)
@@ -11,9 +11,8 @@ adapter (``asgi``, ``worker``) turns its platform's requests into these values:
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
-from urllib.parse import unquote_to_bytes
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from alkaline_edge.codec import Codec
 from alkaline_edge.errors import (
@@ -23,116 +22,25 @@ from alkaline_edge.errors import (
     ERR_NOT_FOUND,
     ERR_STORE,
     AlkalineError,
-    InvalidInput,
     NotFound,
 )
 from alkaline_edge.failures import StepError
 
-from . import _doors
-from ._json import to_json
+from . import doors
+from .json import to_json
+from .messages import JSON, MAX_BODY, MSGPACK, Head, Refused, Request, Response, shown
+from .moves import MovesApi
+from .runs import RunsApi
 
 if TYPE_CHECKING:
     from alkaline_edge.runtime import Runtime
 
 STATUS = {ERR_INVALID_INPUT: 400, ERR_NOT_FOUND: 404, ERR_CONFLICT: 409, ERR_STORE: 503, ERR_CLOSED: 503}
 """HTTP statuses by code; every other error of a workflow is 422."""
-MSGPACK, JSON = "application/msgpack", "application/json"
-MAX_BODY = 64 * 1024 * 1024
-
-
-class Head(NamedTuple):
-    """A request without its body. ``target`` is the path with its query as it was sent, header names are lowercase."""
-
-    method: str
-    target: str
-    headers: Mapping[str, str]
-
-    @property
-    def path(self) -> str:
-        """The path, still percent-encoded."""
-        return self.target.partition("?")[0]
-
-    @property
-    def segments(self) -> list[str]:
-        """The parts of the path, decoded; Refused for what is no percent-encoded UTF-8."""
-        return [_decoded(part, "the path") for part in self.path.split("/") if part]
-
-    def query(self, *names: str, many: str | None = None) -> dict[str, Any]:
-        """The query's values by name: texts, and a list for ``many``, which may come several times.
-
-        Refused, by name, for one that is neither in ``names`` nor ``many``, and for one that comes twice.
-        """
-        found: dict[str, Any] = {} if many is None else {many: []}
-        for part in self.target.partition("?")[2].split("&"):
-            if not part:
-                continue
-            name, _, value = (_decoded(each.replace("+", " "), "the query") for each in part.partition("="))
-            if name == many:
-                found[name].append(value)
-            elif name in found:
-                raise Refused(400, f"{name[:60]!r} stands twice in the query")
-            elif name not in names:
-                takes = ", ".join([*names, *([many] if many else [])]) or "nothing"
-                raise Refused(400, f"the query takes {takes} here, not {name[:60]!r}")
-            else:
-                found[name] = value
-        return found
-
-
-_BAD_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-
-
-def _decoded(text: str, what: str) -> str:
-    try:
-        if not _BAD_PERCENT.search(text):
-            return unquote_to_bytes(text.encode("latin-1")).decode()
-    except UnicodeError:
-        pass
-    raise Refused(400, f"{what} is not percent-encoded UTF-8: encode each name and value of it")
-
-
-class Request(NamedTuple):
-    """A whole request. ``gone`` returns when nobody waits for the answer any more, where the platform tells."""
-
-    method: str
-    target: str
-    headers: Mapping[str, str]
-    body: bytes = b""
-    gone: Callable[[], Awaitable[None]] | None = None
-
-    @property
-    def head(self) -> Head:
-        """The request without its body."""
-        return Head(self.method, self.target, self.headers)
-
-
-class Response(NamedTuple):
-    """A whole answer."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-class Refused(InvalidInput):
-    """The request is refused as it is, with this HTTP status and, for 405, the methods that are taken."""
-
-    def __init__(self, status: int, message: str, allow: str = "") -> None:
-        super().__init__(message)
-        self.status, self.allow = status, allow
-
-
-def pick(methods: Mapping[str, Any], method: str, head: Head) -> Any:
-    """What stands for ``method``, and for HEAD what stands for GET; Refused with 405 where nothing does."""
-    found = methods.get("GET" if method == "HEAD" else method)
-    if found is None:
-        allow = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
-        raise Refused(405, f"{head.path[:200]} takes {allow}, not {method[:20]}", allow)
-    return found
 
 
 class Gate(Protocol):
-    """What decides who may ask; see ``_signing.Access``."""
+    """What decides who may ask; see ``signing.Access``."""
 
     def admit(self, head: Head) -> None:
         """Before the body is read."""
@@ -161,13 +69,10 @@ class HttpApi:
         hosts: Iterable[str] | None = None,
         touched: set[str] | None = None,
     ) -> None:
-        from ._moves_api import MovesApi
-        from ._runs_api import RunsApi
-
         self._runs, self._moves = RunsApi(runtime, touched), MovesApi(runtime, touched)
         self._access, self.max_body = access, max_body
-        self._origins, self._moving = _doors.origins_of(origins), access is not None or open_moves
-        self._hosts, self._any_host = _doors.hosts_of(hosts or ()), hosts is None
+        self._origins, self._moving = doors.origins_of(origins), access is not None or open_moves
+        self._hosts, self._any_host = doors.hosts_of(hosts or ()), hosts is None
 
     def refuse(self, head: Head) -> Response | None:
         """The answer to a request that needs no body: a preflight, a refusal, or what says that it is too large."""
@@ -177,7 +82,7 @@ class HttpApi:
             if self._access is not None:
                 self._access.admit(head)
             else:
-                why = _doors.refusal(head.headers, self._origins, self._hosts, self._any_host)
+                why = doors.refusal(head.headers, self._origins, self._hosts, self._any_host)
                 if why is not None:
                     raise Refused(403, why)
         except Refused as refused:
@@ -270,12 +175,6 @@ def _check_kind(headers: Mapping[str, str]) -> None:
     coding = headers.get("content-encoding", "identity").strip().lower()
     if coding not in ("", "identity"):
         raise Refused(415, f"bodies are sent as they are, not packed as {coding[:60]}")
-
-
-def shown(head: Head) -> tuple[str, str]:
-    """A request's method and path for a log: no query, which holds what users say, and nothing that isn't printable."""
-    path = "".join(c if c.isprintable() else "?" for c in head.path)
-    return "".join(c if c.isprintable() else "?" for c in head.method[:20]), path[:300]
 
 
 def _encoded(head: Head, status: int, value: dict[str, Any]) -> Response:

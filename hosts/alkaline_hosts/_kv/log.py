@@ -23,8 +23,8 @@ from typing import TypeVar
 from alkaline_edge.errors import StoreError, UnknownOutcome
 from alkaline_edge.host import Batch, Committed, Conflict, Entry
 
-from ._kv_format import Commit, Held, State, decode_commit, decode_state, parse_token, position_in, slim
-from ._kv_namespace import MAX_VALUE, Counted
+from .format import Commit, Held, State, decode_commit, decode_state, parse_token, position_in, slim
+from .namespace import MAX_VALUE, Counted
 
 T = TypeVar("T")
 Entries = list[Entry]

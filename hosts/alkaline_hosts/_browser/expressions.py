@@ -23,7 +23,7 @@ def expression(name: str) -> Any:
     shipped = getattr(js, SCRIPT, None)
     if shipped is not None:
         return getattr(shipped, name)()
-    source = resources.files("alkaline_hosts").joinpath(f"{name}.js").read_text("utf-8")
+    source = resources.files("alkaline_hosts._browser").joinpath(f"{name}.js").read_text("utf-8")
     try:
         return run_js(source)
     except Exception as error:

@@ -11,7 +11,7 @@
     POST /runs/ID/cancel                ?reason=
     POST /runs/ID/pause | resume
 
-Bodies are JSON (``_json`` says how values look in it); docs/http.md is the page for users. HEAD is GET without the
+Bodies are JSON (``json`` says how values look in it); docs/http.md is the page for users. HEAD is GET without the
 body. An error is {"error": {"code", "message", "detail"}} under the status that fits its code. Nothing here asks who is
 calling.
 """
@@ -30,8 +30,8 @@ from alkaline_edge.failures import describe, redact, revive
 from alkaline_edge.runs import ExecutionRecord
 from alkaline_edge.runtime import Run, Runtime
 
-from ._http import Refused, Request, pick
-from ._json import from_json, to_json
+from .json import from_json, to_json
+from .messages import Refused, Request, pick
 
 PUBLIC = (
     "id", "workflow", "version", "status", "attempt", "spent", "cursor_length", "waiting", "wake_at", "parent", "depth",

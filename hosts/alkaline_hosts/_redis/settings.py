@@ -13,7 +13,7 @@ from typing import NamedTuple
 from alkaline_edge.errors import StoreError
 from alkaline_edge.host import Durability
 
-from ._redis_clients import Client, Failed, call
+from .clients import Client, Failed, call
 
 CLASSES: tuple[Durability, ...] = ("volatile", "weak", "process", "disk")
 """What a host can be asked to promise, the least first."""

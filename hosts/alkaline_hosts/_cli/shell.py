@@ -16,11 +16,12 @@ from alkaline_edge import AlkalineError, Codec, ConflictError, InvalidInput, Not
 from alkaline_edge.errors import ERR_INVALID_INPUT, ERR_NOT_FOUND
 from alkaline_edge.host import Host
 
-from ._json import ForeignCodec
-from ._keys import KEYS, TENANT, Store, seal_of
-from ._output import safe
-from .opening import open_host
+from .._http.json import ForeignCodec
+from ..opening import open_host
+from .output import safe
+from .stores import KEYS, TENANT, Store, seal_of
 
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 EXIT_NO, EXIT_USAGE, EXIT_STORE, EXIT_NOT_FOUND, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 VARIABLE, TRACEBACK = "ALKALINE_STORE", "ALKALINE_TRACEBACK"
 _LOCKED = "open for writing"

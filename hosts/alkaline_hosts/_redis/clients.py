@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from alkaline_edge.errors import AlkalineError, InvalidInput, StoreError, UnknownOutcome
 
-from ._redis import Keys, Script
+from .scripts import Keys, Script
 
 Argument = bytes | int | str
 MOST = 64

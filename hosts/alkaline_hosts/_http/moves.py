@@ -23,7 +23,7 @@ from alkaline_edge.runtime import Runtime
 from alkaline_edge.runtime.handing import Local
 from alkaline_edge.runtime.parts import Place
 
-from ._http import Request, pick
+from .messages import Request, pick
 
 
 class MovesApi:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from zlib import crc32
 
-from .file_crc import Stretches
-from .file_format import FRAME, FRAME_SIZE, MIN_LENGTH, SEQUENCES, read_at
+from .crc import Stretches
+from .format import FRAME, FRAME_SIZE, MIN_LENGTH, SEQUENCES, read_at
 
 BLOCK = 1024 * 1024
 """Bytes read at once."""

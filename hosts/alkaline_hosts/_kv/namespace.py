@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from alkaline_edge.errors import StoreError
 
-from ._workers import Allowance, raw_binding, text_of
+from .._cloudflare.platform import Allowance, raw_binding, text_of
 
 MAX_VALUE = 25 * 1024 * 1024
 """Bytes of one value."""

@@ -16,7 +16,7 @@ from dataclasses import replace
 from alkaline_edge.errors import StoreError, UnknownOutcome
 from alkaline_edge.host import Batch, Committed, Conflict, Entry, Host, Put
 
-from ._kv_namespace import MAX_VALUE, Counted
+from .namespace import MAX_VALUE, Counted
 
 HERE, IN_KV = b"\0", b"\1"
 PAGE = 500

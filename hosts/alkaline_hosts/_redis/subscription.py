@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from ._redis_clients import Client, let_go
+from .clients import Client, let_go
 
 PULSE = 15.0
 """Seconds after which a subscription that heard nothing is asked whether it is there, and how long it has."""

@@ -22,7 +22,7 @@ from hashlib import sha256
 
 from alkaline_edge.errors import InvalidInput
 
-from ._http import Head, Refused, Request
+from .messages import Head, Refused, Request
 
 SCHEME = "alkaline-hmac-sha256"
 WINDOW_SECONDS = 300

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from ._http import Head, HttpApi, Request, Response
+from .._http.api import HttpApi
+from .._http.messages import Head, Request, Response
 
 
 async def respond(api: HttpApi, request: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from alkaline_edge.errors import StoreError
 from alkaline_edge.host import Batch, Entry
 
-from .file_format import (
+from .format import (
     HEADER,
     ID_SIZE,
     SEQUENCES,
@@ -28,8 +28,8 @@ from .file_format import (
     read_at,
     read_header,
 )
-from .file_index import Extent, Index
-from .file_scan import damage, records
+from .index import Extent, Index
+from .scan import damage, records
 
 COMPACTION_CHUNK = 1024 * 1024
 """Bytes collected for one write of a compaction."""

@@ -9,8 +9,8 @@ from alkaline_edge.limits import check_key
 from alkaline_edge.names import check_id
 from alkaline_edge.runtime import Runtime
 
-from ._kv_namespace import MAX_VALUE, Counted
-from ._workers import text_of
+from .._cloudflare.platform import text_of
+from .namespace import MAX_VALUE, Counted
 
 
 class KVArchive:

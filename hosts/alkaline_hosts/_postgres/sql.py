@@ -8,7 +8,7 @@ that must be absent, in order, where ``ON CONFLICT DO NOTHING`` waits for anothe
 Since every commit takes its locks in that order, a deadlock is rare, and it is an error that wrote nothing.
 
 A notice goes out with the transaction that it tells of. Postgres lets one notifying transaction commit at a time, so
-only those notify that others may be waiting for (see ``_notices``).
+only those notify that others may be waiting for (see ``_servers.notices``).
 """
 
 # ruff: noqa: S608 - what is put into SQL here is a checked name of a table; keys and values are always parameters
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from ._postgres_view import view_of
+from .view import view_of
 
 CONFLICT = "AK409"
 """The SQLSTATE with which the function undoes a commit that met another's insert; the keys are in its detail."""

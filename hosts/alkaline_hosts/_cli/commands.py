@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from alkaline_edge import Codec, ExecutionRecord, Runtime, Workflow, __version__, replay
+from alkaline_edge import ExecutionRecord, Runtime, __version__, replay
 from alkaline_edge.errors import InvalidInput
 from alkaline_edge.runs import STATUSES
 from alkaline_edge.runtime.inbox import read_request
 
-from . import _output
-from ._keys import Store
-from ._moving_commands import asking, handover, is_remote, serve_command, sync_
-from ._runs_api import attribute
-from ._shell import (
+from .._http.runs import attribute
+from . import output
+from .code import codec_of, current_directory, workflows_of
+from .moving import asking, handover, is_remote, sync_
+from .serving import serve
+from .shell import (
+    AS_JSON,
     EXIT_NO,
     EXIT_USAGE,
     Group,
@@ -33,8 +31,8 @@ from ._shell import (
     writing,
     writing_to_run,
 )  # fmt: skip
+from .stores import Store
 
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -77,11 +75,11 @@ def list_(
         store, lambda runtime: runtime.list_executions(status, workflow, wanted or None, after, limit), showing()
     )
     if as_json:
-        _output.print_json({"runs": [_output.plain_record(r) for r in page.items], "after": page.after})
+        output.print_json({"runs": [output.plain_record(r) for r in page.items], "after": page.after})
         return
-    _output.print_runs(page.items)
+    output.print_runs(page.items)
     if page.after is not None:
-        _output.note(f"more: --after {page.after}")
+        output.note(f"more: --after {page.after}")
 
 
 @alkaline.command()
@@ -92,9 +90,9 @@ def show(store: Store, run: str, as_json: bool) -> None:
     """Show one run: its status, what it waits for, what it spent, its result."""
     record, asked = reading(store, lambda runtime: _looked_at(runtime, run), showing())
     if as_json:
-        _output.print_json({**_output.plain_record(record), "requests": asked})
+        output.print_json({**output.plain_record(record), "requests": asked})
     else:
-        _output.print_record(record, asked)
+        output.print_record(record, asked)
 
 
 async def _looked_at(runtime: Runtime, run: str) -> tuple[ExecutionRecord, list[str]]:
@@ -113,9 +111,9 @@ def events(store: Store, run: str, as_json: bool) -> None:
     """Show the history of a run, an event a line."""
     recorded = reading(store, lambda runtime: runtime.history(run), showing())
     if as_json:
-        _output.print_json([_output.plain_event(n, r) for n, r in enumerate(recorded)])
+        output.print_json([output.plain_event(n, r) for n, r in enumerate(recorded)])
     else:
-        _output.print_events(recorded)
+        output.print_events(recorded)
 
 
 @alkaline.command()
@@ -140,9 +138,9 @@ def export(store: Store, run: str, file: str, handoff: bool, as_json: bool) -> N
     finally:
         temporary.unlink(missing_ok=True)
     if as_json:
-        _output.print_json({"run": run, "file": file, "bytes": len(data), "handoff": handoff})
+        output.print_json({"run": run, "file": file, "bytes": len(data), "handoff": handoff})
     else:
-        _output.say(f"{run}: {len(data):,} bytes written to {file}" + (", and frozen here" if handoff else ""))
+        output.say(f"{run}: {len(data):,} bytes written to {file}" + (", and frozen here" if handoff else ""))
 
 
 @alkaline.command("import")
@@ -159,9 +157,9 @@ def import_(store: Store, file: str, take_over: bool, as_json: bool) -> None:
     else:
         id = writing(store, lambda runtime: runtime.import_(data, mode)).id
     if as_json:
-        _output.print_json({"run": id, "mode": mode})
+        output.print_json({"run": id, "mode": mode})
     else:
-        _output.say(f"{id}: imported, {'it may go on' if take_over else 'paused until somebody resumes it'}")
+        output.say(f"{id}: imported, {'it may go on' if take_over else 'paused until somebody resumes it'}")
 
 
 @alkaline.command()
@@ -177,11 +175,11 @@ def diff(a: str, b: str, store: str | None, keys: str | None, tenant: str | None
     found = replay.diff(_history(a, place), _history(b, place), showing())
     if as_json:
         changes = [{n: getattr(c, n) for n in ("kind", "a", "b", "text_a", "text_b", "where")} for c in found.changes]
-        _output.print_json(
+        output.print_json(
             {"same": found.same, "common": found.common, "renumbered": found.renumbered, "changes": changes}
         )
     else:
-        _output.print_diff(found)
+        output.print_diff(found)
     raise SystemExit(0 if found.same else EXIT_NO)
 
 
@@ -209,73 +207,23 @@ def check(files: Sequence[Path], workflows: Sequence[str], codec: str | None, as
     MODULE is imported from the current directory, as python -m does. Exit code 1 if a history does not fit, 2 if one
     can't be read.
     """
-    with _current_directory():
-        known = [workflow for name in workflows for workflow in _workflows(name)]
-        chosen = None if codec is None else _codec(codec)
+    with current_directory():
+        known = [workflow for name in workflows for workflow in workflows_of(name)]
+        chosen = None if codec is None else codec_of(codec)
         # One at a time: a thousand histories need not be in memory at once.
         results = [
             one for file in files for one in replay.check({str(file): file.read_bytes()}, known, chosen)
         ]  # fmt: skip
     if as_json:
-        _output.print_json([
+        output.print_json([
             {"file": r.name, "verdict": r.verdict, "run": r.run, "workflow": r.workflow, "events": r.events,
              "message": r.message} for r in results
         ])  # fmt: skip
     else:
-        _output.print_checks(results)
+        output.print_checks(results)
     if any(result.verdict == "unreadable" for result in results):
         raise SystemExit(EXIT_USAGE)
     raise SystemExit(0 if all(result.ok for result in results) else EXIT_NO)
-
-
-@contextlib.contextmanager
-def _current_directory() -> Iterator[None]:
-    """Modules are found in the current directory too, also those that a handler imports when it is replayed."""
-    sys.path.insert(0, "")
-    try:
-        yield
-    finally:
-        sys.path.remove("")
-
-
-def _imported(option: str, name: str) -> Any:
-    """What ``MODULE[:NAME]`` stands for."""
-    module_name, _, attribute = name.partition(":")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # user code is run by this: it may raise anything
-        raise InvalidInput(
-            f"{option} {name}: {module_name} can't be imported ({type(error).__name__}: {error})"
-        ) from None
-    for part in attribute.split(".") if attribute else ():
-        if not hasattr(found, part):
-            raise InvalidInput(f"{option} {name}: {module_name} has no {attribute!r}")
-        found = getattr(found, part)
-    return found
-
-
-def _workflows(name: str) -> list[Workflow]:
-    found = _imported("--workflows", name)
-    if isinstance(found, Workflow):
-        return [found]
-    if ":" not in name:
-        chosen = [value for value in vars(found).values() if isinstance(value, Workflow)]
-    elif isinstance(found, (list, tuple, set, frozenset)):
-        chosen = list(found)
-    else:
-        chosen = []
-    if not chosen or not all(isinstance(value, Workflow) for value in chosen):
-        raise InvalidInput(
-            f"--workflows {name} is not a workflow or a list of them; decorate async functions with @workflow"
-        )
-    return list({id(value): value for value in chosen}.values())
-
-
-def _codec(name: str) -> Codec:
-    found = _imported("--codec", name)
-    if not isinstance(found, Codec):
-        raise InvalidInput(f"--codec {name} is a {type(found).__name__}, not a Codec")
-    return found
 
 
 @alkaline.command()
@@ -308,17 +256,10 @@ def cancel(store: Store, run: str, reason: str | None, as_json: bool) -> None:
 
 def _said(as_json: bool, text: str, run: str) -> None:
     if as_json:
-        _output.print_json({"run": run, "recorded": True})
+        output.print_json({"run": run, "recorded": True})
     else:
-        _output.say(text)
+        output.say(text)
 
 
-def _served(names: Sequence[str], codec: str | None) -> tuple[list[Workflow], Codec]:
-    """What ``serve`` runs, and its codec: one that needs no classes where nothing is run."""
-    with _current_directory():
-        known = [workflow for name in names for workflow in _workflows(name)]
-        return known, _codec(codec) if codec is not None else Codec() if known else showing()
-
-
-for _command in (handover, sync_, serve_command(_served)):
+for _command in (handover, sync_, serve):
     alkaline.add_command(_command)

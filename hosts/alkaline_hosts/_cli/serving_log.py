@@ -10,7 +10,7 @@ import sys
 
 from alkaline_edge import lifecycle
 
-from ._output import safe
+from .output import safe
 
 LEVELS = ("debug", "info", "warning", "error")
 _log = logging.getLogger("alkaline_edge.serve")

@@ -1,0 +1,1 @@
+"""The JavaScript of the hosts in a browser, and how a page that allows no eval gets it."""

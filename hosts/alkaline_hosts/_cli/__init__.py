@@ -1,0 +1,1 @@
+"""The command line: its commands, the store that they are told of, and what they print."""

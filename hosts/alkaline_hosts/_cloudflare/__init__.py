@@ -1,0 +1,1 @@
+"""What the hosts in a Cloudflare Worker share: the platform, SQLite's batches, requests."""

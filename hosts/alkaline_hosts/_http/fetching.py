@@ -1,0 +1,135 @@
+"""One request over the network, by httpx or by the platform's ``fetch``: bounded in bytes and in time."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from alkaline_edge.errors import InvalidInput, UnknownOutcome
+from alkaline_edge.limits import MAX_BUNDLE_BYTES
+
+SLOWEST = 16 * 1024
+"""Bytes a second: a large answer may take longer than the time-out if it comes as fast as that."""
+
+
+class Fetch(Protocol):
+    """One request: its answer's status and body. Whatever goes wrong on the way is an exception of any kind.
+
+    A body should be bounded while it comes in: Remote looks at its length, and by then it is in memory.
+    """
+
+    def __call__(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> Awaitable[tuple[int, bytes]]:
+        """It must not follow redirects: the secret in the headers is for one server."""
+        ...
+
+
+def too_large(name: str, limit: int) -> UnknownOutcome:
+    """What is raised where an answer is longer than ``limit`` bytes."""
+    return UnknownOutcome(
+        f"{name} answered with more than {limit:,} bytes, which what was asked for can't have: is it an alkaline_edge "
+        "host?"
+    )
+
+
+def default(timeout: float) -> Fetch:
+    """What asks on this platform; ``timeout``: seconds for an answer that is not large."""
+    return _Javascript(timeout) if sys.platform == "emscripten" else _Httpx(timeout)
+
+
+class Bounded:
+    """A Fetch that stops reading at ``limit`` bytes and in time, and tells the answer's type beside it."""
+
+    async def __call__(self, method: str, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        """As a Fetch."""
+        status, answer, _ = await self.bounded(method, url, headers, body, MAX_BUNDLE_BYTES)
+        return status, answer
+
+    async def bounded(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, limit: int
+    ) -> tuple[int, bytes, str]:
+        """Status, body and content type of the answer."""
+        raise NotImplementedError
+
+
+class _Httpx(Bounded):
+    """httpx, opened with the first request."""
+
+    def __init__(self, timeout: float) -> None:
+        try:
+            import httpx
+        except ModuleNotFoundError:
+            raise InvalidInput(
+                "Remote needs httpx to ask over the network: pip install 'alkaline-edge[http]', or pass fetch="
+            ) from None
+        self._timeout = timeout
+        self._new: Callable[[], Any] = lambda: httpx.AsyncClient(
+            timeout=timeout, follow_redirects=False, trust_env=True
+        )
+        self._client: Any = None
+
+    async def bounded(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, limit: int
+    ) -> tuple[int, bytes, str]:
+        """The body is read as it is on the wire: nothing that is packed was asked for, and nothing is unpacked."""
+        if self._client is None:
+            self._client = self._new()
+        loop = asyncio.get_running_loop()
+        begun, data = loop.time(), bytearray()
+        allowed = self._timeout + len(body) / SLOWEST
+        async with asyncio.timeout(allowed) as patience:
+            async with self._client.stream(method, url, headers=dict(headers), content=body) as response:
+                if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+                    return response.status_code, b"", "packed"
+                async for chunk in response.aiter_raw(64 * 1024):
+                    data += chunk
+                    if len(data) > limit:
+                        raise too_large(urlsplit(url)._replace(path="", query="").geturl(), limit)
+                    patience.reschedule(begun + allowed + len(data) / SLOWEST)
+                return response.status_code, bytes(data), response.headers.get("content-type", "")
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+
+class _Javascript(Bounded):
+    """The platform's ``fetch``, in a browser or a Worker. It unpacks what is packed; what comes of that is bounded."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+
+    async def bounded(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, limit: int
+    ) -> tuple[int, bytes, str]:
+        """The platform tells how an answer was packed to nobody, so that is not looked at."""
+        import js
+        from pyodide.ffi import to_js
+
+        window: Any = js
+
+        sent = {name: value for name, value in headers.items() if name != "accept-encoding"}  # a page may not set it
+        options: dict[str, Any] = {"method": method, "headers": sent, "redirect": "manual"}
+        if method == "POST":
+            options["body"] = body
+        loop = asyncio.get_running_loop()
+        begun, data = loop.time(), bytearray()
+        allowed = self._timeout + len(body) / SLOWEST
+        async with asyncio.timeout(allowed) as patience:
+            response = await window.fetch(url, to_js(options, dict_converter=window.Object.fromEntries))
+            kind = str(response.headers.get("content-type") or "")
+            reader = response.body.getReader() if hasattr(response.body, "getReader") else None
+            while reader is not None:
+                chunk = await reader.read()
+                if chunk.done:
+                    break
+                data += chunk.value.to_bytes()
+                if len(data) > limit:
+                    reader.cancel()
+                    raise too_large(urlsplit(url)._replace(path="", query="").geturl(), limit)
+                patience.reschedule(begun + allowed + len(data) / SLOWEST)
+        return int(response.status), bytes(data), kind

@@ -1,0 +1,1 @@
+"""What the hosts on database servers share: how a process listens to what others commit."""
