@@ -16,12 +16,29 @@
     x/a/<name>=<value>/<id>
 
 ``<run>`` is a random id: a purged and re-created run has other keys, so a zombie of the old one can't write into it.
+
+Every key and every prefix of the kernel is made here: no other module spells one.
 """
 
 from __future__ import annotations
 
 from hashlib import sha256
 from typing import Any
+
+RECORDS = "r/"
+"""Behind it stand the ids of all runs."""
+INBOXES = "i/"
+"""Behind it stands every request, by run."""
+TIMERS = "t/"
+"""Behind it stand the runs that want to be woken, by the time at which they do."""
+BLOBS = "b/"
+"""Behind it stands every large value."""
+REPLIES = "u/"
+"""Behind it stand the replies to updates."""
+BY_STATUS = "x/s/"
+"""Behind it stand all runs once more, by their status."""
+_BEHIND = "\x7f"
+"""Behind every character that a key may hold."""
 
 
 def position(n: int) -> str:
@@ -37,7 +54,7 @@ def position_of(key: str) -> int:
 
 def record(id: str) -> str:
     """The run's record."""
-    return f"r/{id}"
+    return f"{RECORDS}{id}"
 
 
 def history(run: str, generation: int) -> str:
@@ -47,37 +64,82 @@ def history(run: str, generation: int) -> str:
 
 def commit(name: str, n: int) -> str:
     """Commit ``n`` of the history ``name``."""
-    return f"h/{name}/{position(n)}"
+    return f"{commits(name)}{position(n)}"
+
+
+def commits(name: str) -> str:
+    """The prefix of the commits of the history ``name``."""
+    return f"h/{name}/"
 
 
 def segment(name: str, n: int) -> str:
     """The segment that starts with commit ``n``."""
-    return f"s/{name}/{position(n)}"
+    return f"{segments(name)}{position(n)}"
+
+
+def segments(name: str) -> str:
+    """The prefix of the segments of the history ``name``."""
+    return f"s/{name}/"
 
 
 def blob(run: str, digest: bytes, chunk: int) -> str:
     """One chunk of a large value."""
-    return f"b/{run}/{digest.hex()}/{position(chunk)}"
+    return f"{chunks(run, digest)}{position(chunk)}"
+
+
+def chunks(run: str, digest: bytes) -> str:
+    """The prefix of the chunks of one large value."""
+    return f"{blobs(run)}{digest.hex()}/"
+
+
+def blobs(run: str) -> str:
+    """The prefix of the large values of a run."""
+    return f"{BLOBS}{run}/"
 
 
 def inbox(id: str, place: str) -> str:
     """One entry of the inbox."""
-    return f"i/{id}/{place}"
+    return f"{requests(id)}{place}"
+
+
+def requests(id: str) -> str:
+    """The prefix of the inbox of a run."""
+    return f"{INBOXES}{id}/"
+
+
+def behind_requests(id: str) -> str:
+    """The place behind the whole inbox of a run: listing all inboxes from there skips to the next run."""
+    return f"{INBOXES}{id}/{_BEHIND}"
+
+
+def from_runs(id: str) -> str:
+    """The prefix of what other runs put into the inbox of a run: a child's end, a parent's cancel."""
+    return inbox(id, "~")
 
 
 def dedupe(run: str, key: str) -> str:
     """The marker of a dedupe key; the key may be any text."""
-    return f"d/{run}/{sha256(key.encode()).hexdigest()[:32]}"
+    return f"{markers(run)}{sha256(key.encode()).hexdigest()[:32]}"
+
+
+def markers(run: str) -> str:
+    """The prefix of the markers of a run's dedupe keys."""
+    return f"d/{run}/"
 
 
 def reply(run: str, entry: str) -> str:
     """The reply to an update."""
-    return f"u/{run}/{entry}"
+    return f"{replies(run)}{entry}"
+
+
+def replies(run: str) -> str:
+    """The prefix of the replies to a run's updates."""
+    return f"{REPLIES}{run}/"
 
 
 def timer(wake_at: int, id: str) -> str:
     """The wake-up of a suspended run."""
-    return f"t/{_time(wake_at)}/{id}"
+    return f"{TIMERS}{_time(wake_at)}/{id}"
 
 
 def timer_of(key: str) -> tuple[int, str]:
@@ -94,15 +156,15 @@ def in_order(key: str) -> bool:
 
 def misplaced(key: str) -> tuple[str, ...]:
     """The key under which version 0.1 put a timer that is due after the year 2286; nothing for any other key."""
-    if not key.startswith("t/~"):
+    if not key.startswith(f"{TIMERS}~"):
         return ()
     time, id = timer_of(key)
-    return (f"t/{time}/{id}",)
+    return (f"{TIMERS}{time}/{id}",)
 
 
 def timers_after(ms: int) -> str:
     """The place behind every timer that is due at ``ms`` or before."""
-    return f"t/{_time(ms)}/\x7f"
+    return f"{TIMERS}{_time(ms)}/{_BEHIND}"
 
 
 def _time(ms: int) -> str:
@@ -133,10 +195,25 @@ def attribute(name: str, value: Any) -> str:
     return f"{name}={kind}:{text}" if plain else f"{name}={kind}#{sha256(text.encode()).hexdigest()[:32]}"
 
 
+def with_status(status: str, workflow: str | None = None) -> str:
+    """The prefix of the index of runs with that status, and of that workflow where one is named."""
+    return f"{BY_STATUS}{status}/{workflow}/" if workflow is not None else f"{BY_STATUS}{status}/"
+
+
+def of_workflow(workflow: str) -> str:
+    """The prefix of the index of runs of that workflow."""
+    return f"x/w/{workflow}/"
+
+
+def with_attribute(name: str, value: Any) -> str:
+    """The prefix of the index of runs with that attribute."""
+    return f"x/a/{attribute(name, value)}/"
+
+
 def indexes(id: str, workflow: str, status: str, attributes: dict[str, Any], wake_at: int | None) -> set[str]:
     """Every index key of a run in that state."""
-    found = {f"x/s/{status}/{workflow}/{id}", f"x/w/{workflow}/{id}"}
-    found.update(f"x/a/{attribute(name, value)}/{id}" for name, value in attributes.items())
+    found = {with_status(status, workflow) + id, of_workflow(workflow) + id}
+    found.update(with_attribute(name, value) + id for name, value in attributes.items())
     if wake_at is not None and status == "suspended":
         found.add(timer(wake_at, id))
     return found

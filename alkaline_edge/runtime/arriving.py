@@ -30,7 +30,7 @@ async def claim(store: Store, record: ExecutionRecord) -> None:
     """
     fence: dict[str, str | None] = {keys.record(record.id): record.version_tag}
     stays = record.moved_to not in (None, ARRIVING)
-    if stays and not await store.purge([f"i/{record.id}/"], fence):
+    if stays and not await store.purge([keys.requests(record.id)], fence):
         raise changed(record.id)
     before = indexes_of(record)
     record.moved_to, record.copy = ARRIVING, False
@@ -46,13 +46,13 @@ async def bring(store: Store, record: ExecutionRecord, requests: Ends, markers: 
     """Write the requests and dedupe markers of a run that was claimed. Cut off anywhere, it may be repeated."""
     fence: dict[str, str | None] = {keys.record(record.id): record.version_tag}
     codec, brought = store.codec, {entry_id(store.codec, raw) for _, raw in requests}
-    known = {end: entry_of(codec.decode(raw)) for end, raw in await ends(store, f"d/{record.run}/")}
+    known = {end: entry_of(codec.decode(raw)) for end, raw in await ends(store, keys.markers(record.run))}
     known.update((end, entry_of(codec.decode(raw))) for end, raw in markers)
     own = set(known.values())
     taken = {end for end, _ in requests}
     drop: list[str] = []
     kept: Ends = []
-    there = await ends(store, f"i/{record.id}/")
+    there = await ends(store, keys.requests(record.id))
     for end, raw in there:
         entry = entry_id(codec, raw)
         if entry in brought:
@@ -64,7 +64,7 @@ async def bring(store: Store, record: ExecutionRecord, requests: Ends, markers: 
         else:
             drop.append(end)
     await _make_room(store, record.id, fence, drop, kept, _last(requests), _last(there))
-    puts = {f"d/{record.run}/{end}": raw for end, raw in markers}
+    puts = {keys.markers(record.run) + end: raw for end, raw in markers}
     puts.update((keys.inbox(record.id, end), raw) for end, raw in requests)
     if not await put_in_batches(store, puts, fence):
         raise changed(record.id)

@@ -59,7 +59,7 @@ async def finish(driver: Driver) -> None:
             raise AssertionError("finish is called once there is an outcome")
     _release(driver)
     asked = await children.ask_to_end(driver, write, "its parent has ended")
-    inbox = f"i/{record.id}/"
+    inbox = keys.requests(record.id)
     unread = await driver.store.keys_under(inbox)
     write.deletes.update(unread[:_AT_ONCE])
     await driver.append([outcome], write, record=True, result=result)

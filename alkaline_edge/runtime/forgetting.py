@@ -37,9 +37,9 @@ async def forget(store: Store, header: Header, fence: dict[str, str | None], req
         return True
     old = keys.history(header.run, header.generation - 1)
     kept = True
-    if await store.host.list(f"b/{header.run}/", "", 1):
+    if await store.host.list(keys.blobs(header.run), "", 1):
         kept = await _forget_values(store, header.run, old, keys.history(header.run, header.generation), fence)
-    kept = kept and await store.purge((f"s/{old}/", f"h/{old}/"), fence)
+    kept = kept and await store.purge((keys.segments(old), keys.commits(old)), fence)
     if kept and (header.generation % _EVERY == 0 or requests >= _MANY):
         kept = await _forget_markers(store, header.run, header.generation, fence)
     return kept
@@ -62,7 +62,7 @@ async def _forget_markers(store: Store, run: str, generation: int, fence: dict[s
     groups: dict[str, list[tuple[int, int, str, str]]] = {}
     after = ""
     while True:
-        page = await store.host.list(f"d/{run}/", after, 500)
+        page = await store.host.list(keys.markers(run), after, 500)
         for entry in page:
             marker: Any = store.codec.decode(entry.value)
             id = entry_of(marker)

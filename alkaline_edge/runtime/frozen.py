@@ -73,7 +73,7 @@ async def _check_family(runtime: Runtime, record: ExecutionRecord) -> None:
                 id=record.id,
                 relative=other,
             )
-    for entry in await runtime.host.list(f"i/{record.id}/~", "", 200):
+    for entry in await runtime.host.list(keys.from_runs(record.id), "", 200):
         _, kind, _, told, *_ = runtime.codec.decode(entry.value)
         if kind == "child" and told[-1] is not None:  # too large for the request: it is read from the child's record
             raise ConflictError(

@@ -153,7 +153,8 @@ class Local:
         cursor, events = decode_all(commits, self.runtime.codec)
         letter = Letter(
             store, id, record.run, record.generation, record.epoch, cursor.length, cursor.head,
-            await arriving.ends(self._store, f"i/{id}/"), await arriving.ends(self._store, f"d/{record.run}/"),
+            await arriving.ends(self._store, keys.requests(id)),
+            await arriving.ends(self._store, keys.markers(record.run)),
             await moving.shared_accounts(self.runtime, moving.started(events)),
         )  # fmt: skip
         return parts.encode(letter, self.runtime.codec)
@@ -223,7 +224,7 @@ class Local:
         for blob in part.blobs:
             store._chunked(blob, part.run, blobs)
         await arriving.put_in_batches(store, blobs)
-        sealing = 0 if await store.host.list(f"h/{name}/", "", 1) else store.limits.segment_commits
+        sealing = 0 if await store.host.list(keys.commits(name), "", 1) else store.limits.segment_commits
         at, limits = skip, store.limits
         while at < len(part.commits):
             count = segments.cut(part.commits, at, sealing or segments.keys_of(limits), segments.room_of(limits))

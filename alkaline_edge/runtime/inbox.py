@@ -61,7 +61,7 @@ class Inbox:
         """Read what has come in; False when there is nothing."""
         driver = self._driver
         driver.poked = False
-        prefix = f"i/{driver.record.id}/"
+        prefix = keys.requests(driver.record.id)
         self._looked_ms = driver.host.now_ms()
         entries = await driver.host.list(prefix, "", _PAGE)
         self._more = len(entries) == _PAGE
@@ -289,7 +289,7 @@ async def send(store: Store, id: str, kind: str, name: str, payload: Any, dedupe
         present = (await store.host.get([marker]))[0]
         if present is not None:
             return record.run, entry_of(store.codec.decode(present.value))
-        taken = await store.keys_under(f"i/{id}/")
+        taken = await store.keys_under(keys.requests(id))
         last = max((keys.position_of(key) for key in taken if not key.rsplit("/", 1)[1].startswith("~")), default=0)
         place = keys.inbox(id, keys.position(last + 1))
         # The record too: an entry for a run that ended or was handed over meanwhile would never be read.

@@ -47,10 +47,10 @@ async def page(
     prefix = _prefix(status, workflow, attributes or {})
     if after and not after.startswith(prefix):
         raise InvalidInput("`after` is what an earlier page of the same filters gave; start over without it")
-    several = _ByStatus(runtime.host, prefix) if prefix.startswith("x/s/") and workflow is None else None
+    several = _ByStatus(runtime.host, prefix) if prefix.startswith(keys.BY_STATUS) and workflow is None else None
     found: list[ExecutionRecord] = []
     while True:
-        if prefix == "r/":
+        if prefix == keys.RECORDS:
             entries = await runtime.host.list(prefix, after, limit)
             records = [await runtime.store.record_of(entry) for entry in entries]
             ids = [entry.key[2:] for entry in entries]
@@ -119,10 +119,10 @@ def _prefix(status: str | None, workflow: str | None, attributes: dict[str, Any]
         check_workflow_name(workflow)
     check_attributes(attributes)
     for name, value in attributes.items():
-        return f"x/a/{keys.attribute(name, value)}/"
+        return keys.with_attribute(name, value)
     if status is not None:
-        return f"x/s/{status}/{workflow}/" if workflow is not None else f"x/s/{status}/"
-    return f"x/w/{workflow}/" if workflow is not None else "r/"
+        return keys.with_status(status, workflow)
+    return keys.of_workflow(workflow) if workflow is not None else keys.RECORDS
 
 
 def _matches(record: ExecutionRecord, status: str | None, workflow: str | None, attributes: dict[str, Any]) -> bool:

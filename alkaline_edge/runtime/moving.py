@@ -45,7 +45,8 @@ async def export(runtime: Runtime, id: str, handoff: bool) -> bytes:
     values.update(cursor_length=cursor.length, head=cursor.head)
     bundle = Bundle(
         record.id, record.run, record.workflow, record.version, record.generation, record.epoch, record.status,
-        commits, blobs, values, await ends(store, f"i/{id}/"), await ends(store, f"d/{record.run}/"), shared, handoff,
+        commits, blobs, values, await ends(store, keys.requests(id)), await ends(store, keys.markers(record.run)),
+        shared, handoff,
     )  # fmt: skip
     return bundles.encode(bundle, runtime.codec)
 
@@ -121,7 +122,7 @@ async def import_(runtime: Runtime, data: bytes, mode: str) -> Run:
 async def _cleared(runtime: Runtime, record: ExecutionRecord, claimed: ExecutionRecord) -> ExecutionRecord:
     """Remove what an earlier import left. The claim is renewed: a delete that lands late must not meet what follows."""
     name = keys.history(record.run, record.generation)
-    prefixes = (f"s/{name}/", f"h/{name}/")
+    prefixes = (keys.segments(name), keys.commits(name))
     if not any([await runtime.host.list(prefix, "", 1) for prefix in prefixes]):
         return claimed
     await runtime.store.purge(prefixes, {keys.record(record.id): claimed.version_tag})
@@ -235,10 +236,10 @@ async def delete(runtime: Runtime, id: str) -> None:
     if record.moved_to != DELETING:
         await _say_so(runtime, record)
     fence: dict[str, str | None] = {keys.record(id): record.version_tag}
-    prefixes = [f"i/{id}/"]
+    prefixes = [keys.requests(id)]
     for kind in "sh":  # every generation, also one that a crash kept from being forgotten
         prefixes += [f"{kind}/{record.run}/", f"{kind}/{record.run}-"]
-    prefixes += [f"b/{record.run}/", f"d/{record.run}/", f"u/{record.run}/"]
+    prefixes += [keys.blobs(record.run), keys.markers(record.run), keys.replies(record.run)]
     purged = await runtime.store.purge(prefixes, fence)
     write = Write(fence, {}, {keys.record(id), keys.shared(record.run), *before})
     if not purged or isinstance(await runtime.store.commit(write), Conflict):

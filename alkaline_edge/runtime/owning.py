@@ -180,7 +180,7 @@ async def is_asked(runtime: Runtime, record: ExecutionRecord) -> bool:
     """Whether a paused run has a request to answer. A copy's requests wait for the run, unless it is resumed itself."""
     after = ""
     while True:
-        entries = await runtime.host.list(f"i/{record.id}/", after, 100 if record.copy else 1)
+        entries = await runtime.host.list(keys.requests(record.id), after, 100 if record.copy else 1)
         if not record.copy or not entries:
             return bool(entries)
         if any(runtime.codec.decode(entry.value)[1] == "resume" for entry in entries):
@@ -300,4 +300,4 @@ async def forget_generation(runtime: Runtime, record: ExecutionRecord) -> None:
     old = record.generation - 2
     if old >= 0:
         name = keys.history(record.run, old)
-        await runtime.store.purge((f"s/{name}/", f"h/{name}/"))
+        await runtime.store.purge((keys.segments(name), keys.commits(name)))

@@ -213,7 +213,7 @@ class Runtime:
         """
         self._open()
         # A pause that nobody has consumed stands in no record. Looked for before the record is read, it can't slip by.
-        asked = await self.host.list(f"i/{id}/", "", 1)
+        asked = await self.host.list(keys.requests(id), "", 1)
         record = await self.store.record(id)
         if not record.finished:
             self.registry.exact(record.workflow, record.version)

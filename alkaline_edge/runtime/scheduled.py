@@ -32,7 +32,7 @@ async def attend(runtime: Runtime, record: ExecutionRecord) -> bool:
     Signals and updates stay in its inbox: its handler finds them when it has begun.
     """
     store, id = runtime.store, record.id
-    before, prefix = indexes_of(record), f"i/{record.id}/"
+    before, prefix = indexes_of(record), keys.requests(record.id)
     write = Write({keys.record(id): record.version_tag})
     cancel: Request | None = None
     kept, after = "", ""
@@ -70,7 +70,7 @@ async def attended(runtime: Runtime, id: str) -> bool:
     """Whether the run has not begun, and all that is asked of it was looked at here already."""
     until, kept = runtime.early.get(id, (0, ""))
     if until > runtime.host.now_ms():
-        return not await runtime.host.list(f"i/{id}/", kept, 1)
+        return not await runtime.host.list(keys.requests(id), kept, 1)
     runtime.early.pop(id, None)
     return False
 
@@ -88,7 +88,7 @@ async def _cancel(
     raw = cursor.encode(now, [ev.Cancelled(ev.CANCELLED, reason)], store.codec)
     record.end_cancelled(reason)
     record.cursor_length, record.head, record.updated_at = 2, digest_of(raw), now
-    key, inbox = keys.commit(name, 1), f"i/{record.id}/"
+    key, inbox = keys.commit(name, 1), keys.requests(record.id)
     write.checks[key] = None
     write.puts[key] = raw
     unread = await store.keys_under(inbox)

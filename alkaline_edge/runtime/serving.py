@@ -91,7 +91,7 @@ class _Rounds:
         self._here: float = 0
         self._there: float = 0
         self._lease_ends = NEVER
-        self._asked_after, self._running_after, self._misdated_after = "i/", "", ""
+        self._asked_after, self._running_after, self._misdated_after = keys.INBOXES, "", ""
         self._pages, self._pages_of_all = 1, 0
 
     # --- when --------------------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ class _Rounds:
         after, limit = "", 8  # most often none is due
         self._there = NEVER
         while True:
-            entries = await self.runtime.host.list("t/", after, limit)
+            entries = await self.runtime.host.list(keys.TIMERS, after, limit)
             for entry in entries:
                 wake_at, id = keys.timer_of(entry.key)
                 if wake_at > now:
@@ -282,7 +282,7 @@ class _Rounds:
     async def _misdated(self, now: int) -> list[str]:
         """Runs whose timers were set by a clock that was ahead, from where the last look ended, in a page of timers."""
         after = max(self._misdated_after, keys.timers_after(now))
-        entries = await self.runtime.host.list("t/", after, waking.PAGE)
+        entries = await self.runtime.host.list(keys.TIMERS, after, waking.PAGE)
         self._misdated_after = entries[-1].key if len(entries) == waking.PAGE else ""
         found = [keys.timer_of(entry.key)[1] for entry in entries if waking.is_misdated(self.runtime, entry, now)]
         return [id for id in found if not self._passed_over(id)]
@@ -291,12 +291,12 @@ class _Rounds:
         """Runs with requests, from where the last look ended, at most a page. Those that are driven here are told."""
         found: list[str] = []
         for _ in range(waking.PAGE):
-            entries = await self.runtime.host.list("i/", self._asked_after, 1)  # one key for each run
+            entries = await self.runtime.host.list(keys.INBOXES, self._asked_after, 1)  # one key for each run
             if not entries:
-                self._asked_after = "i/"
+                self._asked_after = keys.INBOXES
                 return found
             id = entries[0].key.split("/")[1]
-            self._asked_after = f"i/{id}/\x7f"
+            self._asked_after = keys.behind_requests(id)
             if id in self.runtime.drivers:
                 self.runtime.drivers[id].poke()
             elif not self._passed_over(id) and not await scheduled.attended(self.runtime, id):
@@ -314,7 +314,7 @@ class _Rounds:
         self._walked = now
         self._walk_at = now + waking.poll_ms(self.runtime)
         for _ in range(self._pages):
-            entries = await self.runtime.host.list("x/s/running/", self._running_after, waking.PAGE)
+            entries = await self.runtime.host.list(keys.with_status("running"), self._running_after, waking.PAGE)
             self._pages_of_all += 1
             for entry in entries:
                 id = entry.key.rsplit("/", 1)[1]

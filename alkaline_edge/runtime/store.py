@@ -49,7 +49,7 @@ class Write:
 
     def index(self, before: set[str], after: set[str], written: bytes = _NOTHING) -> None:
         """Move a run's index keys from one set to the other. ``written`` is what a timer says: when it was set."""
-        self.puts.update((key, written if key.startswith("t/") else _NOTHING) for key in sorted(after - before))
+        self.puts.update((key, written if key.startswith(keys.TIMERS) else _NOTHING) for key in sorted(after - before))
         for key in before - after:
             self.deletes.add(key)
             self.deletes.update(keys.misplaced(key))
@@ -177,8 +177,8 @@ class Store:
         expected = 0
         loose: deque[Entry] | None = None
         if self.limits.segment_commits:
-            loose = deque([entry async for page in self._listed(f"h/{name}/", PAGE) for entry in page])
-        async for entries in self._listed(f"s/{name}/", 16):
+            loose = deque([entry async for page in self._listed(keys.commits(name), PAGE) for entry in page])
+        async for entries in self._listed(keys.segments(name), 16):
             for entry in entries:
                 between = _before(entry, loose, expected)
                 for sealed, part in ((False, between), (True, [entry])):
@@ -186,7 +186,7 @@ class Store:
                     expected += len(fresh)
                     if fresh:
                         yield sealed, first, fresh
-        async for entries in self._listed(f"h/{name}/", PAGE) if loose is None else _once(list(loose)):
+        async for entries in self._listed(keys.commits(name), PAGE) if loose is None else _once(list(loose)):
             first, fresh = expected, _fresh(entries, expected)
             expected += len(fresh)
             if fresh:
@@ -275,7 +275,7 @@ class Store:
 
     async def keys_of_blob(self, run: str, ref: BlobRef) -> list[str]:
         """The keys of a large value's chunks."""
-        prefix = f"b/{run}/{ref.digest.hex()}/"
+        prefix = keys.chunks(run, ref.digest)
         found: list[str] = []
         size = 0
         while size < ref.size:
@@ -297,7 +297,7 @@ class Store:
     async def put_ahead(self, write: Write) -> None:
         """Write the blobs of a run that is not there yet, where one batch can't hold them with the rest."""
         if sum(map(len, write.puts.values())) > self.limits.max_batch_bytes:
-            blobs = {key: write.puts.pop(key) for key in list(write.puts) if key.startswith("b/")}
+            blobs = {key: write.puts.pop(key) for key in list(write.puts) if key.startswith(keys.BLOBS)}
             await self.put_blobs(blobs, {})
 
     async def outside(self, value: Any, run: str, checks: dict[str, str | None]) -> Any:
@@ -318,7 +318,7 @@ class Store:
 
     async def blob(self, run: str, ref: BlobRef) -> Any:
         """The large value of ``ref``, verified against its digest."""
-        prefix = f"b/{run}/{ref.digest.hex()}/"
+        prefix = keys.chunks(run, ref.digest)
         chunks: list[bytes] = []
         after = ""
         while sum(map(len, chunks)) < ref.size:

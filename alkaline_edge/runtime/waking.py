@@ -66,7 +66,7 @@ async def due_ids(runtime: Runtime, skip: set[str]) -> list[str]:
     found: list[str] = []
     after, over = "", False
     while len(found) < PAGE:
-        entries = await runtime.host.list("t/", after, PAGE)
+        entries = await runtime.host.list(keys.TIMERS, after, PAGE)
         for entry in entries:
             wake_at, id = keys.timer_of(entry.key)
             if wake_at > now and not keys.in_order(entry.key):
@@ -87,15 +87,15 @@ async def due_ids(runtime: Runtime, skip: set[str]) -> list[str]:
 async def _asked(runtime: Runtime, skip: set[str]) -> list[str]:
     """Runs with requests in their inbox."""
     found: list[str] = []
-    after = "i/"
+    after = keys.INBOXES
     while len(found) < PAGE:
-        entries = await runtime.host.list("i/", after, 1)  # one key per run: skip to the next run behind it
+        entries = await runtime.host.list(keys.INBOXES, after, 1)  # one key per run: skip to the next run behind it
         if not entries:
             break
         id = entries[0].key.split("/")[1]
         if id not in skip and not await scheduled.attended(runtime, id):
             found.append(id)
-        after = f"i/{id}/\x7f"
+        after = keys.behind_requests(id)
     return found
 
 
@@ -114,7 +114,7 @@ async def next_wake(runtime: Runtime, after_ms: int | None = None) -> int | None
     """When the earliest timer of the store is due, ms since 1970; None without one. ``after_ms``: only later ones."""
     after = "" if after_ms is None else keys.timers_after(after_ms)
     far: int | None = None
-    while entries := await runtime.host.list("t/", after, 1):
+    while entries := await runtime.host.list(keys.TIMERS, after, 1):
         at, _ = keys.timer_of(entries[0].key)
         if keys.in_order(entries[0].key):
             return at if far is None else min(at, far)
@@ -176,7 +176,7 @@ async def _take_over(runtime: Runtime, record: ExecutionRecord) -> float:
         return walk_at
     after = ""
     while True:
-        entries = await runtime.host.list("x/s/running/", after, PAGE)
+        entries = await runtime.host.list(keys.with_status("running"), after, PAGE)
         for child in await records(runtime, [entry.key.rsplit("/", 1)[1] for entry in entries]):
             if child.status == "running" and await _descends(runtime, child, record.id):
                 until = min(until, await _take_up_orphan(runtime, child))
@@ -209,7 +209,9 @@ async def _descends(runtime: Runtime, record: ExecutionRecord, ancestor: str) ->
 
 async def sweep(runtime: Runtime, id: str, record: ExecutionRecord | None) -> None:
     """Delete what is left of requests to a run that has ended, or that there never was; not those to a new one."""
-    await runtime.store.purge((f"i/{id}/",), {keys.record(id): record.version_tag if record is not None else None})
+    await runtime.store.purge(
+        (keys.requests(id),), {keys.record(id): record.version_tag if record is not None else None}
+    )
 
 
 async def run_due(runtime: Runtime) -> int | None:
@@ -231,7 +233,7 @@ async def next_call(runtime: Runtime) -> int | None:
     it is overdue, so the pause doubles, whichever process asks.
     """
     now = runtime.host.now_ms()
-    first = await runtime.host.list("t/", "", PAGE)
+    first = await runtime.host.list(keys.TIMERS, "", PAGE)
     overdue = [at for at, _ in timers(first) if at <= now]
     times = [at for at in [await next_wake(runtime, now)] if at is not None]
     times += [keys.timer_of(entry.key)[0] for entry in first if not keys.in_order(entry.key)]
@@ -258,7 +260,7 @@ async def recover(runtime: Runtime) -> list[str]:
     taken: list[str] = []
     after = ""
     while True:
-        entries = await runtime.host.list("x/s/running/", after, PAGE)
+        entries = await runtime.host.list(keys.with_status("running"), after, PAGE)
         ids = [entry.key.rsplit("/", 1)[1] for entry in entries]
         for record in await records(runtime, ids):
             known = runtime.registry.knows(record.workflow, record.version)

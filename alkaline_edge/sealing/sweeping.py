@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .. import keys
 from ..codec import Codec
 from ..errors import AlkalineError, ConflictError, InvalidInput, StoreError
 from ..host import Batch, Check, Conflict, Entry, Put
@@ -132,7 +133,7 @@ class _Sweep:
 
     def _is_held(self, key: str, value: bytes) -> bool:
         """Whether it is the record of a run with a live owner: writing it would take the run from under its steps."""
-        if not key.startswith("r/"):
+        if not key.startswith(keys.RECORDS):
             return False
         try:
             record = self._codec.decode(value)

@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from alkaline_edge import keys
 from alkaline_edge.errors import StoreError, UnknownOutcome
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
-from alkaline_edge.keys import timer_of, timers_after
 from alkaline_edge.limits import check_batch
 
 from ._cloudflare import sqlite
@@ -38,7 +38,7 @@ LEAST_PAUSE_MS, LONGEST_PAUSE_MS = 100, 3_600_000
 TURN_COMMITS = 100
 """Commits after which other requests to the object have their turn: a run of quick steps would never wait otherwise."""
 
-TIMERS, INBOX, RUNNING = ALARMING = "t/", "i/", "x/s/running/"
+TIMERS, INBOX, RUNNING = ALARMING = keys.TIMERS, keys.INBOXES, keys.with_status("running")
 """The keys that ask for an alarm: the kernel's timers, inboxes and the index of running runs."""
 
 CAPABILITIES = Capabilities(
@@ -170,11 +170,11 @@ class DurableObjectHost(WorkerPlatform):
     def _arm(self) -> None:
         """Move the alarm to the lowest timer, or nearer while something runs or waits."""
         now = self.now_ms()
-        bound = timers_after(now)
+        bound = keys.timers_after(now)
         later, overdue, watched = self._exec(_DUE, bound, bound).raw().toArray().to_py()[0]
-        timer = timer_of(later)[0] if isinstance(later, str) else None
+        timer = keys.timer_of(later)[0] if isinstance(later, str) else None
         if isinstance(overdue, str):
-            timer = self._again(timer_of(overdue)[0], now, timer)
+            timer = self._again(keys.timer_of(overdue)[0], now, timer)
         if watched:
             latest = now + WATCH_MS if timer is None else min(timer, now + WATCH_MS)
             if self._alarm is not None and now < self._alarm <= latest:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from alkaline_edge import ExecutionRecord, Runtime, __version__, replay
+from alkaline_edge import ExecutionRecord, Runtime, __version__, keys, replay
 from alkaline_edge.errors import InvalidInput
 from alkaline_edge.runs import STATUSES
 from alkaline_edge.runtime.inbox import read_request
@@ -98,7 +98,7 @@ def show(store: Store, run: str, as_json: bool) -> None:
 async def _looked_at(runtime: Runtime, run: str) -> tuple[ExecutionRecord, list[str]]:
     """A run's record, and the requests that no owner of it has taken up yet."""
     record = await runtime.get_execution(run)
-    entries = [] if record.finished else await runtime.host.list(f"i/{run}/", "", 20)
+    entries = [] if record.finished else await runtime.host.list(keys.requests(run), "", 20)
     requests = [read_request(entry, runtime.codec) for entry in entries]
     return record, [f"{request.kind} {request.name}".strip() for request in requests]
 

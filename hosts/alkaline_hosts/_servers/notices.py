@@ -7,10 +7,12 @@ down leaves for the others. Whatever else there is, such as a timer of a process
 
 from __future__ import annotations
 
+from alkaline_edge import keys
 from alkaline_edge.host import Batch
+from alkaline_edge.runs import FINISHED
 
-_AWAITED = ("i/", "u/", "x/s/completed/", "x/s/failed/", "x/s/cancelled/")
-_TIMER = "t/"
+_AWAITED = (keys.INBOXES, keys.REPLIES, *map(keys.with_status, sorted(FINISHED)))
+_TIMER = keys.TIMERS
 
 
 def is_awaited(batch: Batch, now_ms: int) -> bool:
