@@ -13,6 +13,8 @@ from .errors import StoreError
 from .records import NamedTuple
 
 FORMAT_VERSION = 1
+LOOP_RULES = 2
+"""By which the handler's loop orders and numbers what asyncio does. Each history says its own; 0.1 said none."""
 """The version of the history format. A commit of a higher one is refused with the version that is needed."""
 
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from .errors import StoreError
-from .events import FORMAT_VERSION
+from .events import FORMAT_VERSION, LOOP_RULES
 from .limits import MAX_ID
 from .records import dataclass, field
 
@@ -42,11 +42,22 @@ class Header:
     carried: list[list[Any]] = field(default_factory=list)
     """Signals that an earlier generation left: [entry, name, payload]."""
     forked_from: list[Any] | None = None
+    loop: int = LOOP_RULES
+    """The rules of the handler's loop. 1, which is not stored: those of 0.1, the asyncio of the Python that ran it."""
 
     @property
     def depth(self) -> int:
         """0 for a root."""
         return len(self.chain) - 1
+
+    @property
+    def former(self) -> bool:
+        """Whether 0.1 wrote the history."""
+        return self.loop == 1
+
+    def by_our_rules(self) -> Header:
+        """This header as it would be if the history had been written by the rules of today."""
+        return Header.from_map({**self.to_map(), "loop": LOOP_RULES})
 
     def child_ids(self, command: str) -> tuple[str, str | None]:
         """The id of a child that was given none; and the one that 0.1 gave it, which a history may hold.
@@ -64,6 +75,8 @@ class Header:
     def to_map(self) -> dict[str, Any]:
         """What the Started event holds."""
         values = {name: getattr(self, name) for name in self.__slots__}
+        if self.former:
+            del values["loop"]
         return {"format": FORMAT_VERSION, **values}
 
     @classmethod
@@ -78,8 +91,15 @@ class Header:
                 f"a version that reads format {version}. Nothing was changed",
                 format=version,
             )
+        rules = values.get("loop", 1)
+        if type(rules) is not int or not 1 <= rules <= LOOP_RULES:
+            raise StoreError(
+                f"the history was written by rules {rules!r} of the handler's loop, and this alkaline_edge knows those "
+                f"up to {LOOP_RULES}; upgrade to a version that knows them. Nothing was changed",
+                loop=rules,
+            )
         try:
-            return cls(**{name: values[name] for name in cls.__slots__})
+            return cls(**{name: values[name] for name in cls.__slots__ if name != "loop"}, loop=rules)
         except KeyError as missing:
             raise StoreError(f"the history's header lacks {missing.args[0]!r}: it is damaged, restore it") from None
 

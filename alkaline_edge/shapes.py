@@ -142,6 +142,7 @@ HEADER: dict[str, Shape] = {
     "parent": _maybe(_list(_text)), "chain": _list(_text), "max_depth": _count,
     "accounts": _list(_row(_id, _maybe(_count), _maybe(_count))), "shared": _flag, "spent": _sum,
     "totals": _list(_sum), "carried": _list(_row(_text, _text, _any)), "forked_from": _maybe(_row(_id, _count)),
+    "loop": _count,
 }  # fmt: skip
 
 RECORD_NEEDS = ("run", "workflow", "version", "status", "created_at", "updated_at")

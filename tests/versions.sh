@@ -27,7 +27,7 @@ for version in 3.11 3.12 3.13 3.14; do
     echo "CPython $version:"
     "$venv/bin/python" -m tests.primitives.flows write "$histories/$version"
     pythons="$pythons $venv/bin/python"
-    "$venv/bin/python" -m pytest -p no:cacheprovider tests/primitives tests/conformance tests/machine/test_loop.py tests/machine/test_discarding.py tests/test_peers_bugs.py tests/test_moving.py tests/test_records.py
+    "$venv/bin/python" -m pytest -p no:cacheprovider tests/primitives tests/conformance tests/machine/test_loop.py tests/machine/test_former_loop.py tests/machine/test_discarding.py tests/test_peers_bugs.py tests/test_moving.py tests/test_records.py
 done
 for python in $pythons; do
     for folder in "$histories"/*; do

@@ -75,7 +75,7 @@ class Execution:
         self.info = ExecutionInfo(
             header.id, header.workflow, header.version, parent, header.depth, attempt, header.run, header.generation
         )
-        self.loop = DeterministicLoop(self._loop_timer)  # type: ignore[abstract]  # what it refuses is set by name
+        self.loop = DeterministicLoop(self._loop_timer, header.former)  # type: ignore[abstract]  # what it refuses is set by name
         self.ready = self.loop.ready
 
         self.commands: dict[str, Command] = {}

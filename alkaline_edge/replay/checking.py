@@ -11,6 +11,7 @@ from ..context import Context
 from ..errors import AlkalineError, DeterminismError, NotFound
 from ..machine.execution import Execution, Sources
 from ..records import dataclass
+from ..runs import Header
 from ..workflows import Registry, Workflow
 from .reading import History, Source, read
 
@@ -74,20 +75,23 @@ def _check(name: str, source: Source, registry: Registry, codec: Codec) -> Check
         definition = registry.exact(header.workflow, header.version)
     except NotFound as error:
         return Checked(name, "unknown", str(error), 0, *of)
-    verdict, message, events = _replay(history, definition, registry, codec)
+    verdict, message, events = _replay(history, header, definition, registry, codec)
+    if verdict == "diverged" and header.former:  # 0.1 wrote it, on this Python or on another one
+        again = _replay(history, header.by_our_rules(), definition, registry, codec)
+        verdict, message, events = again if again[0] == "ok" else (verdict, message, events)
     return Checked(name, verdict, message, events, *of)
 
 
-def _replay(history: History, definition: Workflow, registry: Registry, codec: Codec) -> tuple[Verdict, str, int]:
+def _replay(
+    history: History, header: Header, definition: Workflow, registry: Registry, codec: Codec
+) -> tuple[Verdict, str, int]:
     timed = history.events()
     (start, started), rest = timed[0], timed[1:]
     assert isinstance(started, ev.Started)
     sources = Sources(lambda: timed[-1][0], bytes)
     machine: Execution | None = None
     try:
-        machine = Execution(
-            definition, history.header, started.input, codec, sources, Context, 1, _lookup(history, registry)
-        )
+        machine = Execution(definition, header, started.input, codec, sources, Context, 1, _lookup(history, registry))
         machine.start(start)
         machine.feed(rest)
         stuck = machine.stalled()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .. import events as ev
 from .. import keys, lifecycle
 from ..context import Context
-from ..errors import AlkalineError, StoreError
+from ..errors import AlkalineError, DeterminismError, StoreError
 from ..history import Cursor
 from ..host import Conflict
 from ..machine.execution import Execution, Sources
@@ -212,18 +212,32 @@ def put_to_sleep(runtime: Runtime, driver: Driver) -> None:
 
 
 async def load(runtime: Runtime, record: ExecutionRecord, attempt: int) -> tuple[Execution, Cursor, Tail]:
-    """Replay a run's history from the top: the machine at its end, the cursor, and the commits not yet sealed."""
+    """Replay a run's history from the top: the machine at its end, the cursor, and the commits not yet sealed.
+
+    What 0.1 wrote is replayed by the asyncio of this Python and, where that differs, once more by the rules of today:
+    another Python may have written it.
+    """
+    former: DeterminismError | None = None
 
     async def read() -> tuple[Execution, Cursor, Tail]:
-        loading = _Loading(runtime, record, attempt)
+        nonlocal former
+        loading = _Loading(runtime, record, attempt, by_our_rules=former is not None)
         try:
             async for sealed, _, page in runtime.store.pages(keys.history(record.run, record.generation)):
                 await loading.page(sealed, page)
             return loading.finish()
-        except BaseException:
-            if loading.machine is not None:
-                loading.machine.set_aside()
-            raise
+        except BaseException as error:
+            machine = loading.machine
+            if machine is not None:
+                machine.set_aside()
+            if not isinstance(error, DeterminismError):
+                raise
+            if former is not None:
+                raise former from None
+            if machine is None or not machine.header.former:
+                raise
+            former = error
+        return await read()
 
     return await runtime.store.without_gap(read)
 
@@ -231,8 +245,9 @@ async def load(runtime: Runtime, record: ExecutionRecord, attempt: int) -> tuple
 class _Loading:
     """Reads a history page by page into a new machine."""
 
-    def __init__(self, runtime: Runtime, record: ExecutionRecord, attempt: int) -> None:
+    def __init__(self, runtime: Runtime, record: ExecutionRecord, attempt: int, by_our_rules: bool) -> None:
         self._runtime, self._record, self._attempt = runtime, record, attempt
+        self._by_our_rules = by_our_rules
         self._cursor = Cursor()
         self._unsealed = Tail()
         self.machine: Execution | None = None
@@ -251,7 +266,7 @@ class _Loading:
                 self._unsealed.add(raw)
         if self.machine is None:
             time_ms, started = timed.pop(0)
-            self.machine = new_machine(self._runtime, started, time_ms, self._attempt)
+            self.machine = new_machine(self._runtime, started, time_ms, self._attempt, self._by_our_rules)
             self.machine.attributes = dict(self._record.attributes)  # those given at the start stand nowhere else
         machine = self.machine
         machine.feed(timed, more=True)
@@ -275,11 +290,13 @@ class _Loading:
         return machine, self._cursor, self._unsealed
 
 
-def new_machine(runtime: Runtime, started: Any, time_ms: int, attempt: int) -> Execution:
+def new_machine(runtime: Runtime, started: Any, time_ms: int, attempt: int, by_our_rules: bool = False) -> Execution:
     """The machine of a history that begins with ``started``."""
     if not isinstance(started, ev.Started):
         raise StoreError("the history does not begin with a Started event: it is damaged, restore it")
     header = Header.from_map(started.header)
+    if by_our_rules:
+        header = header.by_our_rules()
     definition = runtime.registry.exact(header.workflow, header.version)
     machine = Execution(
         definition,

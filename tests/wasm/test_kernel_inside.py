@@ -17,6 +17,7 @@ MODULES_LEFT_OUT = {
     "tests/examples/test_demo.py": "starts processes, all of it",
     "tests/examples/test_research_agent.py": "serves HTTP on a socket",
     "tests/hosts/test_cli.py": "the command line is an extra, and starts processes",
+    "tests/hosts/test_cli_edges.py": "the command line is an extra",
     "tests/hosts/test_file.py": "flock and fork",
     "tests/hosts/test_file_damage.py": "starts processes",
     "tests/hosts/test_file_faults.py": "resource limits",

@@ -69,10 +69,14 @@ SCOPE: ContextVar[Scope] = ContextVar("alkaline_edge_scope")
 
 
 class DeterministicLoop(Answering):
-    """Runs ready callbacks until none is left. ``on_timer(deadline_ms, fire)`` makes a durable timer of call_at."""
+    """Runs ready callbacks until none is left. ``on_timer(deadline_ms, fire)`` makes a durable timer of call_at.
 
-    def __init__(self, on_timer: Callable[[int, asyncio.TimerHandle], Any]) -> None:
+    ``former``: for a history of 0.1, asyncio is the platform's own, as it was then.
+    """
+
+    def __init__(self, on_timer: Callable[[int, asyncio.TimerHandle], Any], former: bool = False) -> None:
         super().__init__()
+        self.former = former
         self.ready: deque[asyncio.Handle] = deque()
         self.now_ms = 0
         self.violation: DeterminismError | None = None
@@ -272,6 +276,7 @@ class DeterministicLoop(Answering):
             self.must_suspend = True  # its maker goes on before what it waits for has happened
             DurableTask.__init__(task, coro, loop=self, name=name, context=context, eager_start=True)  # type: ignore[call-arg, unused-ignore]  # Python 3.12 and newer
             if task.done():
+                task.deliver_cancel()
                 return task
         else:
             DurableTask.__init__(task, coro, loop=self, name=name, context=context)

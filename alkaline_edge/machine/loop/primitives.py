@@ -6,7 +6,8 @@ later, so its commands had other ids; ``gather`` of 3.11 wakes up a turn later f
 timeouts, conditions and semaphores were mended in 3.13; ``as_completed`` walks a set of coroutines, by address.
 
 A handler may have imported any of these names before it imported us, so the functions and classes themselves are
-switched, once, when the first handler runs. Outside of a handler they do what they did.
+switched, once, when the first handler runs. Outside of a handler they do what they did, and so do those that differ by
+version in a run whose history has no number of the loop's rules: 0.1 wrote it with the platform's own.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ def _here() -> Any:
     return loop if isinstance(loop, _kind) else None
 
 
+def _mended() -> Any:
+    """As ``_here``, but for a run whose history 0.1 wrote: there asyncio is what it was."""
+    loop = _here()
+    return None if loop is None or loop.former else loop
+
+
 def install(kind: type) -> None:
     """Switch asyncio's functions and methods for code that runs on a loop of ``kind``. Only the first call acts."""
     global _kind
@@ -41,7 +48,7 @@ def install(kind: type) -> None:
     _switch_function(asyncio.run, _run_switch)
     _switch_function(asyncio.new_event_loop, _new_event_loop_switch)
     for method in ("run", "get_loop", "__enter__"):
-        _switch_method(asyncio.Runner, method, _refused_runner)
+        _switch_method(asyncio.Runner, method, _refused_runner, _here)
     asyncio.tasks._GatheringFuture.__hash__ = _hash_of_gathering  # type: ignore[attr-defined]  # asyncio's own class
     if isinstance(asyncio.all_tasks, FunctionType):  # from 3.14 on it walks a list
         _switch_function(asyncio.all_tasks, _all_tasks_switch)
@@ -68,11 +75,11 @@ def _switch_function(function: Any, switch: Any) -> None:
     function.__code__ = switch.__code__
 
 
-def _switch_method(cls: type, name: str, own: Callable[..., Any]) -> None:
+def _switch_method(cls: type, name: str, own: Callable[..., Any], here: Callable[[], Any] = _mended) -> None:
     original = getattr(cls, name)
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return original(self, *args, **kwargs) if _here() is None else own(self, *args, **kwargs)
+        return original(self, *args, **kwargs) if here() is None else own(self, *args, **kwargs)
 
     method.__name__, method.__qualname__, method.__doc__ = name, original.__qualname__, original.__doc__
     setattr(cls, name, method)
@@ -182,7 +189,7 @@ def all_tasks(loop: Any) -> set[asyncio.Task[Any]]:
 
 async def wait_for(awaitable: Awaitable[Any], timeout: float | None) -> Any:
     """asyncio.wait_for as it is from 3.12 on: what it waits for runs in the caller's own task."""
-    loop = _here()
+    loop = _mended()
     if loop is None:
         return await _originals["wait_for"](awaitable, timeout)
     if timeout is None or timeout > 0:
@@ -215,7 +222,7 @@ async def _cancelled(future: asyncio.Future[Any], loop: Any) -> None:
 
 def gather(awaitables: tuple[Any, ...], return_exceptions: bool) -> asyncio.Future[Any]:
     """asyncio.gather as it is from 3.12 on: what is done already counts at once."""
-    loop = _here()
+    loop = _mended()
     original = _originals["gather"]
     done = [one for one in awaitables if asyncio.isfuture(one) and one.done()]
     if loop is None or not done:

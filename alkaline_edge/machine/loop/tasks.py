@@ -45,6 +45,9 @@ class DurableTask(asyncio.Task[Any]):
         loop: Any = self.get_loop()
         if asyncio.current_task(loop) is not self:
             return super().cancel(msg)
+        if loop.former:
+            loop.must_suspend = True
+            return super().cancel(msg)
         self.due, self._message = True, msg
         self.extra += 1
         loop.owes_cancel(self)
@@ -66,14 +69,20 @@ class DurableTask(asyncio.Task[Any]):
         return super().cancelling() + self.extra
 
     def deliver_cancel(self) -> None:
-        """The task has suspended: give it what it asked of itself, once, however often it asked."""
-        if self.due and not self.done():
+        """The task has suspended, or returned: give it what it asked of itself, once, however often it asked."""
+        if not self.due:
+            return
+        self.due = False
+        if not self.done():
             super().cancel(self._message)
             if self.extra:
                 self.extra -= 1
             else:
                 super().uncancel()
-        self.due = False
+        elif not self.cancelled() and self._exception is None:
+            # asyncio ends a task that returns with a cancel on its way as cancelled. Its callbacks have not run yet.
+            asyncio.Future.__init__(self, loop=self.get_loop())
+            asyncio.Future.cancel(self, self._message)
 
     @property
     def _must_cancel(self) -> bool:  # anyio asks whether a cancel is on its way
