@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .retry import Retry
     from .runs import ExecutionInfo, ExecutionRecord, StepInfo
     from .runtime import Meter, Page, Recorded, Run, Runtime, in_thread
-    from .runtime.moving import migrate
+    from .runtime.migrating import migrate
     from .runtime.syncing import Peer, Synced, hand_over, sync
     from .workflows import Workflow, workflow
 
@@ -54,7 +54,7 @@ _PLACES = {
     "retry": "Retry",
     "runs": "ExecutionInfo ExecutionRecord StepInfo",
     "runtime": "Meter Page Recorded Run Runtime in_thread",
-    "runtime.moving": "migrate",
+    "runtime.migrating": "migrate",
     "runtime.syncing": "Peer Synced hand_over sync",
     "workflows": "Workflow workflow",
 }

@@ -2,7 +2,6 @@
 
 from .listing import Page
 from .pace import in_thread
-from .run import Run
-from .runtime import Meter, Recorded, Runtime
+from .runtime import Meter, Recorded, Run, Runtime
 
 __all__ = ["Meter", "Page", "Recorded", "Run", "Runtime", "in_thread"]

@@ -1,19 +1,21 @@
-"""Budgets that several runs share: each charge is added to the shared key in the commit that records it."""
+"""Budgets that several runs share: each charge is added to the shared key in the commit that records it.
+
+The totals go into the events, so a replay knows what this run knew. Another run's charge in between is a conflict on
+the account's key alone: ``journal`` reads again and adds again.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from .. import events as ev
 from .. import keys
-from ..codec import BlobRef
+from ..budget import Purse
 from ..events import Event
-from .store import Write
+from ..runs import Header
+from .store import Store, Write
 
-if TYPE_CHECKING:
-    from .driver import Driver
-
-_TRIES = 50
+TRIES = 50
 
 
 def charges(batch: list[Event]) -> bool:
@@ -21,40 +23,30 @@ def charges(batch: list[Event]) -> bool:
     return any(event[0] in (ev.SPENT, ev.STEP_CHARGED) for event in batch)
 
 
-async def append_charged(
-    driver: Driver, batch: list[Event], write: Write, record: bool, result: BlobRef | None = None
-) -> list[tuple[int, Event]]:
-    """Commit ``batch`` with its charges added to every account that the run shares.
+def keys_of(purse: Purse) -> list[str]:
+    """The shared keys of the accounts that the run spends from."""
+    return [keys.shared(account.run) for account in purse.accounts]
 
-    Another run's charge in between is a conflict on the account's key alone: read again, add again. The totals go
-    into the events, so a replay knows what this run knew.
-    """
-    from .driver import Lost
 
-    accounts = driver.machine.purse.accounts
-    names = [keys.shared(account.run) for account in accounts]
-    for _ in range(_TRIES):
-        entries = await driver.host.get(names)
-        totals: list[list[int]] = []
-        attempt = Write(dict(write.checks), dict(write.puts), set(write.deletes))
-        for name, account, entry in zip(names, accounts, entries, strict=True):
-            attempt.checks[name] = entry.version if entry is not None else None
-            stored = driver.codec.decode(entry.value) if entry is not None else [account.tokens, account.micros]
-            totals.append(list(stored))
-        charged = [_with_totals(event, totals) for event in batch]
-        attempt.puts.update((name, driver.codec.encode(total)) for name, total in zip(names, totals, strict=True))
-        try:
-            recorded = await driver.append_batch(charged, attempt, record, result)
-        except Lost as lost:
-            if lost.keys and set(lost.keys) <= set(names):
-                continue
-            raise
-        if any(event[0] == ev.SPENT for event in batch):
-            driver.machine.script.next_totals = [
-                event.totals for event in charged if isinstance(event, ev.Spent) and event.totals is not None
-            ][-1]
-        return recorded
-    raise Lost(tuple(names))
+async def charge(store: Store, purse: Purse, batch: list[Event], write: Write) -> tuple[list[Event], Write]:
+    """``batch`` with the totals behind each charge, and ``write`` with what makes them true, as of the store now."""
+    names = keys_of(purse)
+    entries = await store.host.get(names)
+    totals: list[list[int]] = []
+    charged = Write(dict(write.checks), dict(write.puts), set(write.deletes))
+    for name, account, entry in zip(names, purse.accounts, entries, strict=True):
+        charged.checks[name] = entry.version if entry is not None else None
+        stored = store.codec.decode(entry.value) if entry is not None else [account.tokens, account.micros]
+        totals.append(list(stored))
+    events = [_with_totals(event, totals) for event in batch]
+    charged.puts.update((name, store.codec.encode(total)) for name, total in zip(names, totals, strict=True))
+    return events, charged
+
+
+def last_totals(events: list[Event]) -> list[list[int]] | None:
+    """The totals behind the last charge that the handler itself made, if it made one."""
+    found = [event.totals for event in events if isinstance(event, ev.Spent) and event.totals is not None]
+    return found[-1] if found else None
 
 
 def _with_totals(event: Event, totals: list[list[int]]) -> Event:
@@ -64,3 +56,13 @@ def _with_totals(event: Event, totals: list[list[int]]) -> Event:
         total[0] += event.tokens
         total[1] += event.micros
     return event._replace(totals=[list(total) for total in totals])
+
+
+async def shared_by(store: Store, header: Header) -> list[list[Any]]:
+    """What the shared budgets of a run hold: [random run id, tokens, micro-usd]."""
+    found: list[list[Any]] = []
+    for account in header.accounts:
+        entry = (await store.host.get([keys.shared(account[0])]))[0]
+        if entry is not None:
+            found.append([account[0], *store.codec.decode(entry.value)])
+    return found

@@ -13,6 +13,7 @@ from ..codec import Codec
 from ..errors import ConflictError
 from ..host import Conflict
 from ..runs import ExecutionRecord
+from .copying import put_in_batches
 from .inbox import entry_of
 from .moved import ARRIVING
 from .segments import keys_of, room_of
@@ -118,18 +119,3 @@ async def ends(store: Store, prefix: str) -> Ends:
         if len(entries) < 500:
             return found
         after = entries[-1].key
-
-
-async def put_in_batches(store: Store, puts: dict[str, bytes], fence: dict[str, str | None] | None = None) -> bool:
-    """Put keys in batches that the host takes. Repeating it is harmless. False as soon as ``fence`` does not hold."""
-    write = Write(dict(fence or {}))
-    size = 0
-    for key, value in puts.items():
-        full = len(write.puts) >= min(200, store.limits.max_batch_keys)
-        if write.puts and (full or size + len(value) > store.limits.max_batch_bytes // 2):
-            if isinstance(await store.commit(write), Conflict):
-                return False
-            write, size = Write(dict(fence or {})), 0
-        write.puts[key] = value
-        size += len(value) + len(key)
-    return not write.puts or not isinstance(await store.commit(write), Conflict)

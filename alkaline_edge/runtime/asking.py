@@ -2,105 +2,172 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import keys
 from ..codec import BlobRef
-from ..errors import AlkalineError, ClosedError, ConflictError, InvalidInput, NotFound, RunCancelled, StoreError
+from ..errors import AlkalineError, ClosedError, ConflictError, NotFound, RunCancelled
 from ..failures import revive
-from ..host import Host
-from ..names import check_name
 from ..runs import ExecutionRecord
-from . import inbox, owning, scheduled, waking
+from ..workflows import Registry
+from . import inbox
+from .fleet import Fleet
+from .loading import Loader
+from .reporting import Reports
+from .scheduled import Scheduled
+from .store import Store
+from .telling import Changes
+from .waking import Waker
 
-if TYPE_CHECKING:
-    from .runtime import Runtime
 
+class Asker:
+    """Asks on behalf of one runtime's callers, and waits for them."""
 
-def require(host: Host, lease: float | None = None) -> None:
-    """ERR_STORE for a host that can't keep a run safe, or can't keep a lease where one is asked for by name."""
-    if not isinstance(host, Host):
-        raise InvalidInput(
-            f"a host has get, list, commit, close, now_ms, entropy and sleep; {type(host).__name__} lacks some"
-        )
-    can = host.capabilities
-    for held, what in ((can.checks, "conditional commits"), (can.atomic, "atomic batches")):
-        if not held:
-            raise StoreError(
-                f"{can.name} has no {what}, so two writers could both believe that they own a run; put a coordinator "
-                "in front of it, or use another host",
-                host=can.name,
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        fleet: Fleet,
+        changes: Changes,
+        reports: Reports,
+        loader: Loader,
+        scheduled: Scheduled,
+        waker: Waker,
+    ) -> None:
+        self._store, self._registry, self._fleet, self._changes = store, registry, fleet, changes
+        self._reports, self._loader, self._scheduled, self._waker = reports, loader, scheduled, waker
+
+    def mark(self) -> int:
+        """Where the count of changes stands: taken before a look, and handed to ``wait``."""
+        return self._changes.mark()
+
+    async def request(
+        self, id: str, kind: str, name: str = "", payload: Any = None, dedupe: str | None = None
+    ) -> tuple[str, str]:
+        """Append to the run's inbox and wake it if it can run here; the run's random id and the entry's id."""
+        sent = await inbox.send(self._store, id, kind, name, payload, dedupe)
+        self._fleet.poke(id)
+        return sent
+
+    async def query(self, id: str, name: str, args: tuple[Any, ...]) -> Any:
+        """See ``Runtime.query``."""
+        active = self._fleet.drivers.get(id)
+        if active is not None:
+            return active.machine.mailbox.query(name, args)
+        record = await self._store.record(id)
+        if not record.finished and self._scheduled.early(record):
+            raise NotFound(
+                f"run {id!r} has no query {name!r} yet: it has not begun, and does at {record.begins_at} ms since 1970",
+                query=name,
             )
-    if lease is not None and not can.conditional:
-        raise StoreError(
-            f"{can.name} has no conditional commits, so no lease keeps a second writer out, and none may be asked for: "
-            "leave lease= out and see to it that one process writes, or use another host",
-            host=can.name,
-        )
+        asleep = self._fleet.asleep.get(id)
+        if asleep is not None and asleep.record.version_tag == record.version_tag:
+            return asleep.machine.mailbox.query(name, args)
+        loaded = await self._loader.load(record, record.attempt)
+        try:
+            return loaded.machine.mailbox.query(name, args)
+        finally:
+            loaded.machine.set_aside()
 
+    async def update(self, id: str, name: str, payload: Any) -> Any:
+        """See ``Runtime.update``."""
+        run, entry = await self.request(id, "update", name, payload)
+        began: int | None = None
+        over: AlkalineError | None = None
+        while True:
+            mark = self._changes.mark()
+            answer, marker = await self._store.host.get([keys.reply(run, entry), keys.dedupe(run, entry)])
+            if answer is not None:
+                ok, value = self._store.codec.decode(answer.value)
+                if type(value) is BlobRef:
+                    value = await self._store.blob(run, value)
+                if ok:
+                    return value
+                raise revive(value)
+            if over is not None:  # the reply was looked for once more behind what ended the run
+                raise over
+            record = await self.look(id)
+            seen = record or (self._fleet.drivers[id].record if id in self._fleet.drivers else None)
+            if seen is not None:
+                began = seen.generation if began is None else began
+                over = _over(record, run, id, name, marker is None and seen.generation > began + 1)
+            if over is None:
+                await self.raise_if_stuck(id)
+                await self.wait(id, None, mark, record)
 
-def check_request(kind: str, name: str, dedupe: str | None) -> None:
-    """InvalidInput for a name or dedupe key that can't be taken."""
-    check_name(name, f"the name of a {kind}")
-    if dedupe is not None:
-        check_name(dedupe, "a dedupe key")
+    async def settle(self, id: str) -> None:
+        """See ``Run.settle``."""
+        while True:
+            await self._fleet.settle(id)
+            if self._fleet.closing:
+                raise _closed()
+            if id in self._fleet.asleep or id in self._fleet.stuck or self._fleet.draining:
+                return
+            mark = self._changes.mark()
+            record = await self.look(id)
+            if record is not None:
+                driven = record.status == "running" and record.moved_to is None
+                if not driven or not self._registry.knows(record.workflow, record.version):
+                    return
+                await self.raise_if_stuck(id)
+                await self.wait(id, None, mark, record)
 
+    async def look(self, id: str) -> ExecutionRecord | None:
+        """The run's record, or None while it is being driven here. Raises what ended its driver, and ClosedError."""
+        if self._fleet.closing:
+            raise _closed()
+        if id in self._fleet.crashed:
+            raise self._fleet.crashed[id]
+        return None if self._fleet.is_active(id) else await self._store.record(id)
 
-async def request(
-    runtime: Runtime, id: str, kind: str, name: str, payload: Any, dedupe: str | None = None
-) -> tuple[str, str]:
-    """Append to the run's inbox and wake it if it can run here; the run's random id and the entry's id."""
-    sent = await inbox.send(runtime.store, id, kind, name, payload, dedupe)
-    runtime.poke(id)
-    return sent
+    async def raise_if_stuck(self, id: str) -> None:
+        """Raise what keeps the run, or a child that it waits for, from going on here."""
+        if id in self._fleet.stuck:
+            raise self._fleet.stuck[id]
+        for other, error in list(self._fleet.stuck.items()):
+            record = await self._store.find(other)
+            while record is not None and record.parent is not None:
+                if record.parent == id and not record.finished:
+                    raise error
+                record = await self._store.find(record.parent)
 
+    async def wait(
+        self, id: str, deadline: float | None, mark: int, record: ExecutionRecord | None, for_end: bool = False
+    ) -> None:
+        """Until something may have changed for the run since ``mark``, which was taken before anything was looked at.
 
-async def query(runtime: Runtime, id: str, name: str, args: tuple[Any, ...]) -> Any:
-    """See ``Runtime.query``."""
-    active = runtime.drivers.get(id)
-    if active is not None:
-        return active.machine.mailbox.query(name, args)
-    record = await runtime.store.record(id)
-    if not record.finished and scheduled.early(runtime, record):
-        raise NotFound(
-            f"run {id!r} has no query {name!r} yet: it has not begun, and does at {record.begins_at} ms since 1970",
-            query=name,
-        )
-    asleep = runtime.asleep.get(id)
-    if asleep is not None and asleep.record.version_tag == record.version_tag:
-        return asleep.machine.mailbox.query(name, args)
-    machine, _, _ = await owning.load(runtime, record, record.attempt)
-    try:
-        return machine.mailbox.query(name, args)
-    finally:
-        machine.set_aside()
+        ``record`` is what was seen, None while the run is driven here. One that nobody drives any more is taken up, and
+        timers of this store that come due meanwhile are woken. ``for_end``: while the run is being driven, nothing less
+        than its end or suspension counts as a change.
+        """
+        now = self._store.host.now_ms()
+        if deadline is not None and now >= deadline:
+            raise TimeoutError(f"run {id!r} had no result in time; it goes on: ask again")
+        if for_end and self._fleet.is_active(id):
+            await self._fleet.wait_for(id, None if deadline is None else (deadline - now) / 1000)
+            return
+        until = deadline if deadline is not None else float("inf")
+        if record is not None:
+            until = min(until, await self._waker.look_after(record))
+            if self._fleet.is_active(id):
+                return
+        if not self._fleet.closing:
+            pause = (until - self._store.host.now_ms()) / 1000
+            await self._changes.wait(min(86_400.0, max(0.0, pause)), mark)
+        if self._fleet.closing:
+            raise _closed()
 
-
-async def update(runtime: Runtime, id: str, name: str, payload: Any) -> Any:
-    """See ``Runtime.update``."""
-    run, entry = await request(runtime, id, "update", name, payload)
-    began: int | None = None
-    over: AlkalineError | None = None
-    while True:
-        mark = runtime.changes.mark()
-        answer, marker = await runtime.host.get([keys.reply(run, entry), keys.dedupe(run, entry)])
-        if answer is not None:
-            ok, value = runtime.codec.decode(answer.value)
-            if type(value) is BlobRef:
-                value = await runtime.store.blob(run, value)
-            if ok:
-                return value
-            raise revive(value)
-        if over is not None:  # the reply was looked for once more behind what ended the run
-            raise over
-        record = await look(runtime, id)
-        seen = record or (runtime.drivers[id].record if id in runtime.drivers else None)
-        if seen is not None:
-            began = seen.generation if began is None else began
-            over = _over(record, run, id, name, marker is None and seen.generation > began + 1)
-        if over is None:
-            await raise_if_stuck(runtime, id)
-            await wait(runtime, id, None, mark, record)
+    async def result(self, id: str, timeout: float | None) -> Any:
+        """See ``Run.result``."""
+        deadline = None if timeout is None else self._store.host.now_ms() + timeout * 1000
+        while True:
+            mark = self._changes.mark()
+            record = await self.look(id)
+            if record is not None:
+                if record.finished:
+                    return outcome_of(record, self._reports.raised_by(id))
+                await self.raise_if_stuck(id)
+            await self.wait(id, deadline, mark, record, for_end=True)
 
 
 def _over(record: ExecutionRecord | None, run: str, id: str, name: str, forgotten: bool) -> ConflictError | None:
@@ -124,78 +191,22 @@ def _over(record: ExecutionRecord | None, run: str, id: str, name: str, forgotte
     return ConflictError(f"run {id!r} {why} before it answered the update {name!r}", id=id)
 
 
-async def settle(runtime: Runtime, id: str) -> None:
-    """See ``Run.settle``."""
-    while True:
-        await runtime.settle(id)
-        if runtime.closing:
-            raise _closed()
-        if id in runtime.asleep or id in runtime.stuck or runtime.draining:
-            return
-        mark = runtime.changes.mark()
-        record = await look(runtime, id)
-        if record is not None:
-            driven = record.status == "running" and record.moved_to is None
-            if not driven or not runtime.registry.knows(record.workflow, record.version):
-                return
-            await raise_if_stuck(runtime, id)
-            await wait(runtime, id, None, mark, record)
-
-
-async def look(runtime: Runtime, id: str) -> ExecutionRecord | None:
-    """The run's record, or None while it is being driven here. Raises what ended its driver, and ClosedError."""
-    if runtime.closing:
-        raise _closed()
-    if id in runtime.crashed:
-        raise runtime.crashed[id]
-    return None if runtime.is_active(id) else await runtime.store.record(id)
-
-
-async def raise_if_stuck(runtime: Runtime, id: str) -> None:
-    """Raise what keeps the run, or a child that it waits for, from going on here."""
-    if id in runtime.stuck:
-        raise runtime.stuck[id]
-    for other, error in list(runtime.stuck.items()):
-        record = await runtime.store.find(other)
-        while record is not None and record.parent is not None:
-            if record.parent == id and not record.finished:
-                raise error
-            record = await runtime.store.find(record.parent)
-
-
-async def wait(
-    runtime: Runtime, id: str, deadline: float | None, mark: int, record: ExecutionRecord | None, for_end: bool = False
-) -> None:
-    """Until something may have changed for the run since ``mark``, which was taken before anything was looked at.
-
-    ``record`` is what was seen, None while the run is driven here. One that nobody drives any more is taken up, and
-    timers of this store that come due meanwhile are woken. ``for_end``: while the run is being driven, nothing less
-    than its end or suspension counts as a change.
-    """
-    now = runtime.host.now_ms()
-    if deadline is not None and now >= deadline:
-        raise TimeoutError(f"run {id!r} had no result in time; it goes on: ask again")
-    if for_end and runtime.is_active(id):
-        await runtime.wait_for_task(id, None if deadline is None else (deadline - now) / 1000)
-        return
-    until = deadline if deadline is not None else float("inf")
-    if record is not None:
-        until = min(until, await waking.look_after(runtime, record))
-        if runtime.is_active(id):
-            return
-    if not runtime.closing:
-        pause = (until - runtime.host.now_ms()) / 1000
-        await runtime.changes.wait(min(86_400.0, max(0.0, pause)), mark)
-    if runtime.closing:
-        raise _closed()
-
-
 def _closed() -> ClosedError:
     return ClosedError("the runtime was closed while something waited for a run; the run is kept")
 
 
-def cancelled(record: ExecutionRecord) -> AlkalineError:
+def _cancelled(record: ExecutionRecord) -> AlkalineError:
     """What the result of a cancelled run is."""
     failure = record.failure or {}
     detail = failure.get("detail") or {}
     return RunCancelled(str(failure.get("message", f"run {record.id!r} was cancelled")), **detail)
+
+
+def outcome_of(record: ExecutionRecord, cause: BaseException | None = None) -> Any:
+    """The result of a finished run, or its failure raised, from what was raised in this process."""
+    if record.status == "completed":
+        return record.result
+    failure = record.failure or {"type": "StepError", "message": "the run failed"}
+    if record.status == "cancelled":
+        raise _cancelled(record)
+    raise revive(failure) from cause

@@ -12,7 +12,7 @@ import inspect
 import logging
 from collections import Counter, deque
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import events as ev
 from .. import lifecycle
@@ -22,10 +22,11 @@ from ..failures import describe
 from ..machine.commands import RunStep
 from ..retry import ONCE, Retry
 from . import effects, pace, reporting
+from .bell import Bell
 from .effects import Attempt, Raised
-
-if TYPE_CHECKING:
-    from .driver import Driver
+from .fleet import Fleet
+from .journal import Journal
+from .pace import Pace
 
 logger = logging.getLogger("alkaline_edge")
 
@@ -40,9 +41,9 @@ PROBES = 4
 class Attempts:
     """What is in flight, and what has ended and is not yet recorded."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-        self._host, self._machine, self._codec = driver.host, driver.machine, driver.codec
+    def __init__(self, journal: Journal, learned: Pace, retry: Retry | None, bell: Bell, fleet: Fleet) -> None:
+        self._journal, self._pace, self._retry, self._bell, self._fleet = journal, learned, retry, bell, fleet
+        self._host, self._machine, self._codec = journal.host, journal.machine, journal.codec
         self._threads: dict[asyncio.Future[Any], str] = {}
         self._probing: dict[str, pace.Known] = {}
         self._deferred: set[str] = set()
@@ -61,7 +62,7 @@ class Attempts:
         """Whether an attempt may start: none is in flight or waits to be recorded, and its backoff is over."""
         if command.id in self.flying or command.id in self._settled:
             return False
-        return not command.not_before_ms or command.not_before_ms <= self._driver.clock.now_ms()
+        return not command.not_before_ms or command.not_before_ms <= self._journal.clock.now_ms()
 
     def alarms(self) -> list[int]:
         """When attempts become due that nothing else leads to, in ms since 1970 by the run's clock."""
@@ -70,7 +71,7 @@ class Attempts:
     def retry_soon(self) -> bool:
         """Whether a retry is due so soon that it is waited for in place."""
         retries = [c.not_before_ms for c in self.steps() if c.not_before_ms]
-        return bool(retries) and min(retries) <= self._driver.clock.now_ms() + IN_PLACE_MS
+        return bool(retries) and min(retries) <= self._journal.clock.now_ms() + IN_PLACE_MS
 
     def ended(self) -> bool:
         """Whether an attempt has ended and is not yet recorded."""
@@ -83,10 +84,10 @@ class Attempts:
         What was drawn, and the intents of at-most-once steps, are durable before. Those that are not started this
         time, since a slice of time is used up or their function is being tried, are ready the next time.
         """
-        driver = self._driver
+        journal = self._journal
         lost = next((c for c in ready if self._was_started(c)), None)
         if lost is not None:
-            await driver.happened([self._lost(lost)])
+            await journal.happened([self._lost(lost)])
             return True
         intents: list[Event] = []
         for command in ready:
@@ -94,12 +95,12 @@ class Attempts:
                 intents.append(ev.StepIntended(ev.STEP_INTENDED, command.id, command.name, command.digest))
                 command.intended = True
         if intents or self._machine.drawn:
-            await driver.append(intents)
+            await journal.append(intents)
         if intents:  # what is intended starts now: if the process died before, its outcome would be unknown
             ready = sorted(ready, key=lambda command: not command.intended)
         # One that is known to be slow and has no thread keeps this process from renewing the lease.
-        slow = not self._host.capabilities.threads and any(driver.runtime.pace.of(c).slow for c in ready)
-        self._start_in_turn(ready, await driver.hold(full=slow))
+        slow = not self._host.capabilities.threads and any(self._pace.of(c).slow for c in ready)
+        self._start_in_turn(ready, await journal.hold(full=slow))
         return False
 
     def _start_in_turn(self, ready: list[RunStep], now: int) -> None:
@@ -109,7 +110,7 @@ class Attempts:
         for command in ready:
             if now - begun >= SLICE_MS and not command.intended:
                 return
-            known = self._driver.runtime.pace.of(command)
+            known = self._pace.of(command)
             thread = pace.threaded(command, known, self._host)
             if thread and not known.measured and not pace.is_marked(command.fn):
                 probes = Counter(map(id, self._probing.values())) if probes is None else probes
@@ -168,7 +169,7 @@ class Attempts:
 
         def landed(task: asyncio.Future[Any]) -> None:
             if self.flying.get(command.id) is task:
-                self._driver.wake()
+                self._bell.ring()
             elif not task.cancelled():
                 task.exception()  # retrieved: the step was withdrawn
             if task.cancelled():
@@ -225,7 +226,7 @@ class Attempts:
         flying = dict(self.flying)
         self.flying.clear()
         names = {task: self._name(id) for id, task in flying.items()}
-        threads = dict(self._threads) if self._driver.runtime.closing else {}
+        threads = dict(self._threads) if self._fleet.closing else {}
         left = await effects.stop(names, effects.LINGER_SECONDS + 0.5, threads)
         # Another owner would begin what still runs here, so a thread counts too where the runtime is closed.
         self.lingering = [names.get(task) or threads[task] for task in left]
@@ -234,7 +235,7 @@ class Attempts:
                 "step %r of run %r goes on though it was told to stop, and nothing of it is recorded; the run's lease "
                 "is kept until it runs out",
                 name,
-                self._driver.record.id,
+                self._journal.record.id,
             )
 
     def _name(self, id: str) -> str:
@@ -248,18 +249,18 @@ class Attempts:
         One event that wakes the handler per commit: what the handler draws between two of them stands between them,
         so a replay finds each value at its place.
         """
-        driver, one = self._driver, self.done.popleft()
+        journal, one = self._journal, self.done.popleft()
         self._settled.discard(one.command.id)
         if one.command.id not in self._machine.commands:
             return
         told: list[lifecycle.LifecycleEvent] = []
-        recorded = await driver.append(self._events_of(one, driver.clock.now_ms(), told))
+        recorded = await journal.append(self._events_of(one, journal.clock.now_ms(), told))
         for each in told:
-            driver.runtime.tell(each)
-        await driver.feed(recorded)
+            journal.teller.tell(each)
+        await journal.feed(recorded)
 
     def _events_of(self, one: Attempt, now: int, told: list[lifecycle.LifecycleEvent]) -> list[Event]:
-        command, id = one.command, self._driver.record.id
+        command, id = one.command, self._journal.record.id
         call = (command.id, command.name, command.digest)
         if one.error is None:
             told.append(lifecycle.StepFinished(id, now, command.name, command.id, True, command.attempt))
@@ -294,4 +295,4 @@ class Attempts:
         """
         if command.at_most_once:
             return command.retry if command.retry is not None and command.retry.retryable is not None else ONCE
-        return command.retry or self._machine.definition.retry or self._driver.runtime.retry or ONCE
+        return command.retry or self._machine.definition.retry or self._retry or ONCE

@@ -17,7 +17,7 @@ class RunClock:
     """``ahead``: by how many ms the run's clock was ahead of the host's when the record was written."""
 
     def __init__(self, host: Host, machine: Execution, ahead: int) -> None:
-        self._host, self._loop, self._ahead = host, machine.loop, ahead
+        self._host, self._machine, self._loop, self._ahead = host, machine, machine.loop, ahead
 
     @property
     def ahead(self) -> int:
@@ -37,3 +37,11 @@ class RunClock:
     def due_at(self, timer: StartTimer) -> int:
         """When a timer is due by the host's clock. A date is one by that clock; a delay counts from its beginning."""
         return timer.deadline_ms if timer.is_date else timer.deadline_ms - self.ahead
+
+    def due_timer(self) -> StartTimer | None:
+        """The timer that is due first, if one is. Recorded time never lags behind a deadline it fired."""
+        machine = self._machine
+        if machine.soonest_ms > self.now_ms():
+            return None
+        first = min(machine.timers(), key=self.due_at, default=None)
+        return first if first is not None and self.due_at(first) <= self._host.now_ms() else None

@@ -8,17 +8,15 @@ nothing: the generation is ended again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import keys
 from ..codec import BlobRef
 from ..history import Cursor, blobs_of
 from ..host import Conflict
+from ..runs import ExecutionRecord, Header
 from .inbox import entry_of
 from .store import Store, Write
-
-if TYPE_CHECKING:
-    from ..runs import Header
 
 KEPT = 100
 """So many dedupe keys, markers of requests without one, and replies are kept of a run, whatever their age."""
@@ -87,3 +85,11 @@ async def _delete(store: Store, doomed: list[str], fence: dict[str, str | None])
         if isinstance(await store.commit(write), Conflict):
             return False
     return True
+
+
+async def forget_older(store: Store, record: ExecutionRecord) -> None:
+    """Delete the history before the previous one of a run that arrived here."""
+    old = record.generation - 2
+    if old >= 0:
+        name = keys.history(record.run, old)
+        await store.purge((keys.segments(name), keys.commits(name)))

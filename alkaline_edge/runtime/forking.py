@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import events as ev
 from .. import keys
@@ -12,42 +12,38 @@ from ..history import Cursor, Timed
 from ..limits import MAX_ID
 from ..runs import ExecutionRecord, Header
 from . import creation
-from .arriving import put_in_batches
-from .moving import put_run, started
-from .run import Run
-from .store import Write
-
-if TYPE_CHECKING:
-    from .runtime import Runtime
+from .copying import put_in_batches, put_run
+from .loading import started
+from .store import Store, Write
 
 
-async def fork(runtime: Runtime, id: str, at: int, edit: dict[str, Any]) -> Run:
-    """See ``Runtime.fork``."""
+async def fork(store: Store, id: str, at: int, edit: dict[str, Any]) -> str:
+    """See ``Runtime.fork``; the id of the new run."""
     if type(at) is not int:
         raise InvalidInput(f"a fork is made at a number of commits, an int; {type(at).__name__} was given")
     if not isinstance(edit, dict) or not all(isinstance(name, str) for name in edit):
         raise InvalidInput('edit is a dict: the ids of steps to other results, and "input" to another input')
-    source = await runtime.store.record(id)
-    commits = await runtime.store.events(keys.history(source.run, source.generation), source.run)
+    source = await store.record(id)
+    commits = await store.events(keys.history(source.run, source.generation), source.run)
     if not 1 <= at <= len(commits):
         raise InvalidInput(f"run {id!r} has {len(commits)} commits; fork at 1 to {len(commits)}, not {at}")
-    old = Header.from_map(started(commits).header)
-    header = _header(old, creation.new_run_id(runtime.host), at)
-    now = runtime.host.now_ms()
-    raws, blobs = _history(runtime, commits[:at], old, header, edit)
+    old = Header.from_map(started(commits[0][0][1] if commits else None).header)
+    header = _header(old, creation.new_run_id(store.host), at)
+    now = store.host.now_ms()
+    raws, blobs = _history(store, commits[:at], old, header, edit)
     cursor = Cursor()
     for raw in raws:
-        cursor.advance(raw, runtime.codec)
+        cursor.advance(raw, store.codec)
     record = ExecutionRecord(
         header.id, header.run, source.workflow, source.version, "paused", now, now, generation=source.generation,
         depth=header.depth, cursor_length=cursor.length, head=cursor.head, epoch=1,
     )  # fmt: skip
-    await put_in_batches(runtime.store, blobs)
-    await put_run(runtime, record, raws, ())
+    await put_in_batches(store, blobs)
+    await put_run(store, record, raws, ())
     write = Write({keys.record(header.id): None})
-    runtime.store.put_record(write, record)
-    await runtime.store.commit(write)
-    return Run(runtime, header.id)
+    store.put_record(write, record)
+    await store.commit(write)
+    return header.id
 
 
 def _header(old: Header, run: str, at: int) -> Header:
@@ -62,7 +58,7 @@ def _header(old: Header, run: str, at: int) -> Header:
 
 
 def _history(
-    runtime: Runtime, commits: list[list[Timed]], old: Header, header: Header, edit: dict[str, Any]
+    store: Store, commits: list[list[Timed]], old: Header, header: Header, edit: dict[str, Any]
 ) -> tuple[list[bytes], dict[str, bytes]]:
     """The fork's commits, and the large values that they refer to.
 
@@ -82,10 +78,10 @@ def _history(
         ]
         if not batch:
             continue
-        slim, more = runtime.store.spill(batch, header.run)
+        slim, more = store.spill(batch, header.run)
         blobs.update(more)
-        raw = cursor.encode(commit[0][0], slim, runtime.codec)
-        cursor.advance(raw, runtime.codec)
+        raw = cursor.encode(commit[0][0], slim, store.codec)
+        cursor.advance(raw, store.codec)
         raws.append(raw)
     if unused:
         raise InvalidInput(

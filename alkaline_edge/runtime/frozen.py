@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from .. import events as ev
 from .. import keys
 from ..errors import ConflictError
@@ -11,61 +9,64 @@ from ..history import decode_all
 from ..host import Conflict
 from ..records import dataclass
 from ..runs import ExecutionRecord
-from . import asking, owning
-from .store import Write, indexes_of
-
-if TYPE_CHECKING:
-    from .runtime import Runtime
-
-
-async def freeze(runtime: Runtime, id: str, to: str) -> ExecutionRecord:
-    """Stop the run here for good: what is in flight ends first. Doing it twice changes nothing.
-
-    ``to`` is what the record says of where it went. A run that has ended stays as it is.
-    """
-    while True:
-        record = await runtime.store.record(id)
-        if record.moved_to is not None or record.finished:
-            return record
-        if record.copy:
-            raise ConflictError(
-                f"run {id!r} is a copy here, and goes on in another store: hand it over from there. `resume` makes the "
-                "copy a run that goes on by itself",
-                id=id,
-            )
-        if await owning.held_by_other(runtime, record):
-            raise ConflictError(
-                f"run {id!r} is held by another owner; hand it over from there, or pause it first", id=id
-            )
-        await _check_family(runtime, record)
-        if id in runtime.active():
-            await asking.request(runtime, id, "pause", "", None)
-            await runtime.settle(id)
-            continue
-        before = indexes_of(record)
-        record.moved_to, record.status, record.owner, record.wake_at = to, "paused", None, None
-        record.epoch += 1
-        write = Write({keys.record(id): record.version_tag})
-        runtime.store.put_record(write, record, before)
-        if not isinstance(await runtime.store.commit(write), Conflict):
-            asleep = runtime.asleep.pop(id, None)
-            if asleep is not None:
-                asleep.machine.set_aside()
-            return record
+from .asking import Asker
+from .fleet import Fleet
+from .lease import Leases
+from .store import Store, Write, indexes_of
 
 
-async def _check_family(runtime: Runtime, record: ExecutionRecord) -> None:
+class Freezer:
+    """Stops runs of one runtime for good."""
+
+    def __init__(self, store: Store, leases: Leases, fleet: Fleet, asker: Asker) -> None:
+        self._store, self._leases, self._fleet, self._asker = store, leases, fleet, asker
+
+    async def freeze(self, id: str, to: str) -> ExecutionRecord:
+        """Stop the run here for good: what is in flight ends first. Doing it twice changes nothing.
+
+        ``to`` is what the record says of where it went. A run that has ended stays as it is.
+        """
+        while True:
+            record = await self._store.record(id)
+            if record.moved_to is not None or record.finished:
+                return record
+            if record.copy:
+                raise ConflictError(
+                    f"run {id!r} is a copy here, and goes on in another store: hand it over from there. `resume` makes "
+                    "the copy a run that goes on by itself",
+                    id=id,
+                )
+            if await self._leases.held_by_other(record):
+                raise ConflictError(
+                    f"run {id!r} is held by another owner; hand it over from there, or pause it first", id=id
+                )
+            await _check_family(self._store, record)
+            if id in self._fleet.active():
+                await self._asker.request(id, "pause")
+                await self._fleet.settle(id)
+                continue
+            before = indexes_of(record)
+            record.moved_to, record.status, record.owner, record.wake_at = to, "paused", None, None
+            record.epoch += 1
+            write = Write({keys.record(id): record.version_tag})
+            self._store.put_record(write, record, before)
+            if not isinstance(await self._store.commit(write), Conflict):
+                self._fleet.let_go(id)
+                return record
+
+
+async def _check_family(store: Store, record: ExecutionRecord) -> None:
     """ERR_CONFLICT where a parent or a child stays behind: one would wait for the other for ever."""
     relatives = [] if record.parent is None else [record.parent]
-    commits = await runtime.store.commits(keys.history(record.run, record.generation))
+    commits = await store.commits(keys.history(record.run, record.generation))
     children: dict[str, str] = {}
-    for _, event in (each for commit in decode_all(commits, runtime.codec)[1] for each in commit):
+    for _, event in (each for commit in decode_all(commits, store.codec)[1] for each in commit):
         if isinstance(event, ev.ChildStarted):
             children[event.id] = event.child
         elif isinstance(event, ev.ChildFinished):
             children.pop(event.id, None)
     for other in (*relatives, *children.values()):
-        found = await runtime.store.find(other)
+        found = await store.find(other)
         if found is not None and not found.finished and found.moved_to is None:
             raise ConflictError(
                 f"run {record.id!r} can't be handed over while {other!r} goes on here: one waits for the other by this "
@@ -73,8 +74,8 @@ async def _check_family(runtime: Runtime, record: ExecutionRecord) -> None:
                 id=record.id,
                 relative=other,
             )
-    for entry in await runtime.host.list(keys.from_runs(record.id), "", 200):
-        _, kind, _, told, *_ = runtime.codec.decode(entry.value)
+    for entry in await store.host.list(keys.from_runs(record.id), "", 200):
+        _, kind, _, told, *_ = store.codec.decode(entry.value)
         if kind == "child" and told[-1] is not None:  # too large for the request: it is read from the child's record
             raise ConflictError(
                 f"run {record.id!r} can't be handed over before it has read how its child {told[-1]!r} ended, which "
@@ -88,7 +89,7 @@ async def _check_family(runtime: Runtime, record: ExecutionRecord) -> None:
 class Taken:
     """The last hand-over of a run that this store took over. It outlives the run, so a late repeat starts nothing."""
 
-    runtime: Runtime
+    store: Store
     run: str
     epoch: int
     head: bytes
@@ -103,16 +104,16 @@ class Taken:
     def note(self, write: Write, epoch: int, head: bytes) -> None:
         """Take it over with ``write``, once."""
         write.checks[keys.taken(self.run)] = self.version
-        write.puts[keys.taken(self.run)] = self.runtime.codec.encode([epoch, head])
+        write.puts[keys.taken(self.run)] = self.store.codec.encode([epoch, head])
 
 
-async def taken(runtime: Runtime, run: str) -> Taken:
+async def taken(store: Store, run: str) -> Taken:
     """What is known of hand-overs of the run with that random id to this store."""
-    entry = (await runtime.host.get([keys.taken(run)]))[0]
+    entry = (await store.host.get([keys.taken(run)]))[0]
     if entry is None:
-        return Taken(runtime, run, -1, b"", None)
-    epoch, head = runtime.codec.decode(entry.value)
-    return Taken(runtime, run, epoch, head, entry.version)
+        return Taken(store, run, -1, b"", None)
+    epoch, head = store.codec.decode(entry.value)
+    return Taken(store, run, epoch, head, entry.version)
 
 
 def may_be_replaced(existing: ExecutionRecord, epoch: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import events as ev
 from .. import keys
@@ -10,16 +10,17 @@ from ..codec import BlobRef
 from ..errors import ConflictError, InvalidInput, NotFound, StoreError
 from ..history import MAGIC, Cursor, Timed, blobs_of, decode_all, digest_of
 from ..host import Conflict
-from ..runs import ExecutionRecord
-from . import arriving, creation, moving, parts, segments
-from .frozen import freeze, may_be_replaced, taken
+from ..runs import ExecutionRecord, Header
+from . import arriving, creation, parts, segments
+from .accounts import shared_by
+from .copying import put_in_batches
+from .forgetting import forget_older
+from .frozen import Freezer, may_be_replaced, taken
+from .loading import started
 from .moved import ARRIVING, BUNDLE, DELETING, UNCONFIRMED, gone
-from .owning import forget_generation
 from .parts import PART_BYTES, Letter, Part, Place
+from .runtime import Runtime
 from .store import Write, indexes_of
-
-if TYPE_CHECKING:
-    from .runtime import Runtime
 
 _CARRIED = ("created_at", "attempt", "spent", "attributes", "parent", "depth", "failure")
 """The fields of a record that go with a copy."""
@@ -29,24 +30,28 @@ class Local:
     """One side of a move: the store of ``runtime``."""
 
     def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self._store = runtime.store
+        self._store, self._registry, self._fleet = runtime.store, runtime.registry, runtime.fleet
+        self._freezer = Freezer(runtime.store, runtime.leases, runtime.fleet, runtime.asker)
 
     @property
     def name(self) -> str:
         """The host's name."""
-        return self.runtime.host.capabilities.name
+        return self._store.host.capabilities.name
 
     async def identity(self) -> str:
         """The store's own random name; it gets one when it is first asked."""
-        host = self.runtime.host
+        host = self._store.host
         for _ in range(3):
             entry = (await host.get([keys.STORE]))[0]
             if entry is not None:
-                return str(self.runtime.codec.decode(entry.value))
-            write = Write({keys.STORE: None}, {keys.STORE: self.runtime.codec.encode(host.entropy(8).hex())})
+                return str(self._store.codec.decode(entry.value))
+            write = Write({keys.STORE: None}, {keys.STORE: self._store.codec.encode(host.entropy(8).hex())})
             await self._store.commit(write)
         raise ConflictError("the store's name was written and is not there; try again")
+
+    async def record(self, id: str) -> ExecutionRecord:
+        """The run's record here; ERR_NOT_FOUND without one."""
+        return await self._store.record(id)
 
     async def place(self, id: str) -> Place | None:
         """Where the run's history stands here; None without one."""
@@ -56,7 +61,7 @@ class Local:
         if record.moved_to == DELETING:
             raise gone(record, "move")
         cursor = await self._end(record)
-        known = await taken(self.runtime, record.run)
+        known = await taken(self._store, record.run)
         return Place(
             id, record.run, record.generation, cursor.length, cursor.head, record.status, record.epoch, record.moved_to,
             max(0, known.epoch),
@@ -77,7 +82,7 @@ class Local:
 
     async def refuses(self, workflow: str, version: int) -> str | None:
         """Why a run of that workflow could not go on here; None where it can, or where this runtime runs nothing."""
-        registry = self.runtime.registry
+        registry = self._registry
         if registry.knows(workflow, version) or not registry.listed():
             return None
         return f"{workflow!r} version {version} is not among its workflows ({', '.join(registry.listed())})"
@@ -106,9 +111,9 @@ class Local:
         for raw in commits[first:]:
             if chosen and size + len(raw) > PART_BYTES:
                 break
-            for ref in blobs_of(event for _, event in cursor.advance(raw, self.runtime.codec)):
+            for ref in blobs_of(event for _, event in cursor.advance(raw, self._store.codec)):
                 if ref.digest not in blobs:
-                    blobs[ref.digest] = self.runtime.codec.encode(await self._store.blob(record.run, ref))
+                    blobs[ref.digest] = self._store.codec.encode(await self._store.blob(record.run, ref))
                     size += ref.size
             chosen.append(raw)
             size += len(raw)
@@ -116,7 +121,7 @@ class Local:
             id, record.run, record.workflow, record.version, record.generation, record.epoch, first, before,
             {name: getattr(record, name) for name in _CARRIED}, chosen, list(blobs.values()),
         )  # fmt: skip
-        return parts.encode(part, self.runtime.codec)
+        return parts.encode(part, self._store.codec)
 
     async def _checked(self, record: ExecutionRecord, commits: list[bytes], at: Place | None) -> int:
         """How many commits of the present history the other store has."""
@@ -144,20 +149,20 @@ class Local:
         is ERR_CONFLICT.
         """
         mark = f"{name} [{store}]"
-        record = await freeze(self.runtime, id, mark + UNCONFIRMED)
+        record = await self._freezer.freeze(id, mark + UNCONFIRMED)
         if record.moved_to is None:
             return b""
         if f"[{store}]" not in record.moved_to:
             raise gone(record, "hand over")
         commits = await self._commits(record)
-        cursor, events = decode_all(commits, self.runtime.codec)
+        cursor, events = decode_all(commits, self._store.codec)
         letter = Letter(
             store, id, record.run, record.generation, record.epoch, cursor.length, cursor.head,
             await arriving.ends(self._store, keys.requests(id)),
             await arriving.ends(self._store, keys.markers(record.run)),
-            await moving.shared_accounts(self.runtime, moving.started(events)),
+            await shared_by(self._store, Header.from_map(started(events[0][0][1] if events else None).header)),
         )  # fmt: skip
-        return parts.encode(letter, self.runtime.codec)
+        return parts.encode(letter, self._store.codec)
 
     async def confirm(self, id: str, store: str) -> None:
         """Note that the store has taken the run over: its history may be deleted here from now on."""
@@ -179,7 +184,7 @@ class Local:
         A part that is here already changes nothing. ERR_CONFLICT: the run goes on here, the id is another run's, or the
         part does not follow from what is here. ERR_INVALID_INPUT and ERR_STORE: the part is not sound.
         """
-        given, events = parts.decode_part(part, self.runtime.codec)
+        given, events = parts.decode_part(part, self._store.codec)
         record = await self._store.find(given.id)
         if record is None:
             end = Cursor()
@@ -191,7 +196,7 @@ class Local:
             end = await self._end(record) if given.generation == record.generation else Cursor()
             if given.generation < record.generation or given.first + len(given.commits) <= end.length:
                 return await self._there(given.id)
-            self._accepts(record, given, await taken(self.runtime, record.run))
+            self._accepts(record, given, await taken(self._store, record.run))
         heads = [given.before, *map(digest_of, given.commits)]
         skip = end.length - given.first
         if skip < 0 or heads[skip] != end.head:
@@ -223,7 +228,7 @@ class Local:
         blobs: dict[str, bytes] = {}
         for blob in part.blobs:
             store._chunked(blob, part.run, blobs)
-        await arriving.put_in_batches(store, blobs)
+        await put_in_batches(store, blobs)
         sealing = 0 if await store.host.list(keys.commits(name), "", 1) else store.limits.segment_commits
         at, limits = skip, store.limits
         while at < len(part.commits):
@@ -237,7 +242,7 @@ class Local:
             record = await self._put(record, part, events[at + count - 1], chosen[-1], first + count, puts)
             at += count
         if record is not None and record.generation >= 2:
-            await forget_generation(self.runtime, record)
+            await forget_older(self._store, record)
 
     async def _put(
         self,
@@ -249,7 +254,7 @@ class Local:
         puts: dict[str, bytes],
     ) -> ExecutionRecord:
         """One batch: commits, and the record as of the last of them."""
-        now = self.runtime.host.now_ms()
+        now = self._store.host.now_ms()
         record = ExecutionRecord(
             part.id, part.run, part.workflow, part.version, "paused", now, now, generation=part.generation,
             cursor_length=length, head=digest_of(raw), epoch=part.epoch,
@@ -298,10 +303,10 @@ class Local:
         The same letter again changes nothing, also when the run has gone on, ended, or was deleted meanwhile: then the
         answer is where it stands now.
         """
-        given = parts.decode_letter(letter, self.runtime.codec)
+        given = parts.decode_letter(letter, self._store.codec)
         if given.to != await self.identity():
             raise InvalidInput("this run is on its way to another store: nothing was changed")
-        known = await taken(self.runtime, given.run)
+        known = await taken(self._store, given.run)
         if known.again(given.epoch, given.head):
             place = await self.place(given.id)
             if place is None or place.run != given.run:
@@ -323,7 +328,7 @@ class Local:
         epoch = max(record.epoch, given.epoch) + 1
         await arriving.claim(self._store, record)
         await arriving.bring(self._store, record, given.requests, given.markers)
-        before, now = indexes_of(record), self.runtime.host.now_ms()
+        before, now = indexes_of(record), self._store.host.now_ms()
         record.status, record.wake_at, record.waiting = "suspended", now, ["its new host"]
         if given.length == 1:  # it may not have begun, and then does not by its move
             commits = await self._store.events(keys.history(record.run, record.generation), record.run)
@@ -335,8 +340,8 @@ class Local:
         write = Write({keys.record(given.id): record.version_tag})
         self._store.put_record(write, record, before)
         known.note(write, given.epoch, given.head)
-        write.puts.update((keys.shared(a[0]), self.runtime.codec.encode(a[1:])) for a in given.shared)
+        write.puts.update((keys.shared(a[0]), self._store.codec.encode(a[1:])) for a in given.shared)
         if isinstance(await self._store.commit(write), Conflict):
             raise arriving.changed(given.id)
-        self.runtime.poke(given.id)
+        self._fleet.poke(given.id)
         return await self._there(given.id)

@@ -9,24 +9,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import events as ev
 from .. import keys, lifecycle
-from ..codec import BlobRef, Codec
+from ..codec import Codec
 from ..errors import ConflictError, InvalidInput, NotFound
 from ..events import Event
 from ..failures import describe
 from ..host import Conflict, Entry
-from ..machine.commands import ReplyToUpdate
+from ..machine.commands import ReplyToUpdate, StartTimer
 from ..records import NamedTuple
+from ..runs import ExecutionRecord
 from . import reporting
+from .journal import Journal
 from .moved import gone
 from .store import Store, Write
-
-if TYPE_CHECKING:
-    from .driver import Driver
 
 _PAGE = 100
 
@@ -45,9 +43,16 @@ class Request(NamedTuple):
 class Inbox:
     """The owner's side."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._store, self._host, self._codec = journal.store, journal.host, journal.codec
+        self._machine, self._clock, self._teller = journal.machine, journal.clock, journal.teller
+        self.paused = journal.record.status == "paused"
+        """Whether a pause was recorded last: nothing new is started, and no timer fires."""
+        self.poked = True
+        """Something may have come in since the inbox was last read."""
         self._seen: set[str] = set()
+        """Entries of this owner's time. The history knows the earlier ones: see ``mailbox.entries``."""
         self._ahead: deque[Request] = deque()
         """What was read and not yet consumed, in the order in which it was accepted."""
         self._more = False
@@ -59,20 +64,19 @@ class Inbox:
 
     async def look(self) -> bool:
         """Read what has come in; False when there is nothing."""
-        driver = self._driver
-        driver.poked = False
-        prefix = keys.requests(driver.record.id)
-        self._looked_ms = driver.host.now_ms()
-        entries = await driver.host.list(prefix, "", _PAGE)
+        self.poked = False
+        prefix = keys.requests(self._journal.record.id)
+        self._looked_ms = self._host.now_ms()
+        entries = await self._host.list(prefix, "", _PAGE)
         self._more = len(entries) == _PAGE
         after = entries[-1].key if self._more else ""
         if self._more and after < f"{prefix}~":
             after = f"{prefix}~"
         while after:  # what parents and children sent stands behind the page, and may have come before its last
-            page = await driver.host.list(prefix, after, _PAGE)
+            page = await self._host.list(prefix, after, _PAGE)
             entries = [*entries, *page]
             after = page[-1].key if len(page) == _PAGE else ""
-        self._ahead = deque(_in_order([read_request(entry, driver.codec) for entry in entries], self._more))
+        self._ahead = deque(_in_order([read_request(entry, self._codec) for entry in entries], self._more))
         return bool(entries)
 
     async def find_cancel(self) -> Request | None:
@@ -89,29 +93,32 @@ class Inbox:
         What was accepted before a deadline goes before the timer of that deadline, however late both are looked at:
         so no timer fires before the inbox was read at or after its deadline.
         """
-        driver, machine = self._driver, self._driver.machine
+        machine, clock = self._machine, self._clock
         acted = False
         while machine.outcome is None:  # the end of the run deletes what is left
-            due = driver.due_timer()
-            late = due is not None and driver.clock.due_at(due) > self._looked_ms
-            if driver.poked or late or (self._more and not self._ahead):
+            due = self._due_timer()
+            late = due is not None and clock.due_at(due) > self._looked_ms
+            if self.poked or late or (self._more and not self._ahead):
                 await self.look()
-                due = driver.due_timer()  # reading takes time
-                if due is not None and driver.clock.due_at(due) > self._looked_ms:
+                due = self._due_timer()  # reading takes time
+                if due is not None and clock.due_at(due) > self._looked_ms:
                     continue
-            if self._ahead and (due is None or self._ahead[0].accepted < driver.clock.due_at(due)):
+            if self._ahead and (due is None or self._ahead[0].accepted < clock.due_at(due)):
                 await self._consume(self._ahead.popleft())
             elif due is not None:
-                await driver.happened([ev.TimerFired(ev.TIMER_FIRED, due.id)])
+                await self._journal.happened([ev.TimerFired(ev.TIMER_FIRED, due.id)])
                 return True
             else:
                 break
             acted = True
         if self._void and machine.outcome is None:
             write = self._write()
-            driver.put_record(write)
-            await driver.commit(write)
+            self._journal.put_record(write)
+            await self._journal.commit(write)
         return acted
+
+    def _due_timer(self) -> StartTimer | None:
+        return None if self.paused else self._clock.due_timer()
 
     def void(self) -> set[str]:
         """Keys of entries that count no more: whoever commits next deletes them."""
@@ -119,15 +126,14 @@ class Inbox:
         return void
 
     def _write(self) -> Write:
-        write = self._driver.write()
+        write = self._journal.write()
         write.deletes = self.void()
         return write
 
     async def _consume(self, request: Request) -> None:
         """Record and feed one request, unless the history knows it already or it is void."""
-        driver = self._driver
         self._void.add(request.key)
-        if request.id in driver.machine.mailbox.entries or request.id in self._seen:
+        if request.id in self._machine.mailbox.entries or request.id in self._seen:
             return
         write = self._write()
         event = await self._event(request, write)
@@ -139,20 +145,18 @@ class Inbox:
 
     async def _record(self, events: list[Event], write: Write) -> None:
         """One commit, fed before the next entry is recorded: what the handler draws in between stands between them."""
-        driver = self._driver
-        if not events and not driver.machine.drawn:  # a refused update: its reply is stored, and nothing is recorded
-            await driver.commit(write)
-            driver.runtime.changed()
+        if not events and not self._machine.drawn:  # a refused update: its reply is stored, and nothing is recorded
+            await self._journal.commit(write)
+            self._teller.changes.changed()
             return
-        turned = driver.paused != (driver.record.status == "paused")
+        turned = self.paused != (self._journal.record.status == "paused")
         if turned:  # the next owner knows it from the record, so it goes with the event
-            driver.record.status = "paused" if driver.paused else "running"
-        recorded = await driver.append(events, write, record=turned)
+            self._journal.record.status = "paused" if self.paused else "running"
+        recorded = await self._journal.append(events, write, record=turned)
         self._tell(recorded)
-        await driver.feed(recorded)
+        await self._journal.feed(recorded)
 
     async def _event(self, request: Request, write: Write) -> Event | None:
-        driver = self._driver
         _, id, kind, name, payload, _ = request
         match kind:
             case "signal":
@@ -160,15 +164,15 @@ class Inbox:
             case "cancel":
                 if id.startswith("cancel-") and not self._from_parent(id):
                     return None
-                driver.paused = False
+                self.paused = False
                 return ev.CancelRequested(ev.CANCEL_REQUESTED, payload)
             case "pause":
-                driver.paused = True
+                self.paused = True
                 return ev.Paused(ev.PAUSED)
             case "resume":
-                if not driver.paused:
+                if not self.paused:
                     return None
-                driver.paused = False
+                self.paused = False
                 return ev.Resumed(ev.RESUMED)
             case "child":
                 return await self._child(id, name, payload)
@@ -181,70 +185,66 @@ class Inbox:
 
     def _from_parent(self, entry: str) -> bool:
         """Whether a parent's cancel was meant for this run, and not for an earlier one with its id."""
-        parent = self._driver.machine.header.parent
+        parent = self._machine.header.parent
         return parent is not None and entry == f"cancel-{parent[1]}-{parent[3]}"
 
     async def _child(self, entry: str, command: str, payload: list[Any]) -> Event | None:
         run, generation, outcome, value, place = payload
-        driver, machine = self._driver, self._driver.machine
+        machine = self._machine
         if (run, generation) != (machine.header.run, machine.header.generation):
             return None
         if command not in machine.pending:
             return None
         if place is not None:  # too large to send: it is read where the child keeps it
-            child = await driver.store.find(place)
+            child = await self._store.find(place)
             if child is None or entry != f"child-{child.run}":
                 text = f"the child {place!r} has {outcome}, and was deleted before its parent had read how"
-                outcome, value = "failed", describe(NotFound(text, id=place), driver.codec)
+                outcome, value = "failed", describe(NotFound(text, id=place), self._codec)
             else:
                 value = child.result if outcome == "completed" else child.failure
         return ev.ChildFinished(ev.CHILD_FINISHED, command, outcome, value)
 
     async def _update(self, id: str, name: str, payload: Any, write: Write) -> Event | None:
-        driver = self._driver
         try:
-            driver.machine.mailbox.validate(name, payload)
+            self._machine.mailbox.validate(name, payload)
         except Exception as error:
-            reporting.update_failed(driver.record.id, error)
-            failure = describe(error, driver.codec)
-            reply = [False, await driver.store.outside(failure, driver.record.run, dict(write.checks))]
-            write.puts[keys.reply(driver.record.run, id)] = driver.codec.encode(reply)
+            reporting.update_failed(self._journal.record.id, error)
+            failure = describe(error, self._codec)
+            reply = [False, await self._store.outside(failure, self._journal.record.run, dict(write.checks))]
+            write.puts[keys.reply(self._journal.record.run, id)] = self._codec.encode(reply)
             return None
         return ev.UpdateReceived(ev.UPDATE_RECEIVED, id, name, payload)
 
     def _tell(self, recorded: list[tuple[int, Event]]) -> None:
         for time_ms, event in recorded:
             if isinstance(event, ev.SignalReceived):
-                self._driver.runtime.tell(lifecycle.SignalArrived(self._driver.record.id, time_ms, event.name))
+                self._teller.tell(lifecycle.SignalArrived(self._journal.record.id, time_ms, event.name))
 
     async def reply(self, command: ReplyToUpdate) -> None:
         """Store the answer to an update where its caller looks, in the commit that records it."""
-        driver = self._driver
-        write = driver.write()
-        value = command.value
-        data = driver.codec.encode(value)
-        if len(data) > driver.store.limits.inline_limit:  # the same blob as that of the event, put ahead of both
-            value = BlobRef(sha256(data).digest(), len(data))
-        write.puts[keys.reply(driver.record.run, command.id)] = driver.codec.encode([command.ok, value])
-        await driver.append([ev.UpdateReplied(ev.UPDATE_REPLIED, command.id, command.ok, command.value)], write)
+        write = self._journal.write()
+        ref = self._store.reference(command.value)  # the same blob as that of the event, put ahead of both
+        value = command.value if ref is None else ref
+        write.puts[keys.reply(self._journal.record.run, command.id)] = self._codec.encode([command.ok, value])
+        await self._journal.append([ev.UpdateReplied(ev.UPDATE_REPLIED, command.id, command.ok, command.value)], write)
         if command.error is not None:
-            reporting.update_failed(driver.record.id, command.error)
-        driver.machine.commands.pop(f"reply {command.id}", None)
-        driver.machine.mailbox.reply(command.id)
-        driver.runtime.changed()
+            reporting.update_failed(self._journal.record.id, command.error)
+        self._machine.commands.pop(f"reply {command.id}", None)
+        self._machine.mailbox.reply(command.id)
+        self._teller.changes.changed()
 
     async def answer_all(self) -> None:
         """Give the replies that the handlers of updates came to in the turn that ended the run's own."""
-        for command in list(self._driver.machine.commands.values()):
+        for command in list(self._machine.commands.values()):
             if isinstance(command, ReplyToUpdate):
                 await self.reply(command)
 
     async def refuse_open(self) -> None:
         """Tell the callers of updates that are under way that the run goes on without them."""
-        driver = self._driver
-        for entry, name in list(driver.machine.mailbox.open.items()):
-            text = f"run {driver.record.id!r} continued as new before it answered the update {name!r}: send it again"
-            failure = describe(ConflictError(text, id=driver.record.id), driver.codec)
+        id = self._journal.record.id
+        for entry, name in list(self._machine.mailbox.open.items()):
+            text = f"run {id!r} continued as new before it answered the update {name!r}: send it again"
+            failure = describe(ConflictError(text, id=id), self._codec)
             await self.reply(ReplyToUpdate(entry, False, failure))
 
 
@@ -252,6 +252,18 @@ def read_request(entry: Entry, codec: Codec) -> Request:
     """The request of an entry. Version 0.1 did not say when one was accepted: nothing is known against it."""
     id, kind, name, payload, *rest = codec.decode(entry.value)
     return Request(entry.key, id, kind, name, payload, rest[0] if rest else 0)
+
+
+async def is_asked(store: Store, record: ExecutionRecord) -> bool:
+    """Whether a paused run has a request to answer. A copy's requests wait for the run, unless it is resumed itself."""
+    after = ""
+    while True:
+        entries = await store.host.list(keys.requests(record.id), after, 100 if record.copy else 1)
+        if not record.copy or not entries:
+            return bool(entries)
+        if any(store.codec.decode(entry.value)[1] == "resume" for entry in entries):
+            return True
+        after = entries[-1].key
 
 
 def _in_order(requests: Sequence[Request], more: bool) -> list[Request]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import keys
 from ..errors import InvalidInput
@@ -10,9 +10,7 @@ from ..host import Host
 from ..names import check_attributes, check_workflow_name
 from ..records import dataclass
 from ..runs import STATUSES, ExecutionRecord
-
-if TYPE_CHECKING:
-    from .runtime import Runtime
+from .store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,7 @@ class Page:
 
 
 async def page(
-    runtime: Runtime,
+    store: Store,
     status: str | None,
     workflow: str | None,
     attributes: dict[str, Any] | None,
@@ -47,19 +45,19 @@ async def page(
     prefix = _prefix(status, workflow, attributes or {})
     if after and not after.startswith(prefix):
         raise InvalidInput("`after` is what an earlier page of the same filters gave; start over without it")
-    several = _ByStatus(runtime.host, prefix) if prefix.startswith(keys.BY_STATUS) and workflow is None else None
+    several = _ByStatus(store.host, prefix) if prefix.startswith(keys.BY_STATUS) and workflow is None else None
     found: list[ExecutionRecord] = []
     while True:
         if prefix == keys.RECORDS:
-            entries = await runtime.host.list(prefix, after, limit)
-            records = [await runtime.store.record_of(entry) for entry in entries]
+            entries = await store.host.list(prefix, after, limit)
+            records = [await store.record_of(entry) for entry in entries]
             ids = [entry.key[2:] for entry in entries]
         else:
             ids = await (
-                several.ids(after[len(prefix) :], limit) if several else _ids(runtime.host, prefix, after, limit)
+                several.ids(after[len(prefix) :], limit) if several else _ids(store.host, prefix, after, limit)
             )
-            stored = await runtime.host.get([keys.record(id) for id in ids]) if ids else []
-            records = [await runtime.store.record_of(entry) for entry in stored if entry is not None]
+            stored = await store.host.get([keys.record(id) for id in ids]) if ids else []
+            records = [await store.record_of(entry) for entry in stored if entry is not None]
         for record in records:
             if _matches(record, status, workflow, attributes or {}):
                 found.append(record)

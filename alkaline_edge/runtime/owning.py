@@ -7,314 +7,219 @@ owner may still append while we read; taking the lease then meets a conflict, an
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .. import events as ev
 from .. import keys, lifecycle
-from ..context import Context
-from ..errors import AlkalineError, DeterminismError, StoreError
+from ..errors import AlkalineError
 from ..history import Cursor
 from ..host import Conflict
-from ..machine.execution import Execution, Sources
-from ..runs import ExecutionRecord, Header
-from . import reporting, scheduled
-from .driver import Driver, Lost
+from ..retry import Retry
+from ..runs import ExecutionRecord
+from ..workflows import Registry
+from . import inbox, lease, reporting
+from .attempts import Attempts
+from .bell import Bell
+from .children import Children
+from .driver import Driver
+from .endings import Endings
+from .fleet import Fleet
+from .inbox import Inbox
+from .journal import Journal, Lost
+from .lease import Leases
+from .loading import Loaded, Loader, started
+from .pace import Pace
+from .reporting import Reports
+from .scheduled import Scheduled
 from .segments import Tail
-from .store import Write, indexes_of
+from .store import Store, Write, indexes_of
+from .telling import Teller
 
-if TYPE_CHECKING:
-    from .runtime import Runtime
-
-logger = logging.getLogger("alkaline_edge")
+_TRIES = 20
+"""So often a run is read anew whose record changes while it is taken up; whoever changes it has it then."""
 
 
-async def own(runtime: Runtime, id: str, driver: Driver | None = None) -> None:
-    """Drive the run ``id`` for as long as it is ours and has something to do."""
-    try:
-        while not runtime.closing:
-            driver = driver or await take(runtime, id)
-            if driver is None:
-                return
-            runtime.drivers[id] = driver
-            try:
-                await driver.drive()
-            except Lost:
-                driver.machine.set_aside()
+class Owner:
+    """Takes runs up for one runtime, and lets go of them. ``retry``: the policy of steps that have none."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        leases: Leases,
+        fleet: Fleet,
+        teller: Teller,
+        reports: Reports,
+        loader: Loader,
+        scheduled: Scheduled,
+        retry: Retry | None,
+    ) -> None:
+        self._store, self._registry, self._leases, self._fleet = store, registry, leases, fleet
+        self._teller, self._reports, self._loader, self._scheduled = teller, reports, loader, scheduled
+        self._retry, self._pace = retry, Pace()
+
+    async def own(self, id: str, driver: Driver | None = None, record: ExecutionRecord | None = None) -> None:
+        """Drive the run ``id`` for as long as it is ours and has something to do."""
+        fleet = self._fleet
+        try:
+            while not fleet.closing:
+                driver, record = driver or await self._take(id, record), None
+                if driver is None:
+                    return
+                fleet.drivers[id] = driver
+                try:
+                    await driver.drive()
+                except Lost:
+                    driver.machine.set_aside()
+                    driver = None
+                    continue
+                finally:
+                    fleet.drivers.pop(id, None)
+                fleet.trials.forget(id)
+                now, again = driver.record, driver.inbox.poked
+                if now.finished:
+                    driver.machine.set_aside()
+                    return
+                if now.generation != driver.machine.header.generation:  # it continued as new: a history of its own
+                    driver.machine.set_aside()
+                    driver = None
+                    continue
+                fleet.put_to_sleep(now, driver.journal.loaded)
+                if not again or fleet.draining:
+                    return
                 driver = None
-                continue
-            finally:
-                runtime.drivers.pop(id, None)
-            record, again = driver.record, driver.poked
-            runtime.trials.forget(id)
-            if record.finished:
+        except AlkalineError as error:
+            await self._stuck(id, driver, error)
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            if driver is not None:
                 driver.machine.set_aside()
-                return
-            if record.generation != driver.machine.header.generation:
-                driver.machine.set_aside()
-                driver = None
-                continue
-            put_to_sleep(runtime, driver)
-            if not again or runtime.draining:
-                return
-            driver = None
-    except AlkalineError as error:
-        await _stuck(runtime, id, driver, error)
-    except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # one run's trouble is no other's: it is named, logged and left alone
+            await self._stuck(id, driver, reporting.unexpected(id, error))
+
+    async def _stuck(self, id: str, driver: Driver | None, error: AlkalineError) -> None:
+        """The run can't go on with this code or this store: leave it as it was, and say so."""
+        self._fleet.stuck[id] = error
+        self._fleet.trials.failed(id, self._store.host.now_ms())
+        self._reports.run_is_stuck(id, error)
         if driver is not None:
             driver.machine.set_aside()
-        raise
-    except BaseException as error:  # one run's trouble is no other's: it is named, logged and left alone
-        await _stuck(runtime, id, driver, unexpected(id, error))
+            await self._release(driver)
+        self._teller.tell(lifecycle.RunStuck(id, self._store.host.now_ms(), error.code, str(error)))
 
+    # --- taking ----------------------------------------------------------------------------------------------------
+    async def _take(self, id: str, record: ExecutionRecord | None) -> Driver | None:
+        """The driver of a run that we now own; None when there is nothing to do or somebody else has it.
 
-def unexpected(id: str, error: BaseException) -> StoreError:
-    """What becomes of an error that is none of ours, raised while a run was read, replayed or driven."""
-    logger.error("run %r could not be driven", id, exc_info=error)
-    stuck = StoreError(
-        f"run {id!r} could not be read or driven: {type(error).__name__} came out of where no error may; it is left as "
-        "it was, and the traceback is in the log. Resume it once the cause is mended, or fork or restore it",
-        id=id,
-        error=type(error).__name__,
-    )
-    stuck.__cause__ = error
-    return stuck
-
-
-async def _stuck(runtime: Runtime, id: str, driver: Driver | None, error: AlkalineError) -> None:
-    """The run can't go on with this code or this store: leave it as it was, and say so."""
-    runtime.stuck[id] = error
-    runtime.trials.failed(id, runtime.host.now_ms())
-    reporting.run_is_stuck(runtime, id, error)
-    if driver is not None:
-        driver.machine.set_aside()
-        await release(driver)
-    runtime.tell(lifecycle.RunStuck(id, runtime.host.now_ms(), error.code, str(error)))
-
-
-async def release(driver: Driver) -> None:
-    """Hand the lease back; if that fails, it ends by itself.
-
-    The record is read again: the driver's own may say already what a commit that failed was to make true.
-    """
-    runtime, store = driver.runtime, driver.store
-    try:
-        record = await store.find(driver.record.id)
-        if record is None or record.finished or record.owner != runtime.token:
-            return
-        before = indexes_of(record)
-        record.owner, record.lease_until = None, 0
-        same = record.generation == driver.machine.header.generation and record.version_tag == driver.record.version_tag
-        if same and not driver.machine.drawn:
-            record.spent = driver.machine.purse.spent()
-            record.cursor_length, record.head = driver.cursor.length, driver.cursor.head
-        write = Write({keys.record(record.id): record.version_tag})
-        store.put_record(write, record, before)
-        await store.commit(write)
-    except AlkalineError:
-        pass  # the lease runs out, and whoever takes the run up replays what was recorded
-
-
-async def hand_back(runtime: Runtime, id: str) -> None:
-    """End our lease of a run that nobody drives yet; if that fails, it ends by itself."""
-    try:
-        record = await runtime.store.find(id)
-        if record is None or record.finished or record.owner != runtime.token:
-            return
-        before = indexes_of(record)
-        record.owner, record.lease_until = None, 0
-        write = Write({keys.record(id): record.version_tag})
-        runtime.store.put_record(write, record, before)
-        await runtime.store.commit(write)
-    except AlkalineError:
-        pass
-
-
-async def take(runtime: Runtime, id: str) -> Driver | None:
-    """The driver of a run that we now own; None when there is nothing to do or somebody else has it."""
-    for _ in range(20):
-        record = await runtime.store.record(id)
-        if not record.finished and record.moved_to is None and scheduled.early(runtime, record):
-            if await scheduled.attend(runtime, record):
+        ``record``: as it was just read. The lease is taken only if it is still so.
+        """
+        store, leases = self._store, self._leases
+        for _ in range(_TRIES):
+            record = record or await store.record(id)
+            if not record.finished and record.moved_to is None and self._scheduled.early(record):
+                if await self._scheduled.attend(record):
+                    record = None
+                    continue
+                return None
+            if not await self._may_take(record):
+                return None
+            loaded = self._fleet.wake(record)
+            replayed = loaded is None
+            if loaded is None:
+                loaded = await self._loader.load(record, record.attempt + 1)
+            before = indexes_of(record)
+            await leases.begin()
+            now = store.host.now_ms()
+            leases.take(record)
+            record.attempt += 1 if replayed else 0
+            record.waiting, record.wake_at, record.copy = [], None, False
+            if record.status != "paused":
+                record.status = "running"
+            # The next place of the history is free: a stale owner whose commit landed behind our reading shows there.
+            end = keys.commit(keys.history(record.run, record.generation), loaded.cursor.length)
+            write = Write({keys.record(id): record.version_tag, end: None})
+            store.put_record(write, record, before)
+            outcome = await store.commit(write)
+            if isinstance(outcome, Conflict):
+                loaded.machine.set_aside()
+                record = None
                 continue
-            return None
-        if not await _may_take(runtime, record):
-            return None
-        machine, cursor, unsealed, replayed = await _wake_or_load(runtime, record)
-        before = indexes_of(record)
-        await runtime.leases.begin()
-        now = runtime.host.now_ms()
-        record.owner, record.lease_until = runtime.token, now + runtime.lease_ms
-        record.epoch += 1
-        record.attempt += 1 if replayed else 0
-        record.waiting, record.wake_at, record.copy = [], None, False
-        if record.status != "paused":
-            record.status = "running"
-        # The next place of the history is free: a stale owner whose commit landed behind our reading shows there.
-        end = keys.commit(keys.history(record.run, record.generation), cursor.length)
-        write = Write({keys.record(id): record.version_tag, end: None})
-        runtime.store.put_record(write, record, before)
-        outcome = await runtime.store.commit(write)
-        if isinstance(outcome, Conflict):
-            machine.set_aside()
-            continue
-        record.version_tag = outcome.version
-        runtime.saw(record)
-        driver = Driver(runtime, record, machine, cursor)
-        driver.unsealed = unsealed
-        runtime.stuck.pop(id, None)
-        runtime.tell(lifecycle.RunResumed(id, now, record.attempt, machine.position if replayed else 0))
-        return driver
-    return None
+            record.version_tag = outcome.version
+            self._teller.saw(record)
+            driver = self._driver(record, loaded)
+            self._fleet.stuck.pop(id, None)
+            position = loaded.machine.position if replayed else 0
+            self._teller.tell(lifecycle.RunResumed(id, now, record.attempt, position))
+            return driver
+        return None
 
+    async def _may_take(self, record: ExecutionRecord) -> bool:
+        if record.finished or record.moved_to is not None:
+            return False
+        if record.status == "paused" and not await inbox.is_asked(self._store, record):
+            return False
+        return not await self._leases.held_by_other(record)
 
-async def _may_take(runtime: Runtime, record: ExecutionRecord) -> bool:
-    if record.finished or record.moved_to is not None:
-        return False
-    if record.status == "paused" and not await is_asked(runtime, record):
-        return False
-    return not await held_by_other(runtime, record)
-
-
-async def is_asked(runtime: Runtime, record: ExecutionRecord) -> bool:
-    """Whether a paused run has a request to answer. A copy's requests wait for the run, unless it is resumed itself."""
-    after = ""
-    while True:
-        entries = await runtime.host.list(keys.requests(record.id), after, 100 if record.copy else 1)
-        if not record.copy or not entries:
-            return bool(entries)
-        if any(runtime.codec.decode(entry.value)[1] == "resume" for entry in entries):
-            return True
-        after = entries[-1].key
-
-
-async def held_by_other(runtime: Runtime, record: ExecutionRecord) -> bool:
-    """Whether a live owner that is not us has the run."""
-    return await runtime.leases.held_by_other(record)
-
-
-async def _wake_or_load(runtime: Runtime, record: ExecutionRecord) -> tuple[Execution, Cursor, Tail, bool]:
-    asleep = runtime.asleep.pop(record.id, None)
-    if asleep is not None:
-        if asleep.record.version_tag == record.version_tag:
-            return asleep.machine, asleep.cursor, asleep.unsealed, False
-        asleep.machine.set_aside()
-    machine, cursor, unsealed = await load(runtime, record, record.attempt + 1)
-    return machine, cursor, unsealed, True
-
-
-def put_to_sleep(runtime: Runtime, driver: Driver) -> None:
-    """Keep a suspended run in memory, so that waking it needs no replay. The oldest make room."""
-    runtime.asleep[driver.record.id] = driver
-    while len(runtime.asleep) > runtime.keep_asleep:
-        oldest = next(iter(runtime.asleep))
-        runtime.asleep.pop(oldest).machine.set_aside()
-
-
-async def load(runtime: Runtime, record: ExecutionRecord, attempt: int) -> tuple[Execution, Cursor, Tail]:
-    """Replay a run's history from the top: the machine at its end, the cursor, and the commits not yet sealed.
-
-    What 0.1 wrote is replayed by the asyncio of this Python and, where that differs, once more by the rules of today:
-    another Python may have written it.
-    """
-    former: DeterminismError | None = None
-
-    async def read() -> tuple[Execution, Cursor, Tail]:
-        nonlocal former
-        loading = _Loading(runtime, record, attempt, by_our_rules=former is not None)
+    def begin(self, record: ExecutionRecord, raw: bytes, input: Any) -> None:
+        """Drive a run that was just made, and is ours. ``raw`` is its first commit, whose input may stand in blobs."""
+        cursor = Cursor()
+        time_ms, first = cursor.advance(raw, self._loader.store.codec)[0]
+        machine = self._loader.new_machine(started(first)._replace(input=input), time_ms, 1)
+        machine.attributes = dict(record.attributes)
+        record.attempt = 1
+        self._teller.saw(record)
+        driver = self._driver(record, Loaded(machine, cursor, Tail([raw])))
         try:
-            async for sealed, _, page in runtime.store.pages(keys.history(record.run, record.generation)):
-                await loading.page(sealed, page)
-            return loading.finish()
-        except BaseException as error:
-            machine = loading.machine
-            if machine is not None:
-                machine.set_aside()
-            if not isinstance(error, DeterminismError):
-                raise
-            if former is not None:
-                raise former from None
-            if machine is None or not machine.header.former:
-                raise
-            former = error
-        return await read()
+            machine.feed([])
+        except AlkalineError as error:
+            driver.failed = error
+        self._fleet.take_up(record.id, driver)
 
-    return await runtime.store.without_gap(read)
+    def _driver(self, record: ExecutionRecord, loaded: Loaded) -> Driver:
+        """What drives one run, put together."""
+        journal = Journal(self._store, self._leases, self._teller, record, loaded)
+        inbox_, children, bell = Inbox(journal), Children(journal, self._registry, self._fleet), Bell(journal.host)
+        attempts = Attempts(journal, self._pace, self._retry, bell, self._fleet)
+        endings = Endings(journal, inbox_, children, self._registry, self._fleet, self._reports)
+        return Driver(journal, inbox_, children, attempts, endings, bell, self._fleet, self._teller)
 
+    # --- letting go ------------------------------------------------------------------------------------------------
+    async def stop_all(self, seconds: float) -> None:
+        """Stop every driver and hand its lease back; let go of what is asleep.
 
-class _Loading:
-    """Reads a history page by page into a new machine."""
+        A step that ignores its cancel is waited for ``seconds``, and then left behind: nothing of it is recorded.
+        """
+        fleet = self._fleet
+        drivers = list(fleet.drivers.values())
+        await fleet.stop(seconds)
+        for driver in drivers:
+            driver.machine.set_aside()
+            # Another owner would begin at once what still runs here: that lease is left to run out.
+            if isinstance(driver, Driver) and not driver.attempts.lingering and not fleet.is_active(driver.record.id):
+                await self._release(driver)
+        for id in list(fleet.asleep):
+            fleet.let_go(id)
+        fleet.drivers.clear()
 
-    def __init__(self, runtime: Runtime, record: ExecutionRecord, attempt: int, by_our_rules: bool) -> None:
-        self._runtime, self._record, self._attempt = runtime, record, attempt
-        self._by_our_rules = by_our_rules
-        self._cursor = Cursor()
-        self._unsealed = Tail()
-        self.machine: Execution | None = None
+    async def _release(self, driver: Driver) -> None:
+        """Hand the lease back; if that fails, it ends by itself.
 
-    async def page(self, sealed: bool, raws: list[bytes]) -> None:
-        """Verify and feed one page."""
-        store, run = self._runtime.store, self._record.run
-        blobs = store.codec.blobs_seen
-        timed = self._cursor.advance_all(raws, store.codec)
-        if store.codec.blobs_seen != blobs:
-            timed = await store.fill(timed, run)
-        if sealed:
-            self._unsealed.clear()
-        else:
-            for raw in raws:
-                self._unsealed.add(raw)
-        if self.machine is None:
-            time_ms, started = timed.pop(0)
-            self.machine = new_machine(self._runtime, started, time_ms, self._attempt, self._by_our_rules)
-            self.machine.attributes = dict(self._record.attributes)  # those given at the start stand nowhere else
-        machine = self.machine
-        machine.feed(timed, more=True)
+        The record is read again: the driver's own may say already what a commit that failed was to make true.
+        """
+        await self.hand_back(driver.record.id, driver)
 
-    def finish(self) -> tuple[Execution, Cursor, Tail]:
-        """Run the handler to the end of what is recorded."""
-        machine, record = self.machine, self._record
-        if machine is None:
-            raise StoreError(
-                f"run {record.id!r} has a record and no history: the store lost it, or a part was deleted; restore it",
-                id=record.id,
-            )
-        if self._cursor.length < record.cursor_length:
-            raise StoreError(
-                f"run {record.id!r} has {self._cursor.length} commits, and its record knows of {record.cursor_length}: "
-                "the store lost or rolled back the end of its history; restore it",
-                id=record.id,
-            )
-        settled = record.status in ("suspended", "paused") and self._cursor.length == record.cursor_length
-        machine.feed([], more=False, quiet=settled)
-        return machine, self._cursor, self._unsealed
-
-
-def new_machine(runtime: Runtime, started: Any, time_ms: int, attempt: int, by_our_rules: bool = False) -> Execution:
-    """The machine of a history that begins with ``started``."""
-    if not isinstance(started, ev.Started):
-        raise StoreError("the history does not begin with a Started event: it is damaged, restore it")
-    header = Header.from_map(started.header)
-    if by_our_rules:
-        header = header.by_our_rules()
-    definition = runtime.registry.exact(header.workflow, header.version)
-    machine = Execution(
-        definition,
-        header,
-        started.input,
-        runtime.codec,
-        Sources(runtime.host.now_ms, runtime.host.entropy),
-        Context,
-        attempt,
-        runtime.registry.newest,
-    )
-    machine.start(time_ms)
-    return machine
-
-
-async def forget_generation(runtime: Runtime, record: ExecutionRecord) -> None:
-    """Delete the history before the previous one: a run that continues as new for ever stays bounded."""
-    old = record.generation - 2
-    if old >= 0:
-        name = keys.history(record.run, old)
-        await runtime.store.purge((keys.segments(name), keys.commits(name)))
+    async def hand_back(self, id: str, driver: Driver | None = None) -> None:
+        """End our lease of a run; if that fails, it ends by itself."""
+        try:
+            record = await self._store.find(id)
+            if record is None or record.finished or record.owner != self._leases.token:
+                return
+            before = indexes_of(record)
+            lease.free(record)
+            if driver is not None and driver.journal.is_at(record) and not driver.machine.drawn:
+                record.spent = driver.machine.purse.spent()
+                record.cursor_length, record.head = driver.journal.cursor.length, driver.journal.cursor.head
+            write = Write({keys.record(id): record.version_tag})
+            self._store.put_record(write, record, before)
+            await self._store.commit(write)
+        except AlkalineError:
+            pass  # the lease runs out, and whoever takes the run up replays what was recorded

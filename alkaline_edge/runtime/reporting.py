@@ -8,16 +8,41 @@ WARNING. That a run is stuck, or could not be driven, is an ERROR.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
 
-from ..errors import AlkalineError
-
-if TYPE_CHECKING:
-    from .runtime import Runtime
+from ..errors import AlkalineError, StoreError
 
 _log = logging.getLogger("alkaline_edge")
 KEPT, MANY = 50, 1_000
 """How many errors are kept with their frames, and how many reasons of stuck runs."""
+
+
+class Reports:
+    """What one runtime has reported: each reason once, and the newest errors for ``result()``."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, str] = {}
+        self._raised: dict[str, BaseException] = {}
+
+    def run_failed(self, id: str, error: BaseException | None, serving: bool) -> None:
+        """The handler of a run raised: kept for ``result()``, as far as there is room."""
+        _log.log(logging.WARNING if serving else logging.INFO, "run %s failed", id, exc_info=error)
+        if error is not None:
+            self._raised[id] = error
+            while len(self._raised) > KEPT:
+                del self._raised[next(iter(self._raised))]
+
+    def raised_by(self, id: str) -> BaseException | None:
+        """What the handler of a run raised in this process, if that is still kept."""
+        return self._raised.get(id)
+
+    def run_is_stuck(self, id: str, error: AlkalineError) -> None:
+        """The run can't go on here. It is tried again and again: the same reason is told once."""
+        if self._told.get(id) == str(error):
+            return
+        self._told[id] = str(error)
+        while len(self._told) > MANY:
+            del self._told[next(iter(self._told))]
+        _log.error("run %s is stuck: %s: %s", id, error.code, error)
 
 
 def step_failed(id: str, name: str, attempt: int, error: BaseException, again: bool) -> None:
@@ -32,25 +57,19 @@ def update_failed(id: str, error: BaseException) -> None:
     _log.info("run %s: an update failed", id, exc_info=error)
 
 
-def run_failed(runtime: Runtime, id: str, error: BaseException | None) -> None:
-    """The handler of a run raised: kept for ``result()``, as far as there is room."""
-    _log.log(logging.WARNING if runtime.serving else logging.INFO, "run %s failed", id, exc_info=error)
-    if error is not None:
-        runtime.raised[id] = error
-        while len(runtime.raised) > KEPT:
-            del runtime.raised[next(iter(runtime.raised))]
-
-
 def run_crashed(id: str, error: BaseException) -> None:
     """What is no error that a run may end with ended its driver."""
     _log.error("run %s could not be driven: a defect, or an error that is no Exception", id, exc_info=error)
 
 
-def run_is_stuck(runtime: Runtime, id: str, error: AlkalineError) -> None:
-    """The run can't go on here. It is tried again and again: the same reason is told once."""
-    if runtime.told_stuck.get(id) == str(error):
-        return
-    runtime.told_stuck[id] = str(error)
-    while len(runtime.told_stuck) > MANY:
-        del runtime.told_stuck[next(iter(runtime.told_stuck))]
-    _log.error("run %s is stuck: %s: %s", id, error.code, error)
+def unexpected(id: str, error: BaseException) -> StoreError:
+    """What becomes of an error that is none of ours, raised while a run was read, replayed or driven."""
+    _log.error("run %r could not be driven", id, exc_info=error)
+    stuck = StoreError(
+        f"run {id!r} could not be read or driven: {type(error).__name__} came out of where no error may; it is left as "
+        "it was, and the traceback is in the log. Resume it once the cause is mended, or fork or restore it",
+        id=id,
+        error=type(error).__name__,
+    )
+    stuck.__cause__ = error
+    return stuck

@@ -11,17 +11,20 @@ from __future__ import annotations
 import asyncio
 from datetime import datetime
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 from .. import keys, lifecycle
 from ..errors import ERR_STORE, AlkalineError, InvalidInput
 from ..records import NamedTuple
-from . import scheduled, waking
-from .owning import held_by_other, is_asked
-
-if TYPE_CHECKING:
-    from .runtime import Runtime
+from ..workflows import Registry
+from . import waking
+from .fleet import Fleet
+from .inbox import is_asked
+from .lease import Leases
+from .scheduled import Scheduled
+from .store import Store
+from .telling import Teller
+from .waking import Waker
 
 APART_MS = 100
 """The least time between two looks, whatever asks for the second, unless there is room and more was seen to wait."""
@@ -43,47 +46,21 @@ class Waiting(NamedTuple):
     found_at: int
 
 
-async def serve(runtime: Runtime, until: asyncio.Event | datetime | None, concurrency: int | None) -> None:
-    """See ``Runtime.serve``."""
-    if isinstance(until, datetime) and until.tzinfo is None:
-        raise InvalidInput("serve(until=...) wants an aware datetime or an asyncio.Event")
-    if concurrency is not None and not concurrency >= 1:
-        raise InvalidInput("serve(concurrency=...) is how many runs are driven at once: 1 or more, None for any number")
-    if runtime.serving:
-        raise InvalidInput("this runtime is serving already; one call of serve does all there is to do")
-    rounds = _Rounds(runtime)
-    runtime.serving, runtime.concurrency = True, concurrency
-    quiet = runtime.listen(rounds.heard)
-    try:
-        await _serve(runtime, rounds, until)
-    finally:
-        quiet()
-        runtime.serving, runtime.concurrency = False, None
-
-
-async def _serve(runtime: Runtime, rounds: _Rounds, until: asyncio.Event | datetime | None) -> None:
-    end_ms = until.timestamp() * 1000 if isinstance(until, datetime) else NEVER
-    event = until if isinstance(until, asyncio.Event) else None
-    answered = False
-    while not runtime.closing and runtime.host.now_ms() < end_ms and not (event is not None and event.is_set()):
-        mark = runtime.changes.mark()
-        try:
-            await rounds.go()
-            answered = True
-        except AlkalineError as error:
-            if error.code != ERR_STORE or not answered:  # a store that never answered is a mistake to be told of
-                raise
-            rounds.failed(error)
-        pause = (min(rounds.next_ms(), end_ms) - runtime.host.now_ms()) / 1000
-        if not runtime.closing:
-            await runtime.changes.wait(min(waking.poll_ms(runtime) / 1000, max(0.0, pause)), mark, event)
-
-
-class _Rounds:
+class Rounds:
     """What one serving process knows of the runs that wait in the store. All times are ms since 1970."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        leases: Leases,
+        fleet: Fleet,
+        teller: Teller,
+        scheduled: Scheduled,
+        waker: Waker,
+    ) -> None:
+        self._store, self._registry, self._leases, self._fleet = store, registry, leases, fleet
+        self._teller, self._changes, self._scheduled, self._waker = teller, teller.changes, scheduled, waker
         self._found: list[Waiting] = []
         self._more = self._again = False
         self._not_ours: set[str] = set()
@@ -94,15 +71,51 @@ class _Rounds:
         self._asked_after, self._running_after, self._misdated_after = keys.INBOXES, "", ""
         self._pages, self._pages_of_all = 1, 0
 
+    # --- the loop ----------------------------------------------------------------------------------------------------
+    async def serve(self, until: asyncio.Event | datetime | None, concurrency: int | None) -> None:
+        """See ``Runtime.serve``."""
+        fleet = self._fleet
+        if isinstance(until, datetime) and until.tzinfo is None:
+            raise InvalidInput("serve(until=...) wants an aware datetime or an asyncio.Event")
+        if concurrency is not None and not concurrency >= 1:
+            text = "serve(concurrency=...) is how many runs are driven at once: 1 or more, None for any number"
+            raise InvalidInput(text)
+        if fleet.serving:
+            raise InvalidInput("this runtime is serving already; one call of serve does all there is to do")
+        fleet.serving, fleet.concurrency = True, concurrency
+        quiet = self._teller.listen(self._heard)
+        try:
+            await self._serve(until)
+        finally:
+            quiet()
+            fleet.serving, fleet.concurrency = False, None
+
+    async def _serve(self, until: asyncio.Event | datetime | None) -> None:
+        end_ms = until.timestamp() * 1000 if isinstance(until, datetime) else NEVER
+        event = until if isinstance(until, asyncio.Event) else None
+        fleet, changes, answered = self._fleet, self._changes, False
+        while not fleet.closing and self._store.host.now_ms() < end_ms and not (event is not None and event.is_set()):
+            mark = changes.mark()  # before looking: what changes meanwhile is looked at again
+            try:
+                await self._go()
+                answered = True
+            except AlkalineError as error:
+                if error.code != ERR_STORE or not answered:  # a store that never answered is a mistake to be told of
+                    raise
+                self._failed(error)
+            pause = (min(self._next_ms(), end_ms) - self._store.host.now_ms()) / 1000
+            if not fleet.closing:
+                await changes.wait(min(self._waker.poll_ms() / 1000, max(0.0, pause)), mark, event)
+
     # --- when --------------------------------------------------------------------------------------------------------
-    def heard(self, event: lifecycle.LifecycleEvent) -> None:
+    def _heard(self, event: lifecycle.LifecycleEvent) -> None:
         """A lifecycle event of this process: a run of its own may have the next timer."""
         if isinstance(event, lifecycle.RunSuspended) and event.wake_at is not None:
             self._here = min(self._here, event.wake_at)
 
-    def failed(self, error: AlkalineError) -> None:
+    def _failed(self, error: AlkalineError) -> None:
         """The store did not answer: ask again in a while."""
-        self._looked, self._found = self.runtime.host.now_ms(), []
+        self._looked, self._found = self._store.host.now_ms(), []
         self._there = self._lease_ends = NEVER
         self._walk_at = self._looked + round(waking.POLL_SECONDS * 1000)
         self._more = self._again = False
@@ -110,7 +123,7 @@ class _Rounds:
             {"message": "alkaline_edge: the store does not answer; serve goes on asking", "exception": error}
         )
 
-    def next_ms(self) -> float:
+    def _next_ms(self) -> float:
         """When to go again if nothing happens before."""
         times = [self._here, self._look_at()]
         if self._space() > 0:
@@ -119,33 +132,33 @@ class _Rounds:
 
     def _starved(self) -> bool:
         """Whether there is room, nothing is known that could use it, and more was waiting when it was looked for."""
-        return self._more and not self._found and self.runtime.room() > 0
+        return self._more and not self._found and self._fleet.room() > 0
 
     def _space(self) -> int:
         """How many runs may be taken up now; 0 until half of those that are being taken are done."""
-        taking = len(self.runtime.active()) - len(self.runtime.drivers)
-        return 0 if taking > TAKING // 2 else int(max(0, min(self.runtime.room(), TAKING - taking)))
+        taking = len(self._fleet.active()) - len(self._fleet.drivers)
+        return 0 if taking > TAKING // 2 else int(max(0, min(self._fleet.room(), TAKING - taking)))
 
     def _look_at(self) -> float:
         soon = self._looked + APART_MS
-        at = min(self._there, self._lease_ends, self._walk_at, self._looked + waking.poll_ms(self.runtime))
+        at = min(self._there, self._lease_ends, self._walk_at, self._looked + self._waker.poll_ms())
         if self._others():  # most timers are theirs
             at = max(at, soon)
         return min(at, soon) if self._again else at
 
     def _others(self) -> bool:
-        return self.runtime.host.now_ms() < self._others_until
+        return self._store.host.now_ms() < self._others_until
 
     def _saw_others(self) -> None:
-        self._others_until = self.runtime.host.now_ms() + OTHERS_MS
+        self._others_until = self._store.host.now_ms() + OTHERS_MS
 
     # --- looking and taking ------------------------------------------------------------------------------------------
-    async def go(self) -> None:
+    async def _go(self) -> None:
         """Look, where it is time to, and take up what there is room for."""
-        runtime, now = self.runtime, self.runtime.host.now_ms()
+        now = self._store.host.now_ms()
         if now >= self._here:
             self._wake_own(now)
-        told, runtime.foreign = runtime.foreign, False
+        told, self._changes.foreign = self._changes.foreign, False
         if told:  # of a run that was handed back, too, which is found by walking
             self._saw_others()
             self._walk_at = min(self._walk_at, self._walked + round(waking.POLL_SECONDS * 1000))
@@ -160,28 +173,28 @@ class _Rounds:
     def _wake_own(self, now: int) -> None:
         """Take up the runs in memory whose timers are due: nobody needs to be asked for them."""
         self._here = NEVER
-        for id, driver in list(self.runtime.asleep.items()):
+        for id, driver in list(self._fleet.asleep.items()):
             wake_at = driver.record.wake_at
-            if wake_at is None or id in self.runtime.stuck:
+            if wake_at is None or id in self._fleet.stuck:
                 continue
             if wake_at <= now:
-                self.runtime.take_up(id)
+                self._fleet.take_up(id)
             else:
                 self._here = min(self._here, wake_at)
 
     async def _look(self, now: int) -> None:
         """Find what waits in the store. Three calls where nothing does."""
-        runtime, starved = self.runtime, self._starved()
+        starved = self._starved()
         self._looked, self._more, self._again = now, False, False
         if now >= self._renew_at:
-            self._renew_at = now + runtime.lease_ms // 2
+            self._renew_at = now + self._leases.half
             self._not_ours.clear()
-            waking.unstick(runtime)
+            self._fleet.unstick()
         asked = await self._asked()
         walk = starved or now >= min(self._walk_at, self._lease_ends)
-        if runtime.room() <= 0:
+        if self._fleet.room() <= 0:
             self._there = self._lease_ends = NEVER
-            self._walk_at = max(self._walk_at, now + waking.poll_ms(runtime))  # once there is room, it is starved
+            self._walk_at = max(self._walk_at, now + self._waker.poll_ms())  # once there is room, it is starved
             self._more = True
             return
         due = await self._due(now)
@@ -203,8 +216,8 @@ class _Rounds:
         if self._others():
             delays = {(waiting.id, waiting.version): waiting.at for waiting in self._found}
             for n, waiting in enumerate(found):
-                if waiting.id not in self.runtime.asleep and waiting.found_at == now:
-                    delay = crc32(f"{self.runtime.token} {waiting.id}".encode()) % SPREAD_MS
+                if waiting.id not in self._fleet.asleep and waiting.found_at == now:
+                    delay = crc32(f"{self._leases.token} {waiting.id}".encode()) % SPREAD_MS
                     found[n] = waiting._replace(at=delays.get((waiting.id, waiting.version), now + delay))
             found.sort(key=lambda waiting: waiting.at)
         self._found = found
@@ -212,14 +225,14 @@ class _Rounds:
     def _take(self, chosen: list[Waiting]) -> None:
         for waiting in chosen[: self._space()]:
             self._found.remove(waiting)
-            self.runtime.take_up(waiting.id)
+            self._fleet.take_up(waiting.id)
 
     async def _take_later(self, now: int) -> None:
         """Take up what was left earlier, unless it has changed since."""
         ripe = [waiting for waiting in self._found if waiting.at <= now][: self._space()]
         if not ripe:
             return
-        versions = {r.id: r.version_tag for r in await waking.records(self.runtime, [w.id for w in ripe])}
+        versions = {r.id: r.version_tag for r in await self._store.records([w.id for w in ripe])}
         for waiting in ripe:
             if versions.get(waiting.id) != waiting.version:
                 self._found.remove(waiting)
@@ -227,34 +240,31 @@ class _Rounds:
 
     async def _takeable(self, ids: list[str], now: int, only: str | None) -> list[Waiting]:
         """Those of ``ids`` that can be driven here, and are not by somebody else."""
-        runtime = self.runtime
         found: list[Waiting] = []
-        records = {record.id: record for record in await waking.records(runtime, ids)}
+        records = {record.id: record for record in await self._store.records(ids)}
         for id in ids:
             record = records.get(id)
             if record is None or record.finished:
-                await waking.sweep(runtime, id, record)
+                await self._waker.sweep(id, record)
             elif (
                 record.moved_to is not None
-                or not runtime.registry.knows(record.workflow, record.version)
-                or (record.copy and not await is_asked(runtime, record))
+                or not self._registry.knows(record.workflow, record.version)
+                or (record.copy and not await is_asked(self._store, record))
             ):
                 self._not_ours.add(id)
-            elif await held_by_other(runtime, record):
+            elif await self._leases.held_by_other(record):
                 self._saw_others()
                 if only == "running":  # a live owner renews it long before
-                    self._lease_ends = min(self._lease_ends, runtime.leases.ends_at(record))
+                    self._lease_ends = min(self._lease_ends, self._leases.ends_at(record))
             elif only is None or record.status == only:
-                runtime.stuck.pop(id, None)
+                self._fleet.stuck.pop(id, None)
                 found.append(Waiting(id, record.version_tag, now, now))
         return found
 
     # --- what waits --------------------------------------------------------------------------------------------------
     def _passed_over(self, id: str) -> bool:
         """Whether a run need not be looked at: it is being driven here, can't go on here, or is none of ours."""
-        runtime = self.runtime
-        left = id in runtime.stuck and not runtime.trials.ripe(id, runtime.host.now_ms())
-        return left or id in self._not_ours or runtime.is_active(id)
+        return self._fleet.is_left_alone(id) or id in self._not_ours or self._fleet.is_active(id)
 
     async def _due(self, now: int) -> list[str]:
         """Runs whose timer is due, the oldest first, at most about a page. Notes when the next timer is."""
@@ -262,7 +272,7 @@ class _Rounds:
         after, limit = "", 8  # most often none is due
         self._there = NEVER
         while True:
-            entries = await self.runtime.host.list(keys.TIMERS, after, limit)
+            entries = await self._store.host.list(keys.TIMERS, after, limit)
             for entry in entries:
                 wake_at, id = keys.timer_of(entry.key)
                 if wake_at > now:
@@ -282,24 +292,24 @@ class _Rounds:
     async def _misdated(self, now: int) -> list[str]:
         """Runs whose timers were set by a clock that was ahead, from where the last look ended, in a page of timers."""
         after = max(self._misdated_after, keys.timers_after(now))
-        entries = await self.runtime.host.list(keys.TIMERS, after, waking.PAGE)
+        entries = await self._store.host.list(keys.TIMERS, after, waking.PAGE)
         self._misdated_after = entries[-1].key if len(entries) == waking.PAGE else ""
-        found = [keys.timer_of(entry.key)[1] for entry in entries if waking.is_misdated(self.runtime, entry, now)]
+        found = [keys.timer_of(entry.key)[1] for entry in entries if self._waker.is_misdated(entry, now)]
         return [id for id in found if not self._passed_over(id)]
 
     async def _asked(self) -> list[str]:
         """Runs with requests, from where the last look ended, at most a page. Those that are driven here are told."""
         found: list[str] = []
         for _ in range(waking.PAGE):
-            entries = await self.runtime.host.list(keys.INBOXES, self._asked_after, 1)  # one key for each run
+            entries = await self._store.host.list(keys.INBOXES, self._asked_after, 1)  # one key for each run
             if not entries:
                 self._asked_after = keys.INBOXES
                 return found
             id = entries[0].key.split("/")[1]
             self._asked_after = keys.behind_requests(id)
-            if id in self.runtime.drivers:
-                self.runtime.drivers[id].poke()
-            elif not self._passed_over(id) and not await scheduled.attended(self.runtime, id):
+            if id in self._fleet.drivers:
+                self._fleet.drivers[id].poke()
+            elif not self._passed_over(id) and not await self._scheduled.attended(id):
                 found.append(id)
         self._more = self._again = True
         return found
@@ -312,16 +322,16 @@ class _Rounds:
         found: list[str] = []
         self._lease_ends = NEVER
         self._walked = now
-        self._walk_at = now + waking.poll_ms(self.runtime)
+        self._walk_at = now + self._waker.poll_ms()
         for _ in range(self._pages):
-            entries = await self.runtime.host.list(keys.with_status("running"), self._running_after, waking.PAGE)
+            entries = await self._store.host.list(keys.with_status("running"), self._running_after, waking.PAGE)
             self._pages_of_all += 1
             for entry in entries:
                 id = entry.key.rsplit("/", 1)[1]
                 if not self._passed_over(id):
                     found.append(id)
             if len(entries) < waking.PAGE:
-                looks = max(1, self.runtime.lease_ms // 2 // waking.poll_ms(self.runtime))
+                looks = max(1, self._leases.half // self._waker.poll_ms())
                 self._pages, self._pages_of_all = -(-self._pages_of_all // looks), 0
                 self._running_after = ""
                 return found

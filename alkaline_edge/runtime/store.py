@@ -33,9 +33,9 @@ class _Gap(Exception):
 
 
 class Write:
-    """A batch in the making."""
+    """A batch in the making. ``proof``: the key that tells whether it was applied; if None, the first that it puts."""
 
-    __slots__ = ("checks", "deletes", "puts")
+    __slots__ = ("checks", "deletes", "proof", "puts")
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Write:
         self.checks = {} if checks is None else checks
         self.puts = {} if puts is None else puts
         self.deletes: set[str] = set() if deletes is None else deletes
+        self.proof: str | None = None
 
     def index(self, before: set[str], after: set[str], written: bytes = _NOTHING) -> None:
         """Move a run's index keys from one set to the other. ``written`` is what a timer says: when it was set."""
@@ -64,15 +65,19 @@ class Store:
     """Typed access to one host."""
 
     def __init__(self, host: Host, codec: Codec) -> None:
-        self.host, self.codec = host, codec
-        self.limits = host.capabilities
+        self.codec = codec
+        self.use(host)
+
+    def use(self, host: Host) -> None:
+        """Be the store of ``host`` from here on, for all who hold this object."""
+        self.host, self.limits = host, host.capabilities
 
     # --- commits ---------------------------------------------------------------------------------------------------
     async def commit(self, write: Write) -> Committed | Conflict:
         """Apply ``write``, and find out what became of it when the answer is lost.
 
-        The first put is what is read back. A batch whose answer was lost and that is not found is sent again under a
-        new id: should the first still land, its checks fail, since each write of ours moves a key that it checks.
+        Its proof is what is read back. A batch whose answer was lost and that is not found is sent again under a new
+        id: should the first still land, its checks fail, since each write of ours moves a key that it checks.
         """
         new = tuple.__new__  # a step costs one commit, so each call in here counts
         checks = tuple([new(Check, item) for item in write.checks.items()])
@@ -93,7 +98,7 @@ class Store:
                 outcome, lost = None, True
             if isinstance(outcome, Committed):
                 return outcome
-            landed = await self._landed(puts, tried, lost)
+            landed = await self._landed(write, tried, lost)
             if landed is not None:
                 return landed
             if outcome is not None:
@@ -103,12 +108,13 @@ class Store:
             "The run goes on from what was recorded once the store answers again"
         )
 
-    async def _landed(self, puts: tuple[Put, ...], tried: list[str], lost: bool) -> Committed | None:
-        if not puts:
+    async def _landed(self, write: Write, tried: list[str], lost: bool) -> Committed | None:
+        proof = next(iter(write.puts), None) if write.proof is None else write.proof
+        if proof is None:
             return None
         for attempt in range(_TRIES):
             try:
-                entry = (await self.host.get([puts[0].key]))[0]
+                entry = (await self.host.get([proof]))[0]
                 return Committed(entry.version) if entry is not None and entry.version in tried else None
             except UnreadableValue as error:  # the store did answer: what is there is not to be read, now or later
                 if not lost:
@@ -134,6 +140,11 @@ class Store:
         if record is None:
             raise NotFound(f"there is no run {id!r} in this store; list_executions() shows what is there", id=id)
         return record
+
+    async def records(self, ids: list[str]) -> list[ExecutionRecord]:
+        """The records of those of ``ids`` that there are."""
+        entries = await self.host.get([keys.record(id) for id in ids]) if ids else []
+        return [await self.record_of(entry) for entry in entries if entry is not None]
 
     async def record_of(self, entry: Entry) -> ExecutionRecord:
         """The record that an entry holds, what is large of it read from blobs."""
@@ -272,6 +283,11 @@ class Store:
                         items[n] = self._chunked(data, run, blobs)
             slim.append(with_items(event, items))
         return slim, blobs
+
+    def reference(self, value: Any) -> BlobRef | None:
+        """The reference to a value that is kept in blobs; None for one that is kept where it stands."""
+        data = self.codec.encode(value)
+        return BlobRef(sha256(data).digest(), len(data)) if len(data) > self.limits.inline_limit else None
 
     async def keys_of_blob(self, run: str, ref: BlobRef) -> list[str]:
         """The keys of a large value's chunks."""

@@ -7,18 +7,14 @@ and goes on from there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol
 
 from ..errors import ConflictError, InvalidInput, NotFound
 from ..history import DIGEST
 from ..records import dataclass
 from .handing import Local
 from .parts import Place
-
-if TYPE_CHECKING:
-    from .runtime import Runtime
-
-T = TypeVar("T")
+from .runtime import Runtime
 
 
 class Peer(Protocol):
@@ -169,7 +165,7 @@ async def _check_runs(a: Peer, b: Peer, id: str) -> None:
     """ERR_CONFLICT where both sides are at hand, and the target runs other workflows, or other versions, than this."""
     if not isinstance(a, Local) or not isinstance(b, Local):
         return
-    record = await a.runtime.store.record(id)
+    record = await a.record(id)
     why = None if record.finished else await b.refuses(record.workflow, record.version)
     if why is not None:
         raise ConflictError(
@@ -182,6 +178,4 @@ async def _check_runs(a: Peer, b: Peer, id: str) -> None:
 
 
 def _peer(side: Runtime | Peer) -> Peer:
-    from .runtime import Runtime
-
     return Local(side) if isinstance(side, Runtime) else side

@@ -11,12 +11,15 @@ import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary, WeakSet
 
 from .. import events as ev
 from .. import lifecycle
 from ..codec import Codec
 from ..errors import InvalidInput
 from ..events import Event
+from ..runs import ExecutionRecord, Status
+from .store import Store
 
 Listener = Callable[[lifecycle.LifecycleEvent], Any]
 
@@ -29,11 +32,25 @@ class Meter(Protocol):
         ...
 
 
-class Changes:
-    """Counts what changed, and wakes whoever waits for the count to move. ``sleep`` is the host's."""
+STATUSES = 10_000
+"""How many runs' statuses are remembered."""
+_of_host: WeakKeyDictionary[Any, WeakSet[Changes]] = WeakKeyDictionary()
+"""Runtimes on one host object: the host tells them nothing of each other's commits, so they do."""
 
-    def __init__(self, sleep: Callable[[float], Awaitable[None]]) -> None:
-        self._sleep = sleep
+
+class Changes:
+    """Counts what changed, and wakes whoever waits for the count to move.
+
+    What others commit to the store is heard of where its host tells (``attend``): ``on_foreign`` is called then.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.foreign = False
+        """Others have committed to the store since serve last looked: there may be requests."""
+        self.on_foreign: Callable[[], None] = lambda: None
+        self._unwatch: Callable[[], Any] | None = None
+        self._siblings: WeakSet[Changes] = WeakSet()
         self._count = 0
         self._waiting: list[asyncio.Future[None]] = []
         self._ended = False
@@ -44,17 +61,42 @@ class Changes:
         return self._count
 
     def changed(self) -> None:
-        """Wake whoever waits for a change."""
+        """Wake whoever waits for a change here, and in other runtimes on this host."""
+        self._wake()
+        for other in self._siblings if len(self._siblings) > 1 else ():
+            if other is not self:
+                other._heard()
+
+    def _wake(self) -> None:
         self._count += 1
         waiting, self._waiting = self._waiting, []
         _resolve(waiting)
+
+    def _heard(self) -> None:
+        self.foreign = True
+        self.on_foreign()
+        self._wake()
+
+    def attend(self) -> None:
+        """Hear what others commit to the store, where its present host tells."""
+        self.look_away()
+        host = self._store.host
+        watch = getattr(host, "watch", None)
+        self._unwatch = watch(self._heard) if watch is not None else None
+        self._siblings = _of_host.setdefault(host, WeakSet())
+        self._siblings.add(self)
+
+    def look_away(self) -> None:
+        """Hear no more of what others commit."""
+        if self._unwatch is not None:
+            self._unwatch()
 
     def end(self) -> None:
         """The runtime is being closed: nobody waits any longer, for a change or for a run."""
         self._ended = True
         ends, self._ends = self._ends, []
         _resolve(ends)
-        self.changed()
+        self._wake()
 
     async def wait(self, seconds: float, since: int, event: asyncio.Event | None = None) -> None:
         """Until something has changed since the mark ``since``, ``event`` is set, or ``seconds`` have passed."""
@@ -63,7 +105,7 @@ class Changes:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(future)
-        waits: list[asyncio.Future[Any]] = [future, asyncio.ensure_future(self._sleep(seconds))]
+        waits: list[asyncio.Future[Any]] = [future, asyncio.ensure_future(self._store.host.sleep(seconds))]
         if event is not None:
             waits.append(asyncio.ensure_future(event.wait()))
         try:
@@ -81,7 +123,7 @@ class Changes:
         self._ends.append(end)
         waits: list[asyncio.Future[Any]] = [end]
         if seconds is not None:
-            waits.append(asyncio.ensure_future(self._sleep(seconds)))
+            waits.append(asyncio.ensure_future(self._store.host.sleep(seconds)))
         try:
             await asyncio.wait([*tasks, *waits], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -105,17 +147,19 @@ async def _cancel(waits: list[asyncio.Future[Any]]) -> None:
 class Teller:
     """Listeners and the meter. ``on_event`` may be a plain function, or one whose answer is to be awaited."""
 
-    def __init__(self, on_event: Listener | None, meter: Meter | None) -> None:
+    def __init__(self, on_event: Listener | None, meter: Meter | None, changes: Changes) -> None:
         for name, given in (("on_event", on_event), ("meter.record", getattr(meter, "record", meter))):
             if given is not None and not callable(given):
                 raise InvalidInput(f"{name} is a function to call, not a {type(given).__name__}")
         self._listeners: list[Listener] = [] if on_event is None else [on_event]
         self._meter = meter
+        self.changes = changes
+        self._statuses: dict[str, Status] = {}
         self._spoken: deque[Awaitable[Any]] = deque()
         self._speaking: asyncio.Task[None] | None = None
 
     def tell(self, event: lifecycle.LifecycleEvent) -> None:
-        """Tell listeners. One that raises does not harm the run: the host's loop reports it."""
+        """Tell listeners, and whoever waits for a change. One that raises does not harm the run: it is reported."""
         for listener in list(self._listeners):
             try:
                 answer = listener(_own(event))
@@ -126,6 +170,18 @@ class Teller:
             else:
                 if inspect.isawaitable(answer):
                     self._await(answer)
+        self.changes.changed()
+
+    def saw(self, record: ExecutionRecord) -> None:
+        """Remember a run's status for ``Run.status``; the oldest are forgotten."""
+        self._statuses.pop(record.id, None)
+        self._statuses[record.id] = record.status
+        while len(self._statuses) > STATUSES:
+            self._statuses.pop(next(iter(self._statuses)))
+
+    def status_of(self, id: str) -> Status | None:
+        """The run's status as it was last seen here; None if it was not."""
+        return self._statuses.get(id)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call ``listener`` with every lifecycle event from here on; the answer unsubscribes it."""

@@ -22,7 +22,7 @@ import msgpack
 
 from alkaline_edge import Context, Runtime, workflow
 from alkaline_edge.host import Host
-from alkaline_edge.runtime import owning
+from alkaline_edge.runtime.loading import Loader
 from alkaline_hosts.file import FileHost
 from alkaline_hosts.memory import MemoryHost
 
@@ -95,7 +95,7 @@ async def replay(counts: tuple[int, ...]) -> None:
         for _ in range(5 if count > 50_000 else 20):
             gc.collect()
             started = time.perf_counter()
-            machine, _, _ = await owning.load(runtime, record, 1)
+            machine = (await Loader(runtime.store, runtime.registry).load(record, 1)).machine
             ours.append((time.perf_counter() - started) / count * 1e6)
             machine.set_aside()
             del machine

@@ -205,7 +205,7 @@ def test_a_slow_function_without_threads_starts_with_a_full_lease() -> None:
     left: list[int] = []
 
     def slow() -> None:
-        record = next(iter(process.runtime.drivers.values())).record
+        record = next(iter(process.runtime.fleet.drivers.values())).record
         left.append(record.lease_until - process.host.now_ms())
         process.host.advance(8)
 

@@ -11,7 +11,7 @@ import pytest
 from alkaline_edge import Context, Retry, Runtime, keys, workflow
 from alkaline_edge.codec import Codec
 from alkaline_edge.replay import check
-from alkaline_edge.runtime.run import Run
+from alkaline_edge.runtime import Run
 from alkaline_edge.testing import SimulatedHost
 from alkaline_edge.testing.simulated import SimulatedStore
 from tests.support import drive

@@ -15,7 +15,7 @@ from alkaline_edge import Context, Runtime, Workflow, workflow
 from alkaline_edge.errors import InvalidInput, StoreError
 from alkaline_edge.host import Batch, Capabilities, Check, Conflict, Put
 from alkaline_edge.lifecycle import RunResumed, RunStuck
-from alkaline_edge.runtime import owning
+from alkaline_edge.runtime.lease import Leases
 from alkaline_edge.testing import SimulatedHost
 from alkaline_edge.testing.simulated import SimulatedStore
 from tests.support import drive
@@ -32,7 +32,7 @@ class Server:
 
     def _heard(self, event: Any) -> None:
         self.events.append(event)
-        self.most = max(self.most, len(self.runtime.drivers))
+        self.most = max(self.most, len(self.runtime.fleet.drivers))
 
     def of(self, kind: type) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -113,7 +113,7 @@ def test_two_processes_share_what_there_is() -> None:
         await made(store, flow, *(f"r{n}" for n in range(9)))
         async with serving(*servers, concurrency=2):
             await store.clock.sleep(10)
-            assert [len(server.runtime.drivers) for server in servers] == [2, 2]
+            assert [len(server.runtime.fleet.drivers) for server in servers] == [2, 2]
             await all_ended(store, 9)
         assert [server.most for server in servers] == [2, 2]
 
@@ -228,13 +228,13 @@ def test_what_is_handed_back_is_taken_over_at_once() -> None:
         await made(store, flow, *(f"r{n}" for n in range(5)))
         async with serving(first):
             await store.clock.sleep(5)
-            assert len(first.runtime.drivers) == 5
+            assert len(first.runtime.fleet.drivers) == 5
             async with serving(second):
                 await store.clock.sleep(10)
                 assert second.events == []
                 await first.runtime.close()
                 await store.clock.sleep(2)
-                assert len(second.runtime.drivers) == 5
+                assert len(second.runtime.fleet.drivers) == 5
 
     drive(body)
 
@@ -258,7 +258,7 @@ def test_two_processes_seldom_reach_for_the_same_run() -> None:
     async def body() -> None:
         servers = [Server(store, n, [naps]) for n in (1, 2, 3)]
         for server in servers:
-            server.runtime.host = server.runtime.store.host = Counting(store, seed=server.host.seed)
+            server.runtime.store.host = Counting(store, seed=server.host.seed)
         await made(store, naps, *(f"r{n}" for n in range(50)))
         async with serving(*servers):
             await store.clock.sleep(5)  # none knows of the others when they begin, and all reach for all
@@ -295,7 +295,7 @@ def test_timers_that_a_dead_process_left_are_shared_out() -> None:
     async def body() -> None:
         first, *others = (Server(store, n, [nap, flow]) for n in (1, 2, 3))
         for server in others:
-            server.runtime.host = server.runtime.store.host = Counting(store, seed=server.host.seed)
+            server.runtime.store.host = Counting(store, seed=server.host.seed)
         async with serving(first):
             await made(store, nap, *(f"r{n}" for n in range(40)))
             await store.clock.sleep(10)
@@ -399,7 +399,7 @@ def test_a_commit_that_lands_while_another_takes_the_run_over_is_seen(segment_co
         while not began:
             await asyncio.sleep(0)
         # The lease of the stale owner has ended, as far as the other one can tell.
-        with patch.object(owning, "held_by_other", AsyncMock(return_value=False)):
+        with patch.object(Leases, "held_by_other", AsyncMock(return_value=False)):
             await taking.resume("r")
             await taking.settle("r")
         assert began == ["s0", "s1", "s2"]
@@ -430,8 +430,8 @@ def test_the_end_of_a_dead_owner_s_lease_is_not_missed(moment: float) -> None:
 
     async def body() -> None:
         first, second = (Server(store, n, [flow], lease=10) for n in (1, 2))
-        mortal = first.runtime.host = first.runtime.store.host = Mortal(store, seed=1)
-        second.runtime.host = second.runtime.store.host = Counting(store, seed=2)
+        mortal = first.runtime.store.host = Mortal(store, seed=1)
+        second.runtime.store.host = Counting(store, seed=2)
         await made(store, flow, "r")
         async with serving(first):
             await store.clock.sleep(5 + moment)

@@ -12,7 +12,7 @@ import pytest
 from alkaline_edge import AlkalineError, ConflictError, Context, InvalidInput, NotFound, Runtime, workflow
 from alkaline_edge import events as ev
 from alkaline_edge.machine.execution import Execution
-from alkaline_edge.runtime.owning import load
+from alkaline_edge.runtime.loading import Loader
 from alkaline_edge.testing import Delay, SimulatedHost
 from tests.support import Process, drive, kinds
 
@@ -63,7 +63,8 @@ def test_an_update_that_ends_the_run_is_answered(how: str) -> None:
         record = await process.runtime.get_execution("a")
         assert record.status == {"fails": "failed", "continues": "suspended"}.get(how, "completed")
         if how != "continues":
-            machine, _, _ = await load(process.runtime, record, 2)  # a replay agrees, and answers nothing again
+            loader = Loader(process.runtime.store, process.runtime.registry)
+            machine = (await loader.load(record, 2)).machine  # a replay agrees, and answers nothing again
             assert machine.outcome is not None
             assert not machine.commands
 
@@ -237,7 +238,7 @@ def test_an_update_that_comes_with_the_end_is_not_applied_behind_it() -> None:
         process = Process(flow)
         run = await process.runtime.start(flow, id="a")
         await run.settle()
-        machine: Execution = process.runtime.asleep["a"].machine
+        machine: Execution = process.runtime.fleet.asleep["a"].machine
         at = machine.loop.now_ms
         machine.feed_live([(at, ev.SignalReceived(7, "s1", "end", None)), (at, ev.UpdateReceived(15, "u1", "u", 1))])
         assert machine.outcome is not None

@@ -11,7 +11,7 @@ import pytest
 
 from alkaline_edge import ClosedError, Context, NotFound, Runtime, workflow
 from alkaline_edge.lifecycle import RunCompleted
-from alkaline_edge.runtime.run import Run
+from alkaline_edge.runtime import Run
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost
 from alkaline_edge.testing.simulated import SimulatedStore
 from alkaline_hosts.memory import MemoryHost

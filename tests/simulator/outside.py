@@ -270,9 +270,7 @@ async def _unpause(client: Client, member: Member) -> None:
         except AlkalineError as error:
             if error.code != "ERR_CONFLICT":
                 raise
-            from alkaline_edge.runtime import asking
-
-            await asking.request(runtime, ID, "resume", "", None)
+            await runtime.asker.request(ID, "resume")
 
 
 async def _query(client: Client, member: Member) -> None:

@@ -1,0 +1,203 @@
+"""The journal of a run that is ours: commits to its history, fenced by its record, and the lease that allows them.
+
+A batch of events is durable before the handler sees it, and what the handler drew stands before the next event. Every
+batch checks the record's version, so an owner that was replaced can't write: it meets ``Lost``.
+"""
+
+from __future__ import annotations
+
+from .. import events as ev
+from .. import keys, lifecycle
+from ..codec import BlobRef
+from ..events import Event
+from ..history import digest_of
+from ..host import Conflict
+from ..runs import ExecutionRecord
+from . import accounts
+from .clock import RunClock
+from .lease import Leases
+from .loading import Loaded
+from .store import Store, Write, indexes_of
+from .telling import Teller
+
+
+class Lost(Exception):
+    """A fenced batch met a conflict: somebody else advanced the run, and what is in memory is void."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        super().__init__(", ".join(keys))
+        self.keys = keys
+
+
+class Journal:
+    """The record and the present history of one run, as this owner has them, and writes them on."""
+
+    def __init__(self, store: Store, leases: Leases, teller: Teller, record: ExecutionRecord, loaded: Loaded) -> None:
+        self.store, self.host, self.codec = store, store.host, store.codec
+        self.leases, self.teller = leases, teller
+        self.record = record
+        """As of the last commit that this owner made; its ``version_tag`` is what fences the next one."""
+        self.loaded = loaded
+        self.machine, self.cursor, self._tail = loaded.machine, loaded.cursor, loaded.tail
+        self.name = keys.history(record.run, record.generation)
+        self.clock = RunClock(store.host, loaded.machine, record.ahead)
+        self._stored_indexes = indexes_of(record)
+        """The index keys that stand in the store: those that the record has no more are deleted with its next write."""
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+    def write(self) -> Write:
+        """A batch that is fenced by this owner's epoch."""
+        return Write({keys.record(self.record.id): self.record.version_tag})
+
+    def put_record(self, write: Write, result: BlobRef | None = None, raw: bytes | None = None) -> None:
+        """Add the record as it is now, with its index keys; ``raw`` is a commit that goes with it."""
+        record, machine = self.record, self.machine
+        record.attributes = dict(machine.attributes)
+        record.ahead = self.clock.ahead
+        record.spent = machine.purse.spent()
+        record.cursor_length, record.head = self.cursor.length, self.cursor.head
+        if raw is not None:
+            record.cursor_length, record.head = self.cursor.length + 1, digest_of(raw)
+        record.updated_at = max(record.updated_at, self.host.now_ms())
+        self.store.put_record(write, record, self._stored_indexes, result)
+
+    def put_next(self, write: Write, record: ExecutionRecord) -> None:
+        """Add the record of what comes after this history: all of it is set already."""
+        self.store.put_record(write, record, self._stored_indexes)
+
+    def is_at(self, record: ExecutionRecord) -> bool:
+        """Whether ``record``, as it stands in the store, is the one that this owner wrote last."""
+        return (record.generation, record.version_tag) == (self.machine.header.generation, self.record.version_tag)
+
+    async def commit(self, write: Write) -> None:
+        """Apply a fenced batch, or raise Lost."""
+        outcome = await self.store.commit(write)
+        if isinstance(outcome, Conflict):
+            raise Lost(outcome.keys)
+        if keys.record(self.record.id) in write.puts:
+            self.record.version_tag = outcome.version
+            self.teller.saw(self.record)
+            self._stored_indexes = indexes_of(self.record)
+
+    async def append(
+        self, events: list[Event], write: Write | None = None, record: bool = False, result: BlobRef | None = None
+    ) -> list[tuple[int, Event]]:
+        """Commit ``events``, behind the values that were drawn, as one history commit; return them as recorded.
+
+        The machine's drawn values are consumed. ``write`` holds what else belongs to the batch; with ``record`` the
+        record goes with it, ``result`` standing for a result that is kept in blobs.
+        """
+        write = write or self.write()
+        drawn, self.machine.drawn = self.machine.drawn, []
+        emitted = self.machine.take_emissions(events)
+        batch: list[Event] = [*drawn, *emitted, *events]
+        try:
+            if self.machine.purse.shared and accounts.charges(batch):
+                recorded = await self._append_charged(batch, write, record, result)
+            else:
+                recorded = await self._append(batch, write, record, result)
+        except Lost:
+            self.machine.drawn = [*drawn, *self.machine.drawn]
+            self.machine.emissions[:0] = emitted
+            raise
+        self.tell_drawn(recorded)
+        return recorded[len(drawn) :]
+
+    async def _append(
+        self, batch: list[Event], write: Write, record: bool = False, result: BlobRef | None = None
+    ) -> list[tuple[int, Event]]:
+        """One history commit of ``batch`` as it is."""
+        now = self.clock.now_ms()
+        raw = self.cursor.encode(now, batch, self.codec)
+        slim = batch
+        if len(raw) > self.store.limits.inline_limit:
+            slim, blobs = self.store.spill(batch, self.record.run)
+            if blobs:  # durable before the commit that refers to them; if that never comes, they are nobody's
+                raw = self.cursor.encode(now, slim, self.codec)
+                if not await self.store.put_blobs(blobs, dict(write.checks)):
+                    raise Lost(())
+        self.put_commit(write, raw)
+        if record or self.machine.attributes != self.record.attributes:
+            self.put_record(write, result, raw)
+        await self.commit(write)
+        recorded = self.cursor.advance(raw, self.codec)  # what goes on is what was stored, as on a replay
+        self._tail.add(raw)
+        return recorded if slim is batch else await self.store.fill(recorded, self.record.run)
+
+    def put_commit(self, write: Write, raw: bytes) -> None:
+        """Add the next commit of this history: its place must be free, and it proves that the batch was applied."""
+        key = keys.commit(self.name, self.cursor.length)
+        write.checks[key] = None
+        write.puts[key] = raw
+        write.proof = key
+
+    async def _append_charged(
+        self, batch: list[Event], write: Write, record: bool, result: BlobRef | None
+    ) -> list[tuple[int, Event]]:
+        """The same with the batch's charges added to every account that the run shares."""
+        purse = self.machine.purse
+        names = accounts.keys_of(purse)
+        for _ in range(accounts.TRIES):
+            events, charged = await accounts.charge(self.store, purse, batch, write)
+            try:
+                recorded = await self._append(events, charged, record, result)
+            except Lost as lost:
+                if lost.keys and set(lost.keys) <= set(names):
+                    continue  # another run spent in between, and nothing of this was written
+                raise
+            totals = accounts.last_totals(events)
+            if totals is not None:
+                self.machine.script.next_totals = totals
+            return recorded
+        raise Lost(tuple(names))
+
+    def tell_drawn(self, recorded: list[tuple[int, Event]]) -> None:
+        """Tell listeners what was emitted, and the meter what was charged."""
+        self.teller.meter_charges(self.record.id, [event for _, event in recorded])
+        for time_ms, event in recorded:
+            if event[0] == ev.EMITTED:
+                self.teller.tell(lifecycle.Emission(self.record.id, time_ms, event[1], event[2]))  # type: ignore[arg-type, misc]  # Emitted's items
+
+    # --- going on --------------------------------------------------------------------------------------------------
+    async def feed(self, events: list[tuple[int, Event]]) -> None:
+        """Hand committed events to the machine, and seal the history when a segment's worth has come together."""
+        self.machine.feed_live(events)
+        if self._tail.due(self.store.limits):
+            await self._seal()
+
+    async def happened(self, events: list[Event], write: Write | None = None) -> None:
+        """Commit ``events`` and feed them."""
+        await self.feed(await self.append(events, write))
+
+    async def _seal(self) -> None:
+        """Put the first of the unsealed commits into one segment; their own keys go in the same batch."""
+        write = self.write()
+        sealed = self._tail.seal(write, self.name, self.cursor.length, self.store.limits)
+        if write.puts:
+            self.put_record(write)  # whoever read the history before this, and is about to take the run, reads it again
+            await self.commit(write)
+        self._tail.drop(sealed)
+
+    # --- the lease -------------------------------------------------------------------------------------------------
+    def renew_at(self) -> int:
+        """When our lease wants renewing, ms since 1970."""
+        return self.leases.renew_at(self.record)
+
+    async def renew(self) -> None:
+        """Move the end of our lease to a whole one from now."""
+        self.leases.renew(self.record)
+        write = self.write()
+        self.put_record(write)
+        await self.commit(write)
+
+    async def hold(self, full: bool = False) -> int:
+        """Be sure of the lease before an effect: where an answer of the store was late, another may have the run.
+
+        ``full``: be sure of all of it, before what may keep this process from renewing it. Returns the time.
+        """
+        now = self.host.now_ms()
+        if now >= self.renew_at() or (full and not self.leases.is_fresh(self.record)):
+            await self.renew()
+            while (now := self.host.now_ms()) >= self.record.lease_until:
+                await self.renew()
+        return now
