@@ -20,7 +20,8 @@ ROOMS: dict[str, list[set[str]]] = {
         {"records", "errors", "host", "limits", "retry", "lifecycle"},
         {"names", "budget", "codec", "events", "keys", "redaction"},
         {"failures", "runs", "workflows", "history", "shapes"},
-        {"calling", "bundle"},
+        {"calling", "envelope"},
+        {"bundle", "parts"},
         {"machine"},
         {"context"},
         {"runtime"},
@@ -33,7 +34,7 @@ ROOMS: dict[str, list[set[str]]] = {
         {"execution"},
     ],
     "alkaline_edge.runtime": [
-        {"store", "moved", "pace", "reporting", "clock", "parts"},
+        {"store", "moved", "pace", "reporting", "clock"},
         {"segments", "lease", "telling", "listing", "creation", "accounts", "effects"},
         {"loading", "copying", "bell"},
         {"fleet", "journal", "migrating", "forking"},

@@ -9,12 +9,23 @@ from typing import Any
 
 import pytest
 
-from alkaline_edge import ConflictError, Context, InvalidInput, NotFound, Runtime, StoreError, hand_over, sync, workflow
+from alkaline_edge import (
+    ConflictError,
+    Context,
+    InvalidInput,
+    NotFound,
+    Runtime,
+    StoreError,
+    hand_over,
+    parts,
+    sync,
+    workflow,
+)
 from alkaline_edge.codec import Codec
 from alkaline_edge.host import Capabilities
-from alkaline_edge.runtime import handing, parts
+from alkaline_edge.parts import Place
+from alkaline_edge.runtime import handing
 from alkaline_edge.runtime.handing import Local
-from alkaline_edge.runtime.parts import Place
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost
 from tests.support import Process, drive, kinds
 

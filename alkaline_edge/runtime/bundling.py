@@ -13,6 +13,7 @@ from ..codec import BlobRef
 from ..errors import ConflictError, InvalidInput
 from ..history import Timed, blobs_of, decode_all
 from ..host import Conflict
+from ..parts import check_requests
 from ..runs import ExecutionRecord, Header
 from ..shapes import RECORD_NEEDS, check_record
 from . import creation
@@ -22,7 +23,6 @@ from .copying import put_run
 from .frozen import Freezer, may_be_replaced, taken
 from .loading import started
 from .moved import ARRIVING, BUNDLE, DELETING, gone
-from .parts import check_requests
 from .store import Store, Write, indexes_of
 
 

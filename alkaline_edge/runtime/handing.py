@@ -5,20 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from .. import events as ev
-from .. import keys
+from .. import keys, parts
 from ..codec import BlobRef
 from ..errors import ConflictError, InvalidInput, NotFound, StoreError
 from ..history import MAGIC, Cursor, Timed, blobs_of, decode_all, digest_of
 from ..host import Conflict
+from ..parts import PART_BYTES, Letter, Part, Place
 from ..runs import ExecutionRecord, Header
-from . import arriving, creation, parts, segments
+from . import arriving, creation, segments
 from .accounts import shared_by
 from .copying import put_in_batches
 from .forgetting import forget_older
 from .frozen import Freezer, may_be_replaced, taken
 from .loading import started
 from .moved import ARRIVING, BUNDLE, DELETING, UNCONFIRMED, gone
-from .parts import PART_BYTES, Letter, Part, Place
 from .runtime import Runtime
 from .store import Write, indexes_of
 

@@ -11,9 +11,9 @@ from typing import Protocol
 
 from ..errors import ConflictError, InvalidInput, NotFound
 from ..history import DIGEST
+from ..parts import Place
 from ..records import dataclass
 from .handing import Local
-from .parts import Place
 from .runtime import Runtime
 
 

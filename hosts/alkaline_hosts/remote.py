@@ -20,7 +20,7 @@ from alkaline_edge.codec import Codec
 from alkaline_edge.errors import BY_CODE, AlkalineError, InvalidInput, StoreError, UnknownOutcome
 from alkaline_edge.failures import StepError
 from alkaline_edge.limits import MAX_BUNDLE_BYTES
-from alkaline_edge.runtime.parts import Place
+from alkaline_edge.parts import Place
 
 from ._http.fetching import Bounded, default, too_large
 from ._http.fetching import Fetch as Fetch  # for callers, who give their own

@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from alkaline_edge.codec import Codec
 from alkaline_edge.errors import InvalidInput, NotFound
+from alkaline_edge.parts import Place
 from alkaline_edge.runtime import Runtime
 from alkaline_edge.runtime.handing import Local
-from alkaline_edge.runtime.parts import Place
 
 from .messages import Request, pick
 

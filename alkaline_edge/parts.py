@@ -9,17 +9,16 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-from ..codec import Codec
-from ..errors import InvalidInput
-from ..events import FORMAT_VERSION, Started
-from ..history import DIGEST, Cursor, Timed, blobs_of
-from ..limits import MAX_BUNDLE_BYTES
-from ..names import check_id, check_workflow_name
-from ..records import NamedTuple, dataclass, field
-from ..runs import Header
-from ..shapes import check_history, check_record, check_request, check_shared
+from .codec import Codec
+from .envelope import Form, check_bytes, check_fields, check_pairs, pack, read_history, unpack
+from .errors import InvalidInput
+from .events import Started
+from .history import DIGEST, Cursor, Timed, blobs_of
+from .limits import MAX_BUNDLE_BYTES
+from .records import NamedTuple, dataclass, field
+from .runs import Header
+from .shapes import check_record, check_request, check_shared
 
-PART, LETTER = "alkaline_edge part", "alkaline_edge handover"
 PART_BYTES = 1024 * 1024
 """Bytes of commits and large values in a part, of which at least one commit is whole: what an interruption repeats."""
 
@@ -104,35 +103,28 @@ _LETTER_FIELDS: dict[str, type] = {
 }  # fmt: skip
 
 
+def _form(name: str) -> Form:
+    return Form(
+        name,
+        1,
+        f"the {name}",
+        f"these bytes are not an {name}: nothing was written",
+        f"the digest of the {name} does not fit its contents: it was damaged; send it again",
+    )
+
+
+_PART, _LETTER = _form("alkaline_edge part"), _form("alkaline_edge handover")
+
+
 def encode(item: Part | Letter, codec: Codec) -> bytes:
     """The bytes of a part or a letter."""
-    name, fields = (PART, _PART_FIELDS) if isinstance(item, Part) else (LETTER, _LETTER_FIELDS)
-    body = [name, FORMAT_VERSION, {field: getattr(item, field) for field in fields}]
-    return codec.encode([*body, sha256(codec.encode(body)).digest()])
+    form, fields = (_PART, _PART_FIELDS) if isinstance(item, Part) else (_LETTER, _LETTER_FIELDS)
+    return pack(form, [{field: getattr(item, field) for field in fields}], codec)
 
 
-def _opened(data: bytes, name: str, fields: dict[str, type], codec: Codec) -> dict[str, Any]:
-    raw = codec.decode_untrusted(bytes(data), MAX_BUNDLE_BYTES)
-    if not isinstance(raw, list) or len(raw) != 4 or raw[0] != name:
-        raise InvalidInput(f"these bytes are not an {name}: nothing was written")
-    if raw[1] != FORMAT_VERSION:
-        raise InvalidInput(
-            f"the {name} is of format {raw[1]}, and this alkaline_edge reads {FORMAT_VERSION}; upgrade to read it",
-            format=raw[1],
-        )
-    if sha256(codec.encode(raw[:3])).digest() != raw[3]:
-        raise InvalidInput(f"the digest of the {name} does not fit its contents: it was damaged; send it again")
-    values = raw[2]
-    if not isinstance(values, dict) or values.keys() != fields.keys():
-        raise InvalidInput(f"the {name} does not have the fields of one: nothing was written")
-    for field_, kind in fields.items():
-        if type(values[field_]) is not kind:
-            raise InvalidInput(f"{field_} of the {name} is a {type(values[field_]).__name__}, not a {kind.__name__}")
-    for number in ("generation", "epoch", "first", "length"):
-        if not 0 <= values.get(number, 0) < 2**63:
-            raise InvalidInput(f"{number} of the {name} is out of range: nothing was written")
-    check_id(values["id"])
-    check_id(values["run"], "the random run id")
+def _opened(data: bytes, form: Form, fields: dict[str, type], codec: Codec) -> dict[str, Any]:
+    values: dict[str, Any] = unpack(form, data, codec)[0]
+    check_fields(form, values, fields)
     return values
 
 
@@ -141,23 +133,16 @@ def decode_part(data: bytes, codec: Codec) -> tuple[Part, list[list[Timed]]]:
 
     The chain holds from ``before`` on; that ``before`` is the head of what is there is for the caller to check.
     """
-    part = Part(**_opened(data, PART, _PART_FIELDS, codec))
-    check_workflow_name(part.workflow)
-    for items in (part.commits, part.blobs):
-        if not all(type(item) is bytes for item in items):
-            raise InvalidInput("the commits and blobs of a part must be bytes: nothing was written")
+    part = Part(**_opened(data, _PART, _PART_FIELDS, codec))
+    check_bytes(_PART, part.commits, part.blobs)
     if not part.commits or len(part.before) != DIGEST:
         raise InvalidInput("a part holds one commit or more, and the digest of the one before them")
     cursor = Cursor() if part.first == 0 else Cursor(part.first, part.before)
-    events = [cursor.advance(commit, codec) for commit in part.commits]
-    for commit in part.commits:
-        codec.check_commit(commit)
-    blobs = {sha256(blob).digest(): codec.decode_untrusted(blob, MAX_BUNDLE_BYTES) for blob in part.blobs}
-    check_history(events, blobs, part.first)
+    events = read_history(part.commits, part.blobs, cursor, codec)
     if part.first == 0:
         _check_start(part, events)
     refs = [ref for commit in events for ref in blobs_of(event for _, event in commit)]
-    if not {ref.digest for ref in refs} == blobs.keys():
+    if {ref.digest for ref in refs} != {sha256(blob).digest() for blob in part.blobs}:
         raise InvalidInput("the large values of a part are not those that its commits refer to; send it again")
     check_record(part.record)
     return part, events
@@ -175,7 +160,8 @@ def _check_start(part: Part, events: list[list[Timed]]) -> None:
 
 def decode_letter(data: bytes, codec: Codec) -> Letter:
     """The letter of bytes from outside; InvalidInput if it is not sound."""
-    letter = Letter(**_opened(data, LETTER, _LETTER_FIELDS, codec))
+    letter = Letter(**_opened(data, _LETTER, _LETTER_FIELDS, codec))
+    check_pairs(_LETTER, letter.requests, letter.markers)
     check_requests(letter.requests, letter.markers, codec)
     for triple in letter.shared:
         check_shared(triple)
@@ -184,10 +170,6 @@ def decode_letter(data: bytes, codec: Codec) -> Letter:
 
 def check_requests(requests: list[Any], markers: list[Any], codec: Codec) -> None:
     """InvalidInput for inbox entries and dedupe markers from outside that a run could not read."""
-    for pair in [*requests, *markers]:
-        if not isinstance(pair, list) or len(pair) != 2 or type(pair[1]) is not bytes:
-            raise InvalidInput("requests and markers must be pairs: nothing was written")
-        check_id(pair[0], "the key of a request or marker")
     for _, raw in requests:
         check_request(codec.decode_untrusted(raw, MAX_BUNDLE_BYTES))
     for _, raw in markers:
