@@ -4,10 +4,11 @@ import asyncio
 import contextlib
 import json
 
+import research as work
 from pyodide.ffi import to_js
 from research import BUDGET, research
 
-from alkaline_edge import AlkalineError, Runtime
+from alkaline_edge import AlkalineError, Runtime, StepInfo
 from alkaline_edge.events import AttemptFailed, Emitted, SignalReceived, Spent, StepCompleted, StepFailed
 from alkaline_hosts.indexeddb import IndexedDBHost, delete_store
 
@@ -21,9 +22,13 @@ class Agent:
     def __init__(self, library: str, tell) -> None:
         self.library, self.tell = library, tell
         self.ran: dict[str, int] = {}
-        self.replayed: dict[str, int] = {}
+        self.replayed: dict[str, tuple[int, int]] = {}  # of a run that was taken up again: how many events, and when
+        self.fetching: dict[str, str] = {}
+        self.topics: dict[str, str] = {}
         self.trouble: str | None = None
         self.runs = 0
+        self.chosen: str | None = None  # an earlier run that somebody looks at
+        work.in_flight = self._in_flight
         self._shown = ""
         self._changed = asyncio.Event()
 
@@ -47,7 +52,14 @@ class Agent:
         if kind == "StepFinished" and event.ok:
             self.ran[event.id] = self.ran.get(event.id, 0) + 1
         elif kind == "RunResumed" and event.replayed:  # 0: it was still in memory
-            self.replayed[event.id] = event.replayed + 1  # with the run's start, which is not counted there
+            self.replayed[event.id] = event.replayed + 1, event.at  # with the run's start, which is not counted there
+        self._changed.set()
+
+    def _in_flight(self, info: StepInfo, begins: bool) -> None:
+        if begins:
+            self.fetching[info.run_id] = info.step
+        else:
+            self.fetching.pop(info.run_id, None)
         self._changed.set()
 
     def _ended(self, serving: asyncio.Task) -> None:
@@ -69,40 +81,65 @@ class Agent:
             await asyncio.sleep(0.05)
 
     async def state(self) -> dict:
-        """The newest run, and its timeline."""
+        """The newest run or the one that was chosen, its timeline, and which others there are."""
         runs, after = [], ""
         while after is not None:
             page = await self.runtime.list_executions(workflow="research", after=after)
             runs, after = runs + list(page.items), page.after
+        runs.sort(key=lambda one: (one.created_at, one.id), reverse=True)
         self.runs = len(runs)
         state = {"persisted": self.host.persisted, "budget": BUDGET, "trouble": self.trouble, "run": None}
         if not runs:
             return state
-        record = max(runs, key=lambda one: (one.created_at, one.id))
+        record = next((one for one in runs if one.id == self.chosen), runs[0])
         history = await self.runtime.history(record.id)
-        started = next((e.event.input for e in history), {})
+        kept, resumed_at = self.replayed.get(record.id, (0, 0))
+        lines = [(number, line) for number, e in enumerate(history) if (line := _line(e))]
+        if kept:
+            done = sum(isinstance(e.event, StepCompleted) for e in history[:kept])
+            text = f"resumed here: {done} step{'' if done == 1 else 's'} not run again"
+            lines.insert(sum(n < kept for n, _ in lines), (kept, {"kind": "resumed", "text": text, "at": resumed_at}))
         state["run"] = {
             "id": record.id,
             "created": record.created_at,
-            "topic": started.get("topic", ""),
+            "topic": await self._topic(record),
             "status": record.status,
             "asks": any("decision" in one for one in record.waiting),
             "tokens": record.spent["tokens"],
             "steps": sum(isinstance(e.event, StepCompleted) for e in history),
             "ran": self.ran.get(record.id, 0),
-            "kept": sum(isinstance(e.event, StepCompleted) for e in history[: self.replayed.get(record.id, 0)]),
+            "kept": sum(isinstance(e.event, StepCompleted) for e in history[:kept]),
             "failure": (record.failure or {}).get("message"),
             "result": record.result,
             "draft": next((e.event.data for e in reversed(history) if isinstance(e.event, Emitted)), None),
-            "timeline": [line for e in history if (line := _line(e))],
+            "timeline": [line for _, line in lines],
+            "now": self.fetching.get(record.id),
+            "newest": record.id == runs[0].id,
         }
+        state["others"] = [
+            {"id": one.id, "topic": await self._topic(one), "status": one.status, "created": one.created_at}
+            for one in runs
+            if one.id != record.id
+        ]
         return state
+
+    async def _topic(self, record) -> str:
+        if record.run not in self.topics:
+            history = await self.runtime.history(record.id)
+            self.topics[record.run] = next((e.event.input for e in history), {}).get("topic", "")
+        return self.topics[record.run]
 
     # --- what the page's buttons do ---
     async def start(self, topic: str) -> None:
         """Begin a run. A second press, or another tab's at the same moment, joins the first."""
         task = {"topic": topic, "library": self.library}
         await self.runtime.start("research", task, id=f"research-{self.runs + 1}", on_conflict="join")
+        self.chosen = None
+        self._changed.set()
+
+    async def look(self, id: str) -> None:
+        """Show this run, until another one is started or chosen."""
+        self.chosen = id
         self._changed.set()
 
     async def decide(self, id: str, approved: bool, want: str, drafts: int) -> None:
@@ -119,7 +156,7 @@ class Agent:
         with contextlib.suppress(AlkalineError):  # a store that is full or gone can't be left in good order
             await self.close()
         await delete_store(STORE)
-        self.ran, self.replayed, self._shown = {}, {}, ""
+        self.ran, self.replayed, self._shown, self.chosen = {}, {}, "", None
         await self.open()
 
     async def close(self) -> None:

@@ -7,9 +7,10 @@ const dist = new URL(asked.get("dist") ?? "../../wasm/dist/", location).href;
 const inPage = asked.get("in") === "page";
 const WORDS = {
   running: "Working", asks: "Waits for you", paused: "Paused",
-  completed: "Finished", failed: "Failed", cancelled: "Stopped",
+  completed: "Finished", failed: "Failed", cancelled: "Stopped", offline: "Waits for the network",
 };
-const MARKS = { done: "✓", failed: "✕", again: "↻", spent: "¤", person: "●" };
+const MARKS = { done: "✓", failed: "✕", again: "↻", spent: "¤", person: "●", resumed: "▶" };
+const ENDED = ["completed", "failed", "cancelled"];
 let worker = null;
 let ask = null;
 let shown = null; // the newest state
@@ -92,11 +93,12 @@ function show(text) {
     : state.persisted === false ? "The browser may clear this site's data when space runs short."
     : "";
   const run = state.run;
-  const active = run && !["completed", "failed", "cancelled"].includes(run.status);
-  at("ask").hidden = Boolean(active);
+  const active = run && !ENDED.includes(run.status);
+  at("ask").hidden = Boolean(active) || (state.others ?? []).some((one) => !ENDED.includes(one.status));
   at("run").hidden = at("bar").hidden = !run;
   at("crash").hidden = inPage || !active;
   if (run) showRun(run, state.budget);
+  showOthers(state.others ?? []);
   if (state.trouble) trouble(state.trouble);
 }
 
@@ -107,7 +109,8 @@ function showStatus(text, kind) {
 
 function showRun(run, budget) {
   at("topic-shown").textContent = run.topic;
-  const status = run.asks ? "asks" : run.status === "suspended" ? "running" : run.status; // a short rest is work
+  const working = run.status === "running" || run.status === "suspended"; // a short rest is work
+  const status = run.asks ? "asks" : !working ? run.status : run.now && !navigator.onLine ? "offline" : "running";
   showStatus(WORDS[status], status);
   at("run-id").textContent = run.id;
   at("steps").textContent = run.steps;
@@ -119,6 +122,8 @@ function showRun(run, budget) {
   at("failure").textContent = run.failure ?? "";
   drafts = run.timeline.filter((line) => line.kind === "person").length;
   showTimeline(run);
+  at("now").hidden = !run.now;
+  at("now").textContent = run.now ?? "";
   const sentences = run.result?.report ?? run.draft;
   at("draft").hidden = !sentences || !(run.asks || run.result);
   at("decide").hidden = !run.asks;
@@ -150,8 +155,12 @@ function showTimeline(run) {
     list.dataset.run = name;
   }
   const follows = list.scrollTop + list.clientHeight > list.scrollHeight - 40; // unless a reader has scrolled up
-  for (const line of run.timeline.slice(list.children.length)) {
+  for (const [number, line] of run.timeline.entries()) {
+    const key = `${line.kind} ${line.at} ${line.text}`;
+    if (list.children[number]?.dataset.key === key) continue;
+    while (list.children.length > number) list.lastChild.remove(); // where it was resumed is known a moment later
     const item = make("li", "", line.kind);
+    item.dataset.key = key;
     const mark = make("span", MARKS[line.kind], "mark");
     mark.setAttribute("aria-hidden", "true");
     const when = make("time", new Date(line.at).toLocaleTimeString());
@@ -160,6 +169,30 @@ function showTimeline(run) {
     list.append(item);
   }
   if (follows) list.scrollTop = list.scrollHeight;
+}
+
+// The other runs of this browser: one press shows one of them.
+function showOthers(others) {
+  const key = JSON.stringify(others);
+  if (at("others").dataset.key === key) return; // a button that has the focus keeps it
+  at("others").dataset.key = key;
+  at("others").hidden = !others.length;
+  at("others-list").replaceChildren(...others.map((one) => {
+    const button = make("button", one.topic || one.id, "quiet");
+    button.dataset.id = one.id;
+    button.append(make("span", `${WORDS[one.status] ?? "Working"}, ${new Date(one.created).toLocaleString()}`, "small"));
+    button.addEventListener("click", async () => {
+      await doing("look", one.id);
+      at("status").focus();
+    });
+    const item = make("li", "");
+    item.append(button);
+    return item;
+  }));
+}
+
+for (const change of ["online", "offline"]) {
+  addEventListener(change, () => shown?.run && showRun(shown.run, shown.budget));
 }
 
 // --- what is asked --------------------------------------------------------------------------------------------------

@@ -4,10 +4,12 @@ Every effect is a step; kill the tab between any two of them, and the next visit
 not finished. Nothing here knows that it runs in a browser but ``fetch_text``.
 """
 
+import asyncio
 import json
 import math
 import re
 from collections import Counter
+from collections.abc import Callable
 from html.parser import HTMLParser
 
 from alkaline_edge import Budget, Context, Retry, StepInfo, workflow
@@ -21,25 +23,81 @@ _COMMON = frozenset(
 
 
 # --- effects ---------------------------------------------------------------------------------------------------------
-async def fetch_text(address: str, key: str) -> str:
+class Unreachable(ConnectionError):
+    """No answer came, or one that says to come again."""
+
+
+PATIENT = Retry(max_attempts=60, backoff=0.5, cap=15.0, retryable=lambda error: isinstance(error, Unreachable))
+
+in_flight: Callable[[StepInfo, bool], None] = lambda info, begins: None  # noqa: E731  # a place for a function
+"""Is told as a step begins to fetch and as it has ended; the page shows it. The record knows only what has ended."""
+
+
+async def fetch_text(address: str, info: StepInfo) -> str:
     """The text behind an address of this origin. The key goes along, as it would to a service that charges."""
+    in_flight(info, True)
+    try:
+        while True:
+            await online()
+            try:
+                return await _asked(address, info.idempotency_key)
+            except Unreachable:
+                if is_online():
+                    raise  # the next attempt is the policy's; an outage of this machine costs none
+    finally:
+        in_flight(info, False)
+
+
+async def _asked(address: str, key: str) -> str:
     from pyodide.http import pyfetch
 
-    answer = await pyfetch(address, headers={"Idempotency-Key": key}, cache="no-store")
+    try:
+        answer = await pyfetch(address, headers={"Idempotency-Key": key}, cache="no-store")
+        text = await answer.string()
+    except OSError:  # what fetch says of a network that is not there
+        raise Unreachable("no answer came") from None
+    if answer.status >= 500 or answer.status == 429:
+        raise Unreachable(f"the server answered {answer.status}")
     if not answer.ok:
-        raise ConnectionError(f"the server answered {answer.status}")
-    return await answer.string()
+        raise ValueError(f"the server answered {answer.status}")
+    return text
+
+
+def is_online() -> bool:
+    """What the browser says. It errs on the side of yes."""
+    import js
+
+    return js.navigator.onLine is not False
+
+
+async def online() -> None:
+    """Wait until the browser has a network. A tab may sleep or travel for hours."""
+    import js
+    from pyodide.ffi import create_proxy
+
+    if is_online():
+        return
+    came = asyncio.Event()
+    heard = create_proxy(lambda _: came.set())
+    js.self.addEventListener("online", heard)
+    try:
+        while not is_online():
+            came.clear()
+            await came.wait()
+    finally:
+        js.self.removeEventListener("online", heard)
+        heard.destroy()
 
 
 async def look_around(library: str, info: StepInfo) -> list[dict]:
     """The pages that the library holds: title and address."""
-    return json.loads(await fetch_text(library + "index.json", info.idempotency_key))
+    return json.loads(await fetch_text(library + "index.json", info))
 
 
 async def read_page(address: str, info: StepInfo) -> list[str]:
     """The sentences of a page."""
     reader = _Paragraphs()
-    reader.feed(await fetch_text(address, info.idempotency_key))
+    reader.feed(await fetch_text(address, info))
     return [one for text in reader.found for one in re.split(r"(?<=[.!?])\s+", " ".join(text.split())) if one]
 
 
@@ -93,7 +151,7 @@ def compose(notes: list[dict], most: int) -> list[dict]:
 
 
 # --- the workflow ----------------------------------------------------------------------------------------------
-@workflow(name="research", version=1, budget=Budget(tokens=BUDGET), retry=Retry(max_attempts=5, backoff=0.5, cap=8.0))
+@workflow(name="research", version=1, budget=Budget(tokens=BUDGET), retry=PATIENT)
 async def research(ctx: Context, task: dict) -> dict:
     """Read, note, draft, ask; then draft again or be done."""
     pages = await ctx.step("look around", look_around, task["library"])

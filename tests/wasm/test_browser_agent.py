@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -68,7 +69,9 @@ COUNTS = """
 const ran = document.querySelectorAll("#timeline .done").length;
 return [ran, ...["steps", "steps-ran", "steps-kept"].map((id) => Number(document.getElementById(id).textContent))];
 """
-LINES = "return [...document.querySelectorAll('#timeline .what')].map((line) => line.textContent)"
+LINES = "return [...document.querySelectorAll('#timeline li:not(.resumed) .what')].map((line) => line.textContent)"
+RESUMED = "return [...document.querySelectorAll('#timeline .resumed .what')].map((line) => line.textContent)"
+NOW = "const now = document.getElementById('now'); return now.hidden ? '' : now.textContent"
 STATUS = "return document.getElementById('status').textContent"
 
 
@@ -135,6 +138,13 @@ def inaccessible(tab: Tab) -> list[str]:
         tab.cdp("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         found += [f"{scheme}: {each}" for each in tab.js(REFUSED)]
     return found
+
+
+def without_network(tab: Tab, offline: bool) -> None:
+    """Take the page's network away, or give it back."""
+    tab.cdp("Network.enable")
+    limits = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    tab.cdp("Network.emulateNetworkConditions", offline=offline, **limits)
 
 
 def downloaded(tab: Tab, folder: Path) -> bytes:
@@ -241,6 +251,57 @@ def test_the_agent_runs_in_the_page_itself(visit: Browser) -> None:
     press(tab, "#ask button")
     until(tab, STATUS, lambda status: status == "Waits for you", "the draft is ready")
     assert "in this page" in tab.js("return document.getElementById('engine').textContent")
+
+
+@pytest.mark.parametrize("query", ["", "?in=page"])
+def test_a_tab_without_a_network_waits_for_it(visit: Browser, query: str) -> None:
+    """Offline the step in flight waits, costs no attempt and is named; the run goes on when the network is back."""
+    tab = opened(visit, query)
+    press(tab, "#ask button")
+    until(tab, LINES, lambda lines: len(lines) >= 4, "the agent works")
+    without_network(tab, True)
+    try:
+        until(tab, STATUS, lambda status: status == "Waits for the network", "the page says what it waits for")
+        assert tab.js(NOW).startswith("read: ")
+        lines = tab.js(LINES)
+        time.sleep(2)  # two attempts would have failed by now
+        assert tab.js(LINES) == lines
+        picture(tab, "offline", 360)
+    finally:
+        without_network(tab, False)
+    until(tab, STATUS, lambda status: status == "Waits for you", "the draft is ready")
+    assert tab.js("return document.querySelectorAll('#timeline .again').length") == 0
+    assert tab.js(NOW) == ""
+
+
+def test_the_page_says_where_it_resumed_and_shows_earlier_reports(visit: Browser) -> None:
+    """After a reload a line stands where the run was taken up; a finished report is one press away from a new run."""
+    tab = opened(visit)
+    press(tab, "#ask button")
+    until(tab, LINES, lambda lines: len(lines) >= 7, "the agent works")
+    tab.reload()
+    resumed = until(tab, RESUMED, len, "the page says where it was taken up")
+    assert re.fullmatch(r"resumed here: \d+ steps not run again", resumed[0])
+    until(tab, STATUS, lambda status: status == "Waits for you", "the draft is ready")
+    press(tab, "[data-want=approve]")
+    until(tab, STATUS, lambda status: status == "Finished", "the report is done")
+    topic = tab.driver.find_element(By.ID, "topic")
+    topic.clear()
+    topic.send_keys("Who owns a run?", Keys.ENTER)
+    shown = "return document.getElementById('topic-shown').textContent"
+    until(tab, shown, lambda text: text == "Who owns a run?", "the new run is shown")
+    others = "return [...document.querySelectorAll('#others-list button')].map((one) => one.textContent)"
+    assert "Finished" in until(tab, others, len, "the earlier one is listed")[0]
+    until(tab, NOW, len, "the step in flight is shown")
+    picture(tab, "earlier")
+    assert inaccessible(tab) == []
+    press(tab, "#others-list button")
+    until(tab, shown, lambda text: text.startswith("What must an agent"), "the earlier report is shown")
+    assert tab.js(STATUS) == "Finished"
+    assert tab.js("return document.getElementById('sentences').textContent")
+    picture(tab, "earlier-shown", 360)
+    press(tab, "#others-list button")
+    until(tab, shown, lambda text: text == "Who owns a run?", "and back")
 
 
 def test_a_phone_and_a_keyboard_are_enough(visit: Browser) -> None:
