@@ -9,12 +9,13 @@ On a server it asks by httpx (``pip install 'alkaline-edge[http]'``), in a brows
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from alkaline_edge.codec import Codec
 from alkaline_edge.errors import BY_CODE, AlkalineError, InvalidInput, StoreError, UnknownOutcome
@@ -22,18 +23,18 @@ from alkaline_edge.failures import StepError
 from alkaline_edge.limits import MAX_BUNDLE_BYTES
 from alkaline_edge.parts import Place
 
-from ._http.fetching import Bounded, default, too_large
+from ._http.fetching import SMALL, Bounded, default, too_large
 from ._http.fetching import Fetch as Fetch  # for callers, who give their own
 from ._http.json import from_json
 from ._http.messages import JSON, MSGPACK
-from ._http.signing import sign
+from ._http.signing import check_key, check_token, sign
 
 T = TypeVar("T")
 Query = Mapping[str, str] | list[tuple[str, str]]
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
-SMALL, MAX_JSON, MAX_PART = 64 * 1024, 64 * 1024 * 1024, 256 * 1024 * 1024
-"""Bytes of an answer: of a place or an error, of records, of a part of a history."""
+MAX_JSON, MAX_PART = 64 * 1024 * 1024, 256 * 1024 * 1024
+"""Bytes of an answer: of records, of a part of a history."""
 
 
 class Remote:
@@ -57,19 +58,24 @@ class Remote:
         timeout: float = 60.0,
         insecure: bool = False,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise InvalidInput("Remote wants a URL such as https://edge.example or https://edge.example/agents")
+        parts = _parts(url)
         if parts.username or parts.password:
             raise InvalidInput("a URL is shown and stored: give the secret as token or key, not inside of it")
         if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not insecure:
             raise InvalidInput("the secret would travel in the clear: use https, or insecure=True on a trusted network")
         if token is not None and key is not None:
             raise InvalidInput("give a token or a key, not both")
+        if token is not None:
+            check_token(token)
+        if key is not None:
+            if not isinstance(key, tuple) or len(key) != 2:
+                raise InvalidInput("key is a pair: the key's name and its secret")
+            check_key(*key)
         self.name = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
         self._origin, self._base = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
         self._token, self._key = token, key
-        self._fetch = fetch or default(timeout)
+        # A proxy is for the way to other machines: one would read the secret of a request to this one.
+        self._fetch = fetch or default(timeout, parts.scheme == "https" or parts.hostname not in _LOOPBACK)
         self._codec = Codec()
 
     async def __aenter__(self) -> Remote:
@@ -254,7 +260,7 @@ class Remote:
         return await self._send(method, path, query, body, MSGPACK, limit)
 
     async def _send(self, method: str, path: str, query: Query | None, body: bytes, kind: str, limit: int) -> bytes:
-        target = self._base + path + (f"?{urlencode(query)}" if query else "")
+        target = self._base + path + (f"?{_query(query)}" if query else "")
         headers = {"accept": kind, "accept-encoding": "identity"}
         if method == "POST":
             headers["content-type"] = kind
@@ -299,8 +305,34 @@ class Remote:
             )
 
 
+def _parts(url: str) -> SplitResult:
+    """A server's URL in its parts; InvalidInput for what is none."""
+    with contextlib.suppress(ValueError, AttributeError):  # no port, no address, no text
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+        if good and parts.port != 0:
+            return parts
+    raise InvalidInput("Remote wants a URL such as https://edge.example or https://edge.example/agents")
+
+
 def _path(*segments: str) -> str:
-    return "".join(f"/{quote(segment, safe='')}" for segment in segments)
+    """A path of these names. InvalidInput for a name that no path can have: every client takes dots for a way up."""
+    for segment in segments:
+        if not isinstance(segment, str):
+            raise InvalidInput(f"an id or a name is a text, not {type(segment).__name__}")
+        if segment in ("", ".", ".."):
+            raise InvalidInput(f"{segment!r} can't be asked for over HTTP: no path leads there")
+    try:
+        return "".join(f"/{quote(segment, safe='')}" for segment in segments)
+    except UnicodeError:
+        raise InvalidInput("an id or a name holds a lone surrogate, which is not text") from None
+
+
+def _query(query: Query) -> str:
+    try:
+        return urlencode(query)
+    except UnicodeError:
+        raise InvalidInput("what is asked for holds a lone surrogate, which is not text") from None
 
 
 def _written(value: Any) -> str:

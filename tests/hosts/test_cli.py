@@ -133,7 +133,7 @@ async def research(ctx, topic):
 
 def test_signal_and_cancel_are_recorded_for_the_next_runtime(store: Path) -> None:
     """Both reach the run when somebody goes on with it; a payload that is not JSON is refused with its quoting."""
-    assert "must be JSON" in run("signal", store, "exe_1", "go", "plain", code=2).stderr
+    assert "is not JSON" in run("signal", store, "exe_1", "go", "plain", code=2).stderr
     run("signal", store, "exe_1", "go", '{"ok": true}', "--dedupe", "k")
     run("signal", store, "exe_1", "go", '{"ok": true}', "--dedupe", "k")
 

@@ -64,6 +64,9 @@ def test_a_server_that_nobody_was_named_for_is_refused() -> None:
     for short in ({"token": "short"}, {"keys": {"k": "short"}}, {"token": [TOKEN, ""]}):
         with pytest.raises(InvalidInput, match="random ones or more"):
             asgi_app(runtime, **short)  # type: ignore[arg-type]  # each is one of the parameters
+    for other in ({"token": TOKEN + "\n"}, {"token": "\u00fc" * 30}, {"token": [5]}, {"keys": {"my laptop": SECRET}}):
+        with pytest.raises(InvalidInput):  # what no header can have would be a server that lets nobody in
+            asgi_app(runtime, **other)  # type: ignore[arg-type]  # each is one of the parameters
     with pytest.raises(InvalidInput, match="without a path"):
         asgi_app(runtime, token=TOKEN, origins=["*"])
 

@@ -201,6 +201,90 @@ def test_an_answer_that_does_not_come_ends_with_the_time(cut: str) -> None:
     asyncio.run(asyncio.wait_for(test(), 30))
 
 
+@pytest.mark.parametrize("name", ["", ".", "..", "\ud800", 5, None])
+def test_a_name_that_no_path_can_have_is_refused_before_it_is_sent(name: Any) -> None:
+    """Clients take dots for a way up and leave out what is empty: the answer would be another verb's."""
+
+    async def test() -> None:
+        remote = Remote(URL, token=TOKEN, fetch=answering(200, b"{}"))
+        asked = [remote.status(name), remote.query("a", name), remote.signal(name, "s"), remote.signal("a", name)]
+        for each in [*asked, remote.place(name), remote.cancel(name), remote.update("a", name)]:
+            with pytest.raises(InvalidInput, match=r"over HTTP|text"):
+                await each
+        with pytest.raises(InvalidInput, match="surrogate"):
+            await remote.signal("a", "s", dedupe="\ud800")
+
+    drive(test)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"token": TOKEN + "\n"},
+        {"token": " " + TOKEN},
+        {"token": "t\u00f6ken-of-enough-bytes"},
+        {"token": ""},
+        {"token": 5},
+        {"key": ("my laptop", TOKEN)},
+        {"key": ("laptop", "short")},
+        {"key": ("laptop", None)},
+        {"key": "laptop:" + TOKEN},
+        {"url": "http://[::1"},
+        {"url": "http://localhost:99999"},
+        {"url": None},
+    ],
+    ids=str,
+)
+def test_a_secret_or_a_url_that_can_not_be_sent_is_refused_where_it_is_given(given: dict[str, Any]) -> None:
+    """A token read from a file with its line break would otherwise be a server that is "not reached", for ever."""
+    with pytest.raises(InvalidInput) as caught:
+        Remote(**{"url": URL} | given)
+    assert "short" not in str(caught.value)
+    assert TOKEN not in str(caught.value)
+
+
+def test_a_request_to_this_machine_goes_by_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of the environment would read the token: it is for the way to other machines."""
+    seen: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.append(await reader.read(10_000))
+        writer.close()
+
+    async def nothing(writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD + b"content-length: 1\r\n\r\n\xc0")
+
+    async def test() -> None:
+        server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, address)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        async with server, raw_server(nothing) as url, Remote(url, token=TOKEN) as remote:
+            assert await remote.place("a") is None
+        assert seen == []
+
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
+def test_a_large_error_is_not_read() -> None:
+    """An export may have a gigabyte, and what says that there is none may not."""
+
+    async def endless(writer: asyncio.StreamWriter) -> None:
+        writer.write(HEAD.replace(b"200 OK", b"500 No") + b"content-length: 40000000\r\n\r\n")
+        for _ in range(400):
+            writer.write(b"\0" * 100_000)
+            await writer.drain()
+
+    async def test() -> None:
+        async with raw_server(endless) as url, Remote(url, token=TOKEN) as remote:
+            with pytest.raises(UnknownOutcome, match="more than 65,536 bytes"):
+                await remote.export("a")
+
+    asyncio.run(asyncio.wait_for(test(), 30))
+
+
 def test_what_is_no_json_is_refused_before_it_is_sent() -> None:
     """NaN, bytes and objects have no JSON: the caller is told at once."""
 

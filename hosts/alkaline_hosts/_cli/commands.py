@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from alkaline_edge.errors import InvalidInput
 from alkaline_edge.runs import STATUSES
 from alkaline_edge.runtime.inbox import read_request
 
+from .._http.json import from_json
 from .._http.runs import attribute
 from . import output
 from .code import codec_of, current_directory, workflows_of
@@ -234,11 +234,10 @@ def check(files: Sequence[Path], workflows: Sequence[str], codec: str | None, as
 def signal(store: Store, run: str, name: str, payload: str | None, dedupe: str | None, as_json: bool) -> None:
     """Send the signal NAME to a run, with PAYLOAD, which is JSON."""
     try:
-        value = None if payload is None else json.loads(payload)
-    except RecursionError:
-        raise InvalidInput("the payload is nested too deep: flatten it") from None
-    except ValueError:
-        raise InvalidInput(f"the payload must be JSON; quote a text: '\"{(payload or '')[:200]}\"'") from None
+        value = None if payload is None else from_json(payload, "the payload")
+    except InvalidInput as error:
+        hint = "" if payload is None or payload[:1] in '{["' else f"; quote a text: '\"{payload[:200]}\"'"
+        raise InvalidInput(f"{error}{hint}") from None
     writing_to_run(store, run, lambda runtime: runtime.signal(run, name, value, dedupe))
     _said(as_json, f"{run}: signal {name} is recorded; the run takes it when a runtime goes on with it", run)
 

@@ -120,6 +120,8 @@ class HttpApi:
         if area is None:
             raise NotFound("there is nothing here; runs are under /runs")
         rest = segments[segments.index(area) + 1 :]
+        if "//" in request.head.path.strip("/"):  # what a name that was forgotten leaves: the rest would move up
+            raise NotFound(f"there is no {request.head.path[:200]}: a name in it is empty")
         if area == "moves":
             if not self._moving:
                 raise Refused(403, "this server moves no runs: it was set up without a token or keys")

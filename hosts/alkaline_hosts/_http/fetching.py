@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 from alkaline_edge.errors import InvalidInput, UnknownOutcome
 from alkaline_edge.limits import MAX_BUNDLE_BYTES
 
+SMALL = 64 * 1024
+"""Bytes of an answer that holds no run: of a place, or an error."""
 SLOWEST = 16 * 1024
 """Bytes a second: a large answer may take longer than the time-out if it comes as fast as that."""
 
@@ -34,9 +36,17 @@ def too_large(name: str, limit: int) -> UnknownOutcome:
     )
 
 
-def default(timeout: float) -> Fetch:
-    """What asks on this platform; ``timeout``: seconds for an answer that is not large."""
-    return _Javascript(timeout) if sys.platform == "emscripten" else _Httpx(timeout)
+def default(timeout: float, proxies: bool = True) -> Fetch:
+    """What asks on this platform; ``timeout``: seconds for an answer that is not large.
+
+    ``proxies``: by the proxy that the environment names, where it names one and the platform lets us choose.
+    """
+    return _Javascript(timeout) if sys.platform == "emscripten" else _Httpx(timeout, proxies)
+
+
+def _limit(status: int, limit: int) -> int:
+    """What an answer may have: an error, or what somebody on the way says, is small whatever was asked for."""
+    return limit if 200 <= status < 300 else min(limit, SMALL)
 
 
 class Bounded:
@@ -57,7 +67,7 @@ class Bounded:
 class _Httpx(Bounded):
     """httpx, opened with the first request."""
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, timeout: float, proxies: bool) -> None:
         try:
             import httpx
         except ModuleNotFoundError:
@@ -66,7 +76,7 @@ class _Httpx(Bounded):
             ) from None
         self._timeout = timeout
         self._new: Callable[[], Any] = lambda: httpx.AsyncClient(
-            timeout=timeout, follow_redirects=False, trust_env=True
+            timeout=timeout, follow_redirects=False, trust_env=proxies
         )
         self._client: Any = None
 
@@ -83,6 +93,7 @@ class _Httpx(Bounded):
             async with self._client.stream(method, url, headers=dict(headers), content=body) as response:
                 if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
                     return response.status_code, b"", "packed"
+                limit = _limit(response.status_code, limit)
                 async for chunk in response.aiter_raw(64 * 1024):
                     data += chunk
                     if len(data) > limit:
@@ -122,6 +133,7 @@ class _Javascript(Bounded):
         async with asyncio.timeout(allowed) as patience:
             response = await window.fetch(url, to_js(options, dict_converter=window.Object.fromEntries))
             kind = str(response.headers.get("content-type") or "")
+            limit = _limit(int(response.status), limit)
             reader = response.body.getReader() if hasattr(response.body, "getReader") else None
             while reader is not None:
                 chunk = await reader.read()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from base64 import b64encode
+from collections import Counter
 from datetime import date
 from typing import Any
 
@@ -97,7 +98,7 @@ def from_json(data: str | bytes, what: str = "the body") -> Any:
     """The value of JSON text; InvalidInput says why it is none. ``what`` names it in the message."""
     try:
         text = data if isinstance(data, str) else data.decode()
-        return json.loads(text, parse_constant=_constant, object_pairs_hook=_object)
+        return json.loads(text, parse_constant=_constant, parse_float=_float, object_pairs_hook=_object)
     except UnicodeDecodeError:
         raise InvalidInput(f"{what} is not UTF-8") from None
     except RecursionError:
@@ -117,10 +118,17 @@ def _constant(name: str) -> Any:
     raise _NoJSON(f"it has no {name}; send null, or a text")
 
 
+def _float(text: str) -> float:
+    found = float(text)
+    if math.isinf(found):
+        raise _NoJSON(f"{text[:40]} is beyond what a number can be here; send a text")
+    return found
+
+
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        counts = Counter(name for name, _ in pairs)
+        twice = next(name for name in counts if counts[name] > 1)
         raise _NoJSON(f"{twice[:60]!r} stands twice in one object")
     return found

@@ -19,7 +19,6 @@ calling.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Coroutine, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
@@ -260,8 +259,8 @@ def attribute(text: str, option: str) -> tuple[str, Any]:
     if not sign:
         raise InvalidInput(f"{option} wants NAME=VALUE, not {text[:60]!r}")
     try:
-        found = json.loads(value)
-    except (ValueError, RecursionError):
+        found = from_json(value)
+    except InvalidInput:
         return name, value
     return name, found if isinstance(found, (str, int, float, bool)) else value
 

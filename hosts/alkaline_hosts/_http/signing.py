@@ -19,6 +19,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
+from heapq import heappop, heappush
 
 from alkaline_edge.errors import InvalidInput
 
@@ -30,14 +31,36 @@ _SIGNED = re.compile(
     rf"{SCHEME} key=([\w.:@-]{{1,100}}), time=(\d{{1,12}}), nonce=([0-9a-f]{{16,64}}), signature=([0-9a-f]{{64}})",
     re.IGNORECASE | re.ASCII,
 )
+_TOKEN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+_KEY = re.compile(r"[\w.:@-]{1,100}", re.ASCII)
 _MAX_NONCES = 100_000
 
 
 def _secret(value: str | bytes, what: str, least: int) -> bytes:
-    data = value.encode() if isinstance(value, str) else bytes(value)
+    if not isinstance(value, (str, bytes, bytearray)):
+        raise InvalidInput(f"{what} is text or bytes, not {type(value).__name__}")
+    data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
     if len(data) < least:
         raise InvalidInput(f"{what} has {len(data)} bytes; use {least} random ones or more")
     return data
+
+
+def check_token(token: str, least: int = 1) -> bytes:
+    """A bearer token as it can stand in a header; InvalidInput for one that a server would never see as it is here."""
+    data = _secret(token, "a token", least)
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise InvalidInput(
+            "a token is text of printable ASCII characters, without spaces around it; one read from a file may "
+            "have a line break at its end: strip() it"
+        )
+    return data
+
+
+def check_key(name: str, secret: str | bytes) -> bytes:
+    """The secret of a key for signed requests; InvalidInput for a name that a header can't have, or a short secret."""
+    if not isinstance(name, str) or not _KEY.fullmatch(name):
+        raise InvalidInput("the name of a key is 1 to 100 of the characters A-Z a-z 0-9 _ . : @ -")
+    return _secret(secret, "the secret of a key", 16)
 
 
 def _signature(secret: bytes, key: str, when: str, nonce: str, method: str, target: str, body: bytes) -> str:
@@ -50,8 +73,7 @@ def sign(
 ) -> dict[str, str]:
     """The header of a signed request. ``target`` is the path with its query, percent-encoded as it is sent."""
     when, nonce = str(int(time.time() if now is None else now)), os.urandom(16).hex()
-    data = _secret(secret, "the secret of a key", 16)
-    signature = _signature(data, key, when, nonce, method, target, body)
+    signature = _signature(check_key(key, secret), key, when, nonce, method, target, body)
     return {"authorization": f"{SCHEME} key={key}, time={when}, nonce={nonce}, signature={signature}"}
 
 
@@ -70,12 +92,13 @@ class Access:
     ) -> None:
         given = [tokens] if isinstance(tokens, str) else list(tokens)
         # Digests are compared, so that neither the content nor the length of a token shows in the time it takes.
-        self._tokens = [sha256(_secret(token, "a token", 16)).digest() for token in given]
-        self._keys = {name: _secret(secret, "the secret of a key", 16) for name, secret in (keys or {}).items()}
+        self._tokens = [sha256(check_token(token, 16)).digest() for token in given]
+        self._keys = {name: check_key(name, secret) for name, secret in (keys or {}).items()}
         if not self._tokens and not self._keys:
             raise InvalidInput("nobody could ask: give a token, or keys for signed requests")
         self._window, self._clock = window, clock
-        self._nonces: dict[str, float] = {}
+        self._nonces: set[str] = set()
+        self._forgotten: list[tuple[float, str]] = []  # a heap: when each nonce may be forgotten
 
     def admit(self, head: Head) -> None:
         """Raise Refused for a request that can't be let in whatever its body is. Call it before the body is read."""
@@ -100,13 +123,14 @@ class Access:
         if not hmac.compare_digest(expected.encode(), signature.encode()):
             raise Refused(401, "the signature does not fit the request: wrong secret, or it was changed on its way")
         now = self._clock()
-        for old in [n for n, until in self._nonces.items() if until < now]:
-            del self._nonces[old]
+        while self._forgotten and self._forgotten[0][0] < now:
+            self._nonces.remove(heappop(self._forgotten)[1])
         if f"{key} {nonce}" in self._nonces:
             raise Refused(401, "this signed request came before: sign each one anew")
         if len(self._nonces) >= _MAX_NONCES:
             raise Refused(503, "too many signed requests at once: try again later")
-        self._nonces[f"{key} {nonce}"] = int(when) + self._window + 1
+        self._nonces.add(f"{key} {nonce}")
+        heappush(self._forgotten, (int(when) + self._window + 1, f"{key} {nonce}"))
 
     def _fields(self, header: str) -> tuple[str, str, str, str]:
         found = _SIGNED.fullmatch(header.strip())
