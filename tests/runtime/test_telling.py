@@ -1,0 +1,96 @@
+"""Telling: marks and waits, listeners that raise, runtimes on one host, and what is remembered of statuses."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from alkaline_edge import lifecycle
+from alkaline_edge.codec import Codec
+from alkaline_edge.runs import ExecutionRecord
+from alkaline_edge.runtime import telling
+from alkaline_edge.runtime.store import Store
+from alkaline_edge.runtime.telling import Changes, Teller
+from alkaline_edge.testing import SimulatedHost
+from tests.support import drive
+
+
+def changes_of(host: SimulatedHost) -> Changes:
+    changes = Changes(Store(host, Codec()))
+    changes.attend()
+    return changes
+
+
+def test_what_changed_behind_the_mark_is_not_waited_for() -> None:
+    """However long the look between the mark and the wait took."""
+
+    async def body() -> None:
+        host = SimulatedHost()
+        changes, before = changes_of(host), host.now_ms()
+        mark = changes.mark()
+        changes.changed()
+        await changes.wait(3600, mark)
+        assert host.now_ms() == before
+        waiting = asyncio.ensure_future(changes.wait(3600, changes.mark()))
+        await asyncio.sleep(0)
+        changes.changed()
+        await waiting
+        assert host.now_ms() == before
+
+    drive(body)
+
+
+def test_a_change_wakes_the_other_runtimes_on_the_host() -> None:
+    """They hear that others committed; the one that did does not, nor does one on another host."""
+    host = SimulatedHost()
+    one, two, elsewhere = changes_of(host), changes_of(host), changes_of(SimulatedHost())
+    heard: list[str] = []
+    for name, changes in (("one", one), ("two", two), ("elsewhere", elsewhere)):
+        changes.on_foreign = lambda name=name: heard.append(name)  # type: ignore[misc]  # bound early
+    one.changed()
+    assert heard == ["two"]
+    assert (one.foreign, two.foreign, elsewhere.foreign) == (False, True, False)
+
+
+def test_nobody_waits_once_it_has_ended() -> None:
+    """For a change or for a task."""
+
+    async def body() -> None:
+        changes = changes_of(SimulatedHost())
+        never: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        waits = [asyncio.ensure_future(changes.wait_for([never])), asyncio.ensure_future(changes.wait(9, 0))]
+        await asyncio.sleep(0)
+        changes.end()
+        await asyncio.gather(*waits)
+        await changes.wait_for([never])
+
+    drive(body)
+
+
+def test_a_listener_that_raises_harms_nobody() -> None:
+    """The others hear the event, the host's loop is told, and whoever waits is woken."""
+
+    async def body() -> None:
+        reported: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+        changes, heard = changes_of(SimulatedHost()), list[Any]()
+        teller = Teller(lambda event: 1 // 0, None, changes)
+        quiet = teller.listen(heard.append)
+        mark = changes.mark()
+        teller.tell(lifecycle.RunPaused("a", 1))
+        quiet()
+        teller.tell(lifecycle.RunPaused("a", 2))
+        assert [event.at for event in heard] == [1]
+        assert [type(error) for error in reported] == [ZeroDivisionError] * 2
+        assert changes.mark() == mark + 2
+
+    drive(body)
+
+
+def test_the_statuses_that_were_seen_last_are_remembered(monkeypatch: Any) -> None:
+    """So many of them; seeing a run again keeps it."""
+    monkeypatch.setattr(telling, "STATUSES", 2)
+    teller = Teller(None, None, changes_of(SimulatedHost()))
+    for id in ("a", "b", "a", "c"):
+        teller.saw(ExecutionRecord(id, "0123456789ab", "flow", 1, "running", 0, 0))
+    assert [teller.status_of(id) for id in "abc"] == ["running", None, "running"]
