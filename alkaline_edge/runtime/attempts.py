@@ -45,12 +45,17 @@ class Attempts:
         self._journal, self._pace, self._retry, self._bell, self._fleet = journal, learned, retry, bell, fleet
         self._host, self._machine, self._codec = journal.host, journal.machine, journal.codec
         self._threads: dict[asyncio.Future[Any], str] = {}
+        """Calls in threads, which nothing can stop, with the names of their steps."""
         self._probing: dict[str, pace.Known] = {}
+        """Attempts whose function is being tried: how long one takes is not known before the first has landed."""
         self._deferred: set[str] = set()
+        """Commands that wait for those: they set no alarm, since each that lands wakes the driver."""
         self._settled: set[str] = set()
+        """Commands whose attempt has ended and is not recorded yet: none of them is started again."""
         self.lingering: list[str] = []
         """Names of steps that went on though they were told to stop: the lease is not handed back then."""
         self.flying: dict[str, asyncio.Future[Any]] = {}
+        """By command, in the order in which they were started: those that have ended together are recorded in it."""
         self.done: deque[Attempt] = deque()
 
     # --- what there is to do ---------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """``Runtime``: the public verbs, and ``Run``, a handle on one run. Everything else in here is wiring.
 
-The work is done by collaborators below, each of which is handed what it needs: see docs/house.md for the rooms.
+The work is done by collaborators, each of which is handed what it needs. From below to above: ``store``, ``lease``,
+``telling``; ``loading`` and ``fleet``; ``journal``, ``inbox``, ``children``, ``attempts`` and ``endings``, of which a
+``driver`` is made; ``owning``, which makes it; ``waking`` and ``asking``. tests/test_layering.py holds who imports whom.
 """
 
 from __future__ import annotations

@@ -62,14 +62,31 @@ class Rounds:
         self._store, self._registry, self._leases, self._fleet = store, registry, leases, fleet
         self._teller, self._changes, self._scheduled, self._waker = teller, teller.changes, scheduled, waker
         self._found: list[Waiting] = []
-        self._more = self._again = False
+        """What may be taken up here, in this process's order."""
+        self._more = False
+        """There was more than could be looked at: with room for it and nothing found, the next look is at once."""
+        self._again = False
+        """Something asked for a look before its time: it comes APART_MS after the last one."""
         self._not_ours: set[str] = set()
-        self._looked = self._renew_at = self._walk_at = self._walked = self._others_until = 0
+        """Runs whose code is not here, or that went elsewhere. Forgotten now and then: they may come back."""
+        self._looked = 0
+        """When the store was last looked at."""
+        self._renew_at = 0
+        """When what may pass by itself is forgotten: whose a run is not, and errors of the store."""
+        self._walked = self._walk_at = 0
+        """When the running runs were last looked through, for owners that are gone, and when they next are."""
+        self._others_until = 0
+        """Until when it is believed that other processes serve this store."""
         self._here: float = 0
+        """When the next timer of a run in memory is due: it costs no look at the store."""
         self._there: float = 0
+        """When the next timer of the store is due."""
         self._lease_ends = NEVER
+        """When the first lease of another owner ends, unless it is renewed."""
         self._asked_after, self._running_after, self._misdated_after = keys.INBOXES, "", ""
+        """Where the last look at each kind ended: the next one goes on there, so that all have their turn."""
         self._pages, self._pages_of_all = 1, 0
+        """Pages of running runs for each look, and how many there were so far in this pass over all of them."""
 
     # --- the loop ----------------------------------------------------------------------------------------------------
     async def serve(self, until: asyncio.Event | datetime | None, concurrency: int | None) -> None:
