@@ -2,7 +2,7 @@
 
 The work is done by collaborators, each of which is handed what it needs. From below to above: ``store``, ``lease``,
 ``telling``; ``loading`` and ``fleet``; ``journal``, ``inbox``, ``children``, ``attempts`` and ``endings``, of which a
-``driver`` is made; ``owning``, which makes it; ``waking`` and ``asking``. tests/test_layering.py holds who imports whom.
+``driver`` is made; ``owning``, which makes it; ``waking`` and ``asking``. A test of layers holds who imports whom.
 """
 
 from __future__ import annotations
