@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -43,6 +42,7 @@ from ._cloudflare.http import respond
 from ._http.api import HttpApi
 from ._http.runs import RunsApi
 from ._http.signing import Access as Access  # for authors, who override make_access
+from ._http.verbs import RunVerbs, perform
 
 WAKE_SECONDS = 5.0
 """For how long an alarm waits for what it woke. What takes longer goes on, and the next alarm looks after it."""
@@ -53,12 +53,12 @@ def runs_object(namespace: Any, name: str) -> Any:
     return namespace.get(namespace.idFromName(name))
 
 
-class DurableRuns:
+class DurableRuns(RunVerbs):
     """A Durable Object that holds runs; put it before ``DurableObject`` among the bases.
 
-    ``workflows`` are what it can run, ``runtime_options`` go to its Runtime. Every public method is callable over RPC,
-    with and returning plain values, and ``fetch`` offers them over HTTP (see ``_http.runs``). Where ``make_access``
-    says who may ask, runs are moved over HTTP as well (see ``_http.moves``); ``origins`` are the web origins whose
+    ``workflows`` are what it can run, ``runtime_options`` go to its Runtime. Every method of ``RunVerbs`` is
+    callable over RPC, with and returning plain values, and ``fetch`` offers them over HTTP (see ``_http.routes``).
+    Where ``make_access`` says who may ask, runs are moved over HTTP as well; ``origins`` are the web origins whose
     pages may ask, ``hosts`` the names by which it is asked where everybody may (none: any name;
     ``hosts = ("localhost",)`` on a developer's machine). The alarm wakes due timers, and runs that an earlier life of
     the object left behind.
@@ -117,76 +117,10 @@ class DurableRuns:
             await self._host.repair_alarm()
             await self._runtime.recover()
 
-    # --- over RPC --------------------------------------------------------------------------------------------------
-    async def start(
-        self,
-        workflow: str,
-        input: Any = None,
-        id: str | None = None,
-        settle: bool = False,
-        on_conflict: str = "reject",
-        attributes: dict[str, Any] | None = None,
-        start_at: str | datetime | None = None,
-        budget: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """Start a run; its record. With ``settle``, once it is finished or suspended.
-
-        ``start_at`` is ISO 8601 text with its offset, ``budget`` {"tokens": 1000, "usd": 0.5} or a part of it.
-        """
+    async def _do(self, verb: str, /, **given: Any) -> Any:
+        """A verb over RPC."""
         await self._take_up()
-        return await self._api.start(workflow, input, id, settle, on_conflict, attributes, start_at, budget)
-
-    async def status(self, id: str) -> dict[str, Any]:
-        """The run's record."""
-        await self._take_up()
-        return await self._api.status(id)
-
-    async def runs(
-        self,
-        status: str | None = None,
-        workflow: str | None = None,
-        after: str = "",
-        limit: int = 50,
-        attributes: dict[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """A page of records."""
-        await self._take_up()
-        return await self._api.runs(status, workflow, after, limit, attributes)
-
-    async def events(self, id: str, after: int = 0) -> list[dict[str, Any]]:
-        """The run's history behind its first ``after`` events."""
-        await self._take_up()
-        return await self._api.events(id, after)
-
-    async def signal(self, id: str, name: str, payload: Any = None, dedupe: str | None = None) -> None:
-        """Send a signal; it is durable when this returns."""
-        await self._take_up()
-        await self._api.signal(id, name, payload, dedupe)
-
-    async def query(self, id: str, name: str, *args: Any) -> Any:
-        """What the run's query handler returns."""
-        await self._take_up()
-        return await self._api.query(id, name, *args)
-
-    async def update(self, id: str, name: str, payload: Any = None) -> Any:
-        """Send an update and return its reply."""
-        await self._take_up()
-        return await self._api.update(id, name, payload)
-
-    async def cancel(self, id: str, reason: str | None = None) -> None:
-        """Ask for the run's end."""
-        await self._take_up()
-        await self._api.cancel(id, reason)
-
-    async def pause(self, id: str) -> None:
-        """Ask for a pause."""
-        await self._take_up()
-        await self._api.pause(id)
-
-    async def resume(self, id: str) -> None:
-        """Go on after a pause."""
-        await self._take_up()
-        await self._api.resume(id)
+        return await perform(self._api, verb, given)
 
 
 class WorkerRuns:

@@ -152,7 +152,7 @@ def test_errors_over_http() -> None:
         await call("POST", "/runs", json.dumps({"workflow": "asked", "id": "a"}), settle="1")
         for status, code, request in (
             (404, "ERR_NOT_FOUND", ("GET", "/elsewhere")),
-            (405, "ERR_INVALID_INPUT", ("DELETE", "/runs/a")),
+            (405, "ERR_INVALID_INPUT", ("PATCH", "/runs/a")),
             (404, "ERR_NOT_FOUND", ("GET", "/runs/none")),
             (404, "ERR_NOT_FOUND", ("POST", "/runs", '{"workflow": "none"}')),
             (400, "ERR_INVALID_INPUT", ("POST", "/runs", "[]")),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
-import inspect
 import json
 import random
 import tracemalloc
@@ -19,11 +18,8 @@ import pytest
 
 from alkaline_edge import AlkalineError, Context, InvalidInput, Runtime, StoreError, UnknownOutcome, hand_over, workflow
 from alkaline_edge.codec import Codec
-from alkaline_hosts._http import runs as _runs_api
-from alkaline_hosts._http.runs import RunsApi
 from alkaline_hosts.memory import MemoryHost
 from alkaline_hosts.remote import Remote
-from alkaline_hosts.worker import DurableRuns
 from tests.http.test_answers import TOKEN, Server
 from tests.support import drive
 
@@ -294,22 +290,6 @@ def test_what_is_no_json_is_refused_before_it_is_sent() -> None:
                 await Remote(URL, token=TOKEN, fetch=answering(200, b"{}")).signal("a", "s", value)
 
     drive(test)
-
-
-def test_a_run_is_started_alike_by_every_door() -> None:
-    """The HTTP body, the Durable Object's RPC, Remote and the verbs behind them take the same, by the same names."""
-    http = set(_runs_api.START) | {"settle"}
-    for door in (RunsApi, DurableRuns, Remote):
-        given = list(inspect.signature(door.start).parameters)[1:]
-        assert set(given) == http, door
-        assert given == list(inspect.signature(RunsApi.start).parameters)[1:], door
-        assert list(inspect.signature(door.runs).parameters) == list(inspect.signature(RunsApi.runs).parameters), door
-    verbs = ("status", "events", "signal", "update", "cancel", "pause", "resume")
-    for name in verbs:
-        kinds = {str(inspect.signature(getattr(door, name))) for door in (RunsApi, DurableRuns, Remote)}
-        assert len(kinds) == 1, (name, kinds)
-    runtime = set(inspect.signature(Runtime.start).parameters) - {"self"}
-    assert runtime == set(_runs_api.START)
 
 
 def test_starting_with_all_there_is_over_http() -> None:

@@ -167,7 +167,7 @@ BAD = {
     "a letter that is none": (400, "POST", b"/moves/take-over", b"\x80"),
     "a bundle that is none": (400, "POST", b"/moves/import", b"\x93\x01"),
     "PUT": (405, "PUT", b"/runs/a"),
-    "DELETE": (405, "DELETE", b"/runs/a"),
+    "PATCH": (405, "PATCH", b"/runs/a"),
     "PATCH of all": (405, "PATCH", b"/runs"),
     "POST of a record": (405, "POST", b"/runs/a"),
     "GET of a signal": (405, "GET", b"/runs/a/signals/x"),

@@ -13,7 +13,7 @@ from alkaline_edge.runs import STATUSES
 from alkaline_edge.runtime.inbox import read_request
 
 from .._http.json import from_json
-from .._http.runs import attribute
+from .._http.parameters import attribute
 from . import output
 from .code import codec_of, current_directory, workflows_of
 from .moving import asking, handover, is_remote, sync_

@@ -1,6 +1,6 @@
-"""The HTTP API of a runtime: the areas of its routes, and what every answer shares: errors, CORS, bounds. No I/O.
+"""The HTTP API of a runtime: how a request becomes a verb, and what every answer shares: errors, CORS, bounds. No I/O.
 
-``HttpApi`` answers for a runtime: the verbs over runs (``runs``) and those that move runs (``moves``). An adapter
+``HttpApi`` answers for a runtime with the verbs of ``verbs``; docs/http.md is the page for users. An adapter
 (``asgi``, ``worker``) turns its platform's requests into these values:
 
     refusal = api.refuse(head)                  before the body is read; a Response if that is all there is to say
@@ -22,7 +22,6 @@ from alkaline_edge.errors import (
     ERR_NOT_FOUND,
     ERR_STORE,
     AlkalineError,
-    NotFound,
 )
 from alkaline_edge.failures import StepError
 
@@ -30,7 +29,10 @@ from . import doors
 from .json import to_json
 from .messages import JSON, MAX_BODY, MSGPACK, Head, Refused, Request, Response, shown
 from .moves import MovesApi
+from .patience import within
+from .routes import METHODS, route
 from .runs import RunsApi
+from .verbs import perform
 
 if TYPE_CHECKING:
     from alkaline_edge.runtime import Runtime
@@ -69,7 +71,7 @@ class HttpApi:
         hosts: Iterable[str] | None = None,
         touched: set[str] | None = None,
     ) -> None:
-        self._runs, self._moves = RunsApi(runtime, touched), MovesApi(runtime, touched)
+        self._runtime, self._touched, self._moves = runtime, touched, MovesApi(runtime, touched)
         self._access, self.max_body = access, max_body
         self._origins, self._moving = doors.origins_of(origins), access is not None or open_moves
         self._hosts, self._any_host = doors.hosts_of(hosts or ()), hosts is None
@@ -115,20 +117,19 @@ class HttpApi:
             return self._shared(head, _encoded(head, 500, {"error": wrong}))
 
     async def _answer(self, request: Request) -> Response:
-        segments = request.head.segments
-        area = next((part for part in segments if part in ("runs", "moves")), None)
-        if area is None:
-            raise NotFound("there is nothing here; runs are under /runs")
-        rest = segments[segments.index(area) + 1 :]
-        if "//" in request.head.path.strip("/"):  # what a name that was forgotten leaves: the rest would move up
-            raise NotFound(f"there is no {request.head.path[:200]}: a name in it is empty")
-        if area == "moves":
-            if not self._moving:
-                raise Refused(403, "this server moves no runs: it was set up without a token or keys")
-            return Response(200, {"content-type": MSGPACK}, await self._moves.handle(request, rest))
-        _check_kind(request.headers)
-        status, text = await self._runs.handle(request, rest)
-        return Response(status, {"content-type": JSON}, text.encode())
+        head = request.head
+        verb, given = route(head)
+        moves = verb.path.startswith("/moves")
+        if moves and not self._moving:
+            raise Refused(403, "this server moves no runs: it was set up without a token or keys")
+        if not moves:
+            _check_kind(head.headers)
+        given |= verb.asked(head) | verb.received(request.body)
+        runs = RunsApi(self._runtime, self._touched, within(self._runtime.host, request.gone))
+        value = await perform(self._moves if moves else runs, verb.name, dict(given))
+        if verb.status == 202:
+            value = await runs.status(given["id"])
+        return Response(verb.status, {"content-type": verb.gives.media}, verb.gives.write(value, self._runtime.codec))
 
     def _error(self, head: Head, error: AlkalineError | StepError) -> Response:
         value: dict[str, Any] = {"code": error.code, "message": str(error)}
@@ -147,7 +148,7 @@ class HttpApi:
         response = self._shared(head, Response(204, {}, b""))
         if "access-control-allow-origin" in response.headers:
             response.headers.update({
-                "access-control-allow-methods": "GET, HEAD, POST",
+                "access-control-allow-methods": ", ".join(METHODS),
                 "access-control-allow-headers": "authorization, content-type, accept",
                 "access-control-max-age": "600",
             })  # fmt: skip

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from alkaline_edge.errors import InvalidInput, UnknownOutcome
 from alkaline_edge.limits import MAX_BUNDLE_BYTES
 
-SMALL = 64 * 1024
-"""Bytes of an answer that holds no run: of a place, or an error."""
+from .messages import SMALL
+
 SLOWEST = 16 * 1024
 """Bytes a second: a large answer may take longer than the time-out if it comes as fast as that."""
 

@@ -11,6 +11,8 @@ from alkaline_edge.errors import InvalidInput
 
 MSGPACK, JSON = "application/msgpack", "application/json"
 MAX_BODY = 64 * 1024 * 1024
+SMALL = 64 * 1024
+"""Bytes of an answer that holds no run: of a place, or an error."""
 
 
 class Head(NamedTuple):

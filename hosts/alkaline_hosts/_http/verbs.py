@@ -1,0 +1,175 @@
+"""The verbs over runs, once for every door: HTTP, a Durable Object's RPC, ``Remote`` and the shell. Pure: no I/O.
+
+``RunVerbs`` and ``MoveVerbs`` say what each takes and promises, and ``routes`` how it goes over HTTP; what it does is
+the method of that name in ``runs.RunsApi`` or ``moves.MovesApi``. The doors have no verbs of their own: they inherit
+these, and do them in their own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from alkaline_edge.parts import Place
+
+
+async def perform(behaviour: Any, verb: str, given: dict[str, Any]) -> Any:
+    """What ``behaviour`` does for a verb."""
+    method = getattr(behaviour, verb)
+    arguments = given.pop("args", ())
+    if arguments:
+        return await method(*given.values(), *arguments)  # the others stand in the order of the path, which is its own
+    return await method(**given)
+
+
+class RunVerbs:
+    """What can be asked of runs: the same methods on a ``Remote``, on a Durable Object over RPC, and behind ``/runs``.
+
+    Every method raises what the runtime raises, by its code: ERR_NOT_FOUND where there is no such run.
+    """
+
+    async def _do(self, verb: str, /, **given: Any) -> Any:
+        """Do a verb, or have it done; ``given`` are its parameters, all of them."""
+        raise NotImplementedError
+
+    async def start(
+        self,
+        workflow: str,
+        input: Any = None,
+        id: str | None = None,
+        settle: bool = False,
+        on_conflict: str = "reject",
+        attributes: dict[str, Any] | None = None,
+        start_at: str | datetime | None = None,
+        budget: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Start a run; its record. With ``settle``, once it is finished or suspended (over HTTP, a minute at most).
+
+        ``workflow``: a name that is known there. ``input``: a value, over HTTP one that JSON has. ``id``: its own, or
+        a random one; an id in use is ERR_CONFLICT, unless ``on_conflict`` is "join". ``attributes``: what it is found
+        by. ``start_at``: not before, ISO 8601 with its offset. ``budget``: {"tokens": 1000, "usd": 0.5} or a part.
+        """
+        found: dict[str, Any] = await self._do(
+            "start", workflow=workflow, input=input, id=id, settle=settle, on_conflict=on_conflict,
+            attributes=attributes, start_at=start_at, budget=budget,
+        )  # fmt: skip
+        return found
+
+    async def status(self, id: str) -> dict[str, Any]:
+        """The run's record, and under "stuck" what keeps it from going on in the process that answers."""
+        found: dict[str, Any] = await self._do("status", id=id)
+        return found
+
+    async def runs(
+        self,
+        status: str | None = None,
+        workflow: str | None = None,
+        after: str = "",
+        limit: int = 50,
+        attributes: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """A page of at most ``limit`` records by id, under "runs", and "after", where the next one begins, or None.
+
+        Only those in that ``status``, of that ``workflow`` and with all those ``attributes``, behind ``after``.
+        """
+        found: dict[str, Any] = await self._do(
+            "runs", status=status, workflow=workflow, after=after, limit=limit, attributes=attributes
+        )
+        return found
+
+    async def events(self, id: str, after: int = 0) -> list[dict[str, Any]]:
+        """The history behind its first ``after`` events: number, commit, time in ms, kind and what the event holds."""
+        found: list[dict[str, Any]] = await self._do("events", id=id, after=after)
+        return found
+
+    async def signal(self, id: str, name: str, payload: Any = None, dedupe: str | None = None) -> None:
+        """Send a signal; it is durable when this returns. The same ``dedupe`` key counts once in the run's life."""
+        await self._do("signal", id=id, name=name, payload=payload, dedupe=dedupe)
+
+    async def query(self, id: str, name: str, *args: Any) -> Any:
+        """What the run's query handler ``name`` returns for ``args``. What it raises is a StepError."""
+        return await self._do("query", id=id, name=name, args=args)
+
+    async def update(self, id: str, name: str, payload: Any = None) -> Any:
+        """Send an update and return its reply; what its handler raises is raised here.
+
+        Over HTTP, UnknownOutcome (ERR_STORE) where there is none within a minute: it is recorded all the same.
+        """
+        return await self._do("update", id=id, name=name, payload=payload)
+
+    async def cancel(self, id: str, reason: str | None = None) -> None:
+        """Ask for the run's end: it cleans up, and is cancelled. ``reason`` is kept in its history."""
+        await self._do("cancel", id=id, reason=reason)
+
+    async def pause(self, id: str) -> None:
+        """Ask for a pause: what is in flight ends, and nothing new starts until ``resume``."""
+        await self._do("pause", id=id)
+
+    async def resume(self, id: str) -> None:
+        """Go on after a pause, or after code was mended. ERR_CONFLICT where another live owner holds the run."""
+        await self._do("resume", id=id)
+
+    async def delete(self, id: str) -> None:
+        """Delete a run and all that belongs to it. One that has not ended must be cancelled first: ERR_CONFLICT."""
+        await self._do("delete", id=id)
+
+
+class MoveVerbs:
+    """What ``sync`` and ``hand_over`` want of a side of a move (a ``Peer``), and whole runs as bundles.
+
+    Each of them may be repeated.
+    """
+
+    async def _do(self, verb: str, /, **given: Any) -> Any:
+        """Do a verb, or have it done; ``given`` are its parameters, all of them."""
+        raise NotImplementedError
+
+    async def identity(self) -> str:
+        """The store's own random name."""
+        found: str = await self._do("identity")
+        return found
+
+    async def place(self, id: str) -> Place | None:
+        """Where the run's history stands there; None without one."""
+        found: Place | None = await self._do("place", id=id)
+        return found
+
+    async def digests(self, id: str, generation: int) -> bytes:
+        """The digest of every commit of a history, one after the other."""
+        found: bytes = await self._do("digests", id=id, generation=generation)
+        return found
+
+    async def part(self, id: str, at: Place | None) -> bytes:
+        """The next part for a store that stands at ``at``; empty when that store has it all."""
+        found: bytes = await self._do("part", id=id, at=at)
+        return found
+
+    async def accept(self, part: bytes) -> Place:
+        """Store a part; where the copy stands then."""
+        found: Place = await self._do("accept", part=part)
+        return found
+
+    async def freeze(self, id: str, name: str, store: str) -> bytes:
+        """Stop the run there, on its way to the store ``store``, which people call ``name``; the letter for it."""
+        found: bytes = await self._do("freeze", id=id, name=name, store=store)
+        return found
+
+    async def take_over(self, letter: bytes) -> Place:
+        """Activate the run there; where it stands then."""
+        found: Place = await self._do("take_over", letter=letter)
+        return found
+
+    async def confirm(self, id: str, store: str) -> None:
+        """Note there that the store has taken the run over."""
+        await self._do("confirm", id=id, store=store)
+
+    async def export(self, id: str, handoff: bool = False) -> bytes:
+        """The whole run as a bundle; with ``handoff`` it is frozen there, and goes on where it is imported."""
+        found: bytes = await self._do("export", id=id, handoff=handoff)
+        return found
+
+    async def import_(self, bundle: bytes, mode: str = "copy") -> str:
+        """Store a bundle's run there; its id. "copy": paused until it is resumed; "take_over": it may go on at once."""
+        found: str = await self._do("import_", bundle=bundle, mode=mode)
+        return found

@@ -1,0 +1,209 @@
+"""One table of verbs: what each takes agrees at every door, and no door has forgotten one."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from alkaline_edge import Context, InvalidInput, NotFound, Runtime, workflow
+from alkaline_edge.runtime.syncing import Peer
+from alkaline_edge.testing import SimulatedHost
+from alkaline_hosts._http.api import HttpApi
+from alkaline_hosts._http.messages import Head, Request
+from alkaline_hosts._http.moves import MovesApi
+from alkaline_hosts._http.routes import ALL, START, VERBS, Verb, route, verb_of
+from alkaline_hosts._http.runs import RunsApi
+from alkaline_hosts._http.verbs import MoveVerbs, RunVerbs
+from alkaline_hosts.remote import Remote
+from alkaline_hosts.worker import DurableRuns
+from tests.support import drive
+
+DOCS = Path(__file__).parents[2] / "docs" / "http.md"
+
+
+def verbs_of(kind: type[Any]) -> set[str]:
+    return {name for name, each in vars(kind).items() if inspect.isfunction(each) and not name.startswith("_")}
+
+
+def parameters(method: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    return {name: each for name, each in inspect.signature(method).parameters.items() if name != "self"}
+
+
+def signature(method: Callable[..., Any]) -> str:
+    return str(inspect.signature(method))
+
+
+@pytest.mark.parametrize(("promised", "done"), [(RunVerbs, RunsApi), (MoveVerbs, MovesApi)])
+def test_each_verb_has_an_entry_and_a_behaviour(promised: type[Any], done: type[Any]) -> None:
+    """A method of the verbs, a row of the table, a method that does it, with the same parameters; and none too many."""
+    area = "/runs" if promised is RunVerbs else "/moves"
+    assert verbs_of(promised) == {verb.name for verb in VERBS if verb.path.startswith(area)} == verbs_of(done)
+    for name in verbs_of(promised):
+        assert signature(getattr(done, name)) == signature(getattr(promised, name)), name
+
+
+@pytest.mark.parametrize("door", [Remote, DurableRuns])
+def test_no_door_has_parameters_of_its_own(door: type[Any]) -> None:
+    """A Remote and a Durable Object inherit the verbs as they are; ``start`` once took 6, 5, 4 and 3 parameters."""
+    kinds = [RunVerbs, MoveVerbs] if door is Remote else [RunVerbs]
+    for kind in kinds:
+        for name in verbs_of(kind):
+            assert getattr(door, name) is getattr(kind, name), name
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: f"{verb.method} {verb.path}")
+def test_an_entry_names_every_parameter_once(verb: Verb) -> None:
+    """In the path, the query, the body or the route; and what the query must have is what has no default."""
+    wanted = parameters(getattr(RunVerbs, verb.name, None) or getattr(MoveVerbs, verb.name))
+    in_path = re.findall(r"{(\w+)}", verb.path)
+    elsewhere = [*in_path, *verb.query, *verb.fixed]
+    body = list(START) if verb.body == ALL else [verb.body] if verb.body else []
+    assert sorted([*elsewhere, *body]) == sorted(wanted)
+    for name, each in verb.query.items():
+        needed = (
+            wanted[name].default is inspect.Parameter.empty and wanted[name].kind is not wanted[name].VAR_POSITIONAL
+        )
+        assert each.needed == needed, name
+    if verb.method in ("GET", "DELETE"):
+        assert verb.body == ""
+
+
+def test_the_runtime_and_a_peer_take_the_same() -> None:
+    """What a run is started with is what ``Runtime.start`` takes, and a Remote has what a move wants of a side."""
+    assert set(parameters(Runtime.start)) == set(START)
+    for name in ("signal", "query", "update", "cancel", "pause", "delete"):
+        assert list(parameters(getattr(Runtime, name))) == list(parameters(getattr(RunVerbs, name))), name
+    for name in verbs_of(Peer) - {"refuses"}:
+        assert list(parameters(getattr(Peer, name))) == list(parameters(getattr(MoveVerbs, name))), name
+
+
+def test_the_page_for_users_has_every_route() -> None:
+    """Each verb over runs is a row of docs/http.md, with its method and every name of its query."""
+    rows = [line for line in DOCS.read_text().splitlines() if line.startswith("| `")]
+    for verb in VERBS:
+        if verb.path.startswith("/runs"):
+            path = re.sub(r"{(\w+)}", lambda found: found[1].upper(), verb.path)
+            row = next((line for line in rows if f"`{verb.method} {path}`" in line), None)
+            assert row is not None, path
+            assert all(re.search(rf"\b{each.wire}\b", row) for each in verb.query.values()), path
+
+
+TEXTS = st.text(min_size=1).filter(lambda text: text not in (".", ".."))
+SCALARS = st.one_of(
+    st.text(), st.booleans(), st.integers(-(10**9), 10**9), st.floats(allow_nan=False, allow_infinity=False)
+)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "settle": st.booleans(),
+    "limit": st.integers(0, 10**15 - 1),
+    "generation": st.integers(0, 10**15 - 1),
+    "attributes": st.dictionaries(st.text().filter(lambda name: "=" not in name), SCALARS, max_size=4),
+    "args": st.lists(st.recursive(SCALARS, lambda each: st.lists(each, max_size=3)), max_size=3),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda verb: f"{verb.method} {verb.path}")
+@settings(max_examples=25, deadline=None)
+@drawn(data=st.data())
+def test_what_is_asked_for_is_what_arrives(verb: Verb, data: st.DataObject) -> None:
+    """Any text in a path or a query, any number, flag, attribute and argument: the other side reads what was given."""
+    given: dict[str, Any] = {name: data.draw(TEXTS) for name in re.findall(r"{(\w+)}", verb.path)}
+    for name in verb.query:
+        strategy = VALUES["limit"] if name == "after" and verb.name == "events" else VALUES.get(name, st.text())
+        given[name] = data.draw(strategy)
+    given |= verb.fixed
+    if verb.path == "/moves/{id}" and given["id"] in ("accept", "take-over", "import"):
+        return
+    assert verb_of(verb.name, given) is verb
+    path, query = verb.target(given)
+    head = Head(verb.method, path + (f"?{urlencode(query)}" if query else ""), {})
+    found, arrived = route(head)
+    assert found is verb
+    arrived |= verb.asked(head)
+    nothing = {name: value for name, value in given.items() if value is False or value in ([], {})}
+    assert {**nothing, **arrived} == given
+
+
+@workflow
+async def asked(ctx: Context) -> Any:
+    ctx.on_query("sum", lambda *numbers: sum(numbers))
+    return await ctx.wait_for_signal("go")
+
+
+def linked(api: HttpApi) -> Remote:
+    """A Remote that asks ``api``, without a network."""
+
+    async def fetch(method: str, url: str, headers: Any, body: bytes) -> tuple[int, bytes]:
+        parts = urlsplit(url)
+        answer = await api.handle(
+            Request(method, parts.path + (f"?{parts.query}" if parts.query else ""), headers, body)
+        )
+        return answer.status, answer.body
+
+    return Remote("http://localhost", token="a-token-for-these-tests", fetch=fetch)
+
+
+def test_arguments_of_a_query_and_the_end_of_a_run_go_over_http() -> None:
+    """``query(id, name, *args)`` and ``delete`` do there what they do in the process."""
+
+    async def test() -> None:
+        async with Runtime(SimulatedHost(), workflows=[asked]) as runtime:
+            remote = linked(HttpApi(runtime))
+            await remote.start("asked", id="a", settle=True)
+            assert await remote.query("a", "sum", 1, 2, 39) == await runtime.query("a", "sum", 1, 2, 39) == 42
+            assert await remote.query("a", "sum") == 0
+            with pytest.raises(Exception, match="cancel") as refused:
+                await remote.delete("a")
+            assert getattr(refused.value, "code", None) == "ERR_CONFLICT"
+            await remote.cancel("a", "enough")
+            await runtime.settle("a")
+            await remote.delete("a")
+            with pytest.raises(NotFound):
+                await remote.status("a")
+
+    drive(test)
+
+
+def test_what_the_query_lacks_is_named() -> None:
+    """A needed name is asked for, under the status of a caller's mistake."""
+
+    async def test() -> None:
+        async with Runtime(SimulatedHost()) as runtime:
+            api = HttpApi(runtime, open_moves=True)
+            for target in ("/moves/a/digests", "/moves/a/confirm", "/moves/a/freeze?name=x"):
+                answer = await api.handle(Request("GET" if "digests" in target else "POST", target, {}))
+                assert answer.status == 400, target
+                assert b"wants" in answer.body
+
+    drive(test)
+
+
+@pytest.mark.parametrize("id", ["", ".", "..", 7])
+def test_what_is_no_part_of_a_path_asks_for_nothing_else(id: Any) -> None:
+    """The empty id would be the list of all runs, and a client takes dots away: refused before it is sent."""
+
+    async def test() -> None:
+        async with Runtime(SimulatedHost()) as runtime:
+            remote = linked(HttpApi(runtime))
+            for ask in (remote.status, remote.delete, remote.place):
+                with pytest.raises(InvalidInput, match=r"no path leads there|is a text"):
+                    await ask(id)
+
+    drive(test)
+
+
+def test_a_verb_that_does_nothing_says_so() -> None:
+    """The verbs by themselves are a promise: whoever inherits them without doing them is told."""
+    with pytest.raises(NotImplementedError):
+        asyncio.run(RunVerbs().pause("a"))
+    with pytest.raises(InvalidInput, match="NAME=VALUE"):
+        next(each for each in VERBS if each.name == "runs").asked(Head("GET", "/runs?attribute=x", {}))
