@@ -143,6 +143,7 @@ class ExecutionRecord:
     ``owner`` and ``epoch`` are the lease: the epoch goes up with each new owner. ``waiting`` says in words what a
     suspended run waits for, ``wake_at`` when a timer is next due. ``cursor_length`` is the number of commits.
     ``ahead``: by how many ms recorded time is ahead of the clock, after a clock that was; stored where it is not 0.
+    ``clocks``: the clock when the owner before the last one wrote the record, and when it was written last.
     """
 
     id: str
@@ -169,6 +170,7 @@ class ExecutionRecord:
     failure: dict[str, Any] | None = None
     moved_to: str | None = None
     ahead: int = 0
+    clocks: list[int] = field(default_factory=list)
     copy: bool = False
     """It goes on in another store, as far as is known here: it stays paused, and its requests wait, until somebody
     resumes it or the run is handed over to this store. Stored where it is true."""
@@ -182,6 +184,8 @@ class ExecutionRecord:
             del values["ahead"]
         if not self.copy:
             del values["copy"]
+        if not self.clocks:
+            del values["clocks"]
         return values
 
     @classmethod

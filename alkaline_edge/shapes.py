@@ -154,7 +154,7 @@ RECORD: dict[str, Shape] = {
     "spent": _fields({"tokens": _count, "usd": _usd}, {}), "waiting": _list(_text), "wake_at": _maybe(_count),
     "parent": _maybe(_id), "depth": _count, "attributes": _map, "failure": _maybe(_failure), "cursor_length": _count,
     "head": _digest, "epoch": _count, "owner": _maybe(_text), "lease_until": _count, "moved_to": _maybe(_text),
-    "ahead": _count, "copy": _flag,
+    "ahead": _count, "clocks": _list(_count), "copy": _flag,
 }  # fmt: skip
 
 _child = _row(_text, _count, _one_of("completed", "failed", "cancelled"), _any, _maybe(_id))
@@ -243,7 +243,8 @@ def check_request(entry: Any) -> None:
     whole = (
         isinstance(entry, list) and len(entry) in (4, 5) and all(map(_text, entry[:3])) and all(map(_time, entry[4:]))
     )
-    if not whole or not 0 < len(entry[0]) <= MAX_ID or not REQUESTS.get(entry[1], _any)(entry[3]):
+    inline = whole and type(entry[3]) is not BlobRef
+    if not inline or not 0 < len(entry[0]) <= MAX_ID or not REQUESTS.get(entry[1], _any)(entry[3]):
         raise InvalidInput("a request must be [entry, kind, name, payload, accepted]: nothing was written")
     if entry[1] not in REQUESTS:
         raise InvalidInput(f"a request of kind {entry[1][:40]!r} is unknown; a newer alkaline_edge sent it: upgrade")

@@ -35,7 +35,7 @@ ROOMS: dict[str, list[set[str]]] = {
     ],
     "alkaline_edge.runtime": [
         {"store", "moved", "pace", "reporting", "clock"},
-        {"segments", "lease", "telling", "listing", "creation", "accounts", "effects"},
+        {"segments", "lease", "telling", "listing", "creation", "accounts", "effects", "payloads"},
         {"loading", "copying", "bell"},
         {"fleet", "journal", "migrating", "forking"},
         {"inbox", "attempts", "children", "moving"},

@@ -872,3 +872,15 @@ def test_each_message_of_a_limbo_names_the_verb_that_ends_it() -> None:
         await closed(a, b)
 
     drive(test)
+
+
+def test_what_is_no_side_of_a_move_is_refused_by_name() -> None:
+    """Arguments in another order, say: ``hand_over`` takes the id second, and ``sync`` last."""
+
+    async def test() -> None:
+        async with Runtime(SimulatedHost()) as one, Runtime(SimulatedHost()) as two:
+            for moved in (sync(one, "a", two), hand_over(one, two, "a")):  # type: ignore[arg-type]
+                with pytest.raises(InvalidInput, match="not a str"):
+                    await moved
+
+    drive(test)

@@ -13,6 +13,7 @@ from ..codec import Codec
 from ..errors import ConflictError
 from ..host import Conflict
 from ..runs import ExecutionRecord
+from . import payloads
 from .copying import put_in_batches
 from .inbox import entry_of
 from .moved import ARRIVING
@@ -66,7 +67,9 @@ async def bring(store: Store, record: ExecutionRecord, requests: Ends, markers: 
             drop.append(end)
     await _make_room(store, record.id, fence, drop, kept, _last(requests), _last(there))
     puts = {keys.markers(record.run) + end: raw for end, raw in markers}
-    puts.update((keys.inbox(record.id, end), raw) for end, raw in requests)
+    for end, raw in requests:
+        data, blobs = payloads.fitted(store, record.run, codec.decode(raw))
+        puts.update({**blobs, keys.inbox(record.id, end): data})
     if not await put_in_batches(store, puts, fence):
         raise changed(record.id)
 
@@ -119,3 +122,9 @@ async def ends(store: Store, prefix: str) -> Ends:
         if len(entries) < 500:
             return found
         after = entries[-1].key
+
+
+async def requests_of(store: Store, record: ExecutionRecord) -> Ends:
+    """The unread requests of a run as they go with it, large payloads within them."""
+    found = await ends(store, keys.requests(record.id))
+    return [[end, await payloads.whole(store, record.run, raw)] for end, raw in found]

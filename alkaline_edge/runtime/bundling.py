@@ -18,7 +18,7 @@ from ..runs import ExecutionRecord, Header
 from ..shapes import RECORD_NEEDS, check_record
 from . import creation
 from .accounts import shared_by
-from .arriving import bring, changed, claim, ends
+from .arriving import bring, changed, claim, ends, requests_of
 from .copying import put_run
 from .frozen import Freezer, may_be_replaced, taken
 from .loading import started
@@ -37,12 +37,12 @@ async def export(store: Store, freezer: Freezer, id: str, handoff: bool) -> byte
     blobs = [store.codec.encode(await store.blob(record.run, ref)) for ref in sorted(refs, key=lambda r: r.digest)]
     shared = await shared_by(store, Header.from_map(started(events[0][0][1] if events else None).header))
     values = record.to_map()
-    for name in ("owner", "lease_until", "moved_to", "result", "ahead", "copy"):
+    for name in ("owner", "lease_until", "moved_to", "result", "ahead", "clocks", "copy"):
         values.pop(name, None)
     values.update(cursor_length=cursor.length, head=cursor.head)
     bundle = Bundle(
         record.id, record.run, record.workflow, record.version, record.generation, record.epoch, record.status,
-        commits, blobs, values, await ends(store, keys.requests(id)), await ends(store, keys.markers(record.run)),
+        commits, blobs, values, await requests_of(store, record), await ends(store, keys.markers(record.run)),
         shared, handoff,
     )  # fmt: skip
     return bundles.encode(bundle, store.codec)

@@ -4,13 +4,46 @@ Where the host's clock is behind that (it was ahead for a moment, or has been se
 the recorded time at the pace of the host's. So ten seconds are ten seconds, however wrong the recorded time is; the
 difference is kept in the record, for whoever takes the run up next. Nothing of this is seen by a replay: deadlines
 are recorded time plus a delay, and the recorded time of a timer that fired is not before its deadline.
+
+Who takes up a run whose recorded time lies in the future finds out when that was really: after the last clock that was
+written down and is not in the future. Timers count from there, so they may be early by what passed between the two.
 """
 
 from __future__ import annotations
 
+from .. import keys
+from ..history import Cursor
 from ..host import Host
 from ..machine.commands import StartTimer
 from ..machine.execution import Execution
+from ..runs import ExecutionRecord
+from .store import Store
+
+CLOCKS_DIFFER_MS = 60_000
+"""By how much the clocks of the processes that share a store may differ."""
+
+
+async def note(store: Store, record: ExecutionRecord, recorded: int, now: int) -> None:
+    """The run is taken up at ``now``: write down the clock, and by how much ``recorded`` time was ahead of it."""
+    if recorded - record.ahead > now + CLOCKS_DIFFER_MS:
+        record.ahead = recorded - await _seen(store, record, now)
+    record.clocks = [*[at for at in record.clocks if at <= now][-1:], now]
+
+
+async def _seen(store: Store, record: ExecutionRecord, now: int) -> int:
+    """The newest time at which something of the run was written, as far as that is not after ``now``."""
+    for at in reversed(record.clocks):
+        if at <= now:
+            return at
+    for generation in range(record.generation, max(-1, record.generation - 2), -1):
+        cursor, newest = Cursor(), -1
+        for raw in await store.commits(keys.history(record.run, generation)):
+            cursor.advance(raw, store.codec)
+            if cursor.time_ms <= now:
+                newest = cursor.time_ms
+        if newest >= 0:
+            return newest
+    return record.created_at if record.created_at <= now else now
 
 
 class RunClock:

@@ -75,6 +75,7 @@ class Driver:
         """
         if self.failed is not None:
             raise self.failed
+        collected = False
         try:
             while True:
                 self._report()
@@ -100,9 +101,13 @@ class Driver:
                         return
                     continue
                 await self._wait()
+        except GeneratorExit:  # the loop ended before this did, so nothing can be awaited any more
+            collected = True
+            raise
         finally:
-            await self._bell.silence()
-            await self.attempts.halt()  # nothing of what is in flight is recorded
+            if not collected:
+                await self._bell.silence()
+                await self.attempts.halt()  # nothing of what is in flight is recorded
 
     def _unbroken_for_long(self) -> bool:
         self._unbroken += 1

@@ -158,7 +158,7 @@ class Local:
         cursor, events = decode_all(commits, self._store.codec)
         letter = Letter(
             store, id, record.run, record.generation, record.epoch, cursor.length, cursor.head,
-            await arriving.ends(self._store, keys.requests(id)),
+            await arriving.requests_of(self._store, record),
             await arriving.ends(self._store, keys.markers(record.run)),
             await shared_by(self._store, Header.from_map(started(events[0][0][1] if events else None).header)),
         )  # fmt: skip

@@ -1,8 +1,9 @@
 """The inbox of a run: what others ask of it, appended without owning it, consumed with the event that records it.
 
-An entry is ``[entry id, kind, name, payload, accepted]``. The owner deletes it in the commit that records its event; an
-entry id that the history knows already is dropped, so a request that was sent twice counts once. ``accepted`` is the
-sender's clock (ms since 1970): by it a request is put in order with the run's timers.
+An entry is ``[entry id, kind, name, payload, accepted]``, a large payload in blobs (``payloads``). The owner deletes
+it in the commit that records its event; an entry id that the history knows already is dropped, so a request that was
+sent twice counts once. ``accepted`` is the sender's clock (ms since 1970): by it a request is put in order with the
+run's timers.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from ..host import Conflict, Entry
 from ..machine.commands import ReplyToUpdate, StartTimer
 from ..records import NamedTuple
 from ..runs import ExecutionRecord
-from . import reporting
+from . import payloads, reporting
 from .journal import Journal
 from .moved import gone
 from .store import Store, Write
 
 _PAGE = 100
+_ENDS = 16
 
 
 class Request(NamedTuple):
@@ -84,7 +86,7 @@ class Inbox:
         await self.look()
         for request in self._ahead:
             if request.kind == "cancel" and (not request.id.startswith("cancel-") or self._from_parent(request.id)):
-                return request
+                return await self._whole(request)
         return None
 
     async def advance(self) -> bool:
@@ -134,14 +136,20 @@ class Inbox:
         """Record and feed one request, unless the history knows it already or it is void."""
         self._void.add(request.key)
         if request.id in self._machine.mailbox.entries or request.id in self._seen:
+            await payloads.drop(self._journal.store, self._journal.record.run, request.payload)
             return
         write = self._write()
-        event = await self._event(request, write)
+        event = await self._event(await self._whole(request), write)
         if event is None and request.kind != "update":
             self._void |= write.deletes
             return
         self._seen.add(request.id)
         await self._record([event] if event is not None else [], write)
+        await payloads.drop(self._journal.store, self._journal.record.run, request.payload)
+
+    async def _whole(self, request: Request) -> Request:
+        payload = await payloads.read(self._journal.store, self._journal.record.run, request.payload)
+        return request._replace(payload=payload)
 
     async def _record(self, events: list[Event], write: Write) -> None:
         """One commit, fed before the next entry is recorded: what the handler draws in between stands between them."""
@@ -291,6 +299,7 @@ async def send(store: Store, id: str, kind: str, name: str, payload: Any, dedupe
     """
     entry = f"{kind[0]}{store.host.entropy(8).hex()}"
     store.codec.encode([entry, kind, name, payload], "payload")
+    ahead = ""
     for _ in range(100):
         record = await store.record(id)
         if record.finished:
@@ -301,19 +310,59 @@ async def send(store: Store, id: str, kind: str, name: str, payload: Any, dedupe
         present = (await store.host.get([marker]))[0]
         if present is not None:
             return record.run, entry_of(store.codec.decode(present.value))
-        taken = await store.keys_under(keys.requests(id))
-        last = max((keys.position_of(key) for key in taken if not key.rsplit("/", 1)[1].startswith("~")), default=0)
-        place = keys.inbox(id, keys.position(last + 1))
+        now = store.host.now_ms()
+        data, blobs = payloads.fitted(store, record.run, [entry, kind, name, payload, now])
+        if blobs and ahead != record.run:
+            await store.put_blobs(blobs, {})
+            ahead = record.run
+        place = keys.inbox(id, keys.position(await _last(store, id) + 1))
         # The record too: an entry for a run that ended or was handed over meanwhile would never be read.
         fence = {place: None, marker: None, keys.record(id): record.version_tag}
-        now = store.host.now_ms()
-        puts = {
-            marker: store.codec.encode([entry, record.generation, now]),
-            place: store.codec.encode([entry, kind, name, payload, now], "payload"),
-        }
+        puts = {marker: store.codec.encode([entry, record.generation, now]), place: data}
         if not isinstance(await store.commit(Write(fence, puts)), Conflict):
             return record.run, entry
     raise ConflictError(f"the inbox of run {id!r} is too busy: 100 attempts met another sender; try again later")
+
+
+async def _last(store: Store, id: str) -> int:
+    """The highest place in the inbox of ``id``, 0 where it is empty: a page is read, and then one key at a time."""
+    prefix = keys.requests(id)
+
+    async def behind(place: int) -> int:
+        """A place behind ``place`` that is taken; 0 where there is none."""
+        return _highest(await store.host.list(prefix, keys.inbox(id, keys.position(place)), 1))
+
+    page = await store.host.list(prefix, "", _ENDS)
+    low = _highest(page)
+    if len(page) < _ENDS or page[-1].key >= keys.from_runs(id):
+        return low
+    step = _ENDS
+    while found := await behind(low + step):
+        low, step = found, step * 2
+    high = low + step  # nothing stands behind it
+    while low < high and (found := await behind(low)):
+        middle = (found + high) // 2
+        further = await behind(middle)
+        low, high = (further, high) if further else (found, middle)
+    return low
+
+
+def _highest(entries: Sequence[Entry]) -> int:
+    """The highest place among ``entries``; those that have a name instead of a number count for none."""
+    places = [entry.key for entry in entries if not entry.key.rsplit("/", 1)[1].startswith("~")]
+    return keys.position_of(places[-1]) if places else 0
+
+
+async def holds(store: Store, id: str, kind: str) -> bool:
+    """Whether a request of that kind waits in the inbox of ``id``."""
+    after = ""
+    while True:
+        page = await store.host.list(keys.requests(id), after, _PAGE)
+        if any(read_request(entry, store.codec).kind == kind for entry in page):
+            return True
+        if len(page) < _PAGE:
+            return False
+        after = page[-1].key
 
 
 def entry_of(marker: Any) -> str:

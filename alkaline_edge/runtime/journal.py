@@ -58,6 +58,7 @@ class Journal:
         record.cursor_length, record.head = self.cursor.length, self.cursor.head
         if raw is not None:
             record.cursor_length, record.head = self.cursor.length + 1, digest_of(raw)
+        record.clocks[1:] = [self.host.now_ms()]
         record.updated_at = max(record.updated_at, self.host.now_ms())
         self.store.put_record(write, record, self._stored_indexes, result)
 

@@ -16,7 +16,7 @@ from ..host import Conflict
 from ..retry import Retry
 from ..runs import ExecutionRecord
 from ..workflows import Registry
-from . import inbox, lease, reporting
+from . import clock, inbox, lease, reporting
 from .attempts import Attempts
 from .bell import Bell
 from .children import Children
@@ -89,12 +89,14 @@ class Owner:
                 driver = None
         except AlkalineError as error:
             await self._stuck(id, driver, error)
-        except (asyncio.CancelledError, KeyboardInterrupt):
+        except (Exception, SystemExit) as error:  # one run's trouble is no other's: it is named, and left alone
+            if asyncio._get_running_loop() is None:  # collected after its loop had ended: nothing can be awaited
+                raise
+            await self._stuck(id, driver, reporting.unexpected(id, error))
+        except BaseException:  # the end of this process, or of this task
             if driver is not None:
                 driver.machine.set_aside()
             raise
-        except BaseException as error:  # one run's trouble is no other's: it is named, logged and left alone
-            await self._stuck(id, driver, reporting.unexpected(id, error))
 
     async def _stuck(self, id: str, driver: Driver | None, error: AlkalineError) -> None:
         """The run can't go on with this code or this store: leave it as it was, and say so."""
@@ -128,6 +130,7 @@ class Owner:
                 loaded = await self._loader.load(record, record.attempt + 1)
             before = indexes_of(record)
             await leases.begin()
+            await clock.note(store, record, loaded.machine.loop.now_ms, store.host.now_ms())
             now = store.host.now_ms()
             leases.take(record)
             record.attempt += 1 if replayed else 0

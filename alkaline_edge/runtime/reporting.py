@@ -58,8 +58,9 @@ def update_failed(id: str, error: BaseException) -> None:
 
 
 def run_crashed(id: str, error: BaseException) -> None:
-    """What is no error that a run may end with ended its driver."""
-    _log.error("run %s could not be driven: a defect, or an error that is no Exception", id, exc_info=error)
+    """What is no Exception came out of the host, or ended this process: the run waits for its next owner."""
+    name = type(error).__name__
+    _log.error("run %s: %s ended its driver, and the run waits for its next owner", id, name, exc_info=error)
 
 
 def unexpected(id: str, error: BaseException) -> StoreError:

@@ -26,7 +26,7 @@ from ..records import dataclass
 from ..retry import Retry
 from ..runs import ExecutionRecord, Header, Status
 from ..workflows import Registry, Workflow
-from . import creation, lease, listing
+from . import creation, inbox, lease, listing
 from .asking import Asker
 from .fleet import Fleet
 from .lease import Leases
@@ -212,7 +212,7 @@ class Runtime:
         """
         self._open()
         # A pause that nobody has consumed stands in no record. Looked for before the record is read, it can't slip by.
-        asked = await self.host.list(keys.requests(id), "", 1)
+        pausing = await inbox.holds(self.store, id, "pause")
         record = await self.store.record(id)
         if not record.finished:
             self.registry.exact(record.workflow, record.version)
@@ -222,7 +222,7 @@ class Runtime:
                 raise ConflictError(
                     f"run {id!r} is held by another owner until {record.lease_until} ms; it goes on there", id=id
                 )
-            if record.status == "paused" or id in self.fleet.drivers or asked:
+            if record.status == "paused" or id in self.fleet.drivers or pausing:
                 try:
                     await self.asker.request(id, "resume")
                 except ConflictError:

@@ -8,6 +8,7 @@ from ..errors import StoreError
 from ..history import Cursor, digest_of
 from ..host import Conflict
 from ..runs import ExecutionRecord
+from . import payloads
 from .inbox import Request, read_request
 from .store import Store, Write, indexes_of
 from .telling import Teller
@@ -56,7 +57,7 @@ class Scheduled:
             after = page[-1].key
         self._kept.pop(id, None)
         if cancel is not None:
-            await self._cancel(record, before, write, cancel.payload)
+            await self._cancel(record, before, write, await payloads.read(store, record.run, cancel.payload))
             return True
         if write.deletes:
             store.put_record(write, record, before)

@@ -83,7 +83,7 @@ class Rounds:
         """When the next timer of the store is due."""
         self._lease_ends = NEVER
         """When the first lease of another owner ends, unless it is renewed."""
-        self._asked_after, self._running_after, self._misdated_after = keys.INBOXES, "", ""
+        self._asked_after, self._running_after = keys.INBOXES, ""
         """Where the last look at each kind ended: the next one goes on there, so that all have their turn."""
         self._pages, self._pages_of_all = 1, 0
         """Pages of running runs for each look, and how many there were so far in this pass over all of them."""
@@ -216,7 +216,8 @@ class Rounds:
             return
         due = await self._due(now)
         if walk:
-            due += await self._misdated(now)
+            misdated = await self._waker.misdated(now, keys.timers_after(now))
+            due += [id for id in misdated if not self._passed_over(id)]
         running = await self._running(now) if walk else []
         kinds = [
             await self._takeable(ids, now, only) for ids, only in ((due, None), (asked, None), (running, "running"))
@@ -305,14 +306,6 @@ class Rounds:
                 self._more = True
                 return found
             after, limit = entries[-1].key, waking.PAGE
-
-    async def _misdated(self, now: int) -> list[str]:
-        """Runs whose timers were set by a clock that was ahead, from where the last look ended, in a page of timers."""
-        after = max(self._misdated_after, keys.timers_after(now))
-        entries = await self._store.host.list(keys.TIMERS, after, waking.PAGE)
-        self._misdated_after = entries[-1].key if len(entries) == waking.PAGE else ""
-        found = [keys.timer_of(entry.key)[1] for entry in entries if self._waker.is_misdated(entry, now)]
-        return [id for id in found if not self._passed_over(id)]
 
     async def _asked(self) -> list[str]:
         """Runs with requests, from where the last look ended, at most a page. Those that are driven here are told."""

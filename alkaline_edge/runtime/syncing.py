@@ -178,4 +178,6 @@ async def _check_runs(a: Peer, b: Peer, id: str) -> None:
 
 
 def _peer(side: Runtime | Peer) -> Peer:
+    if not isinstance(side, Runtime) and not hasattr(side, "take_over"):
+        raise InvalidInput(f"a run moves from a Runtime or a Remote to another one, not a {type(side).__name__}")
     return Local(side) if isinstance(side, Runtime) else side

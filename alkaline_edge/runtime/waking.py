@@ -6,6 +6,7 @@ from .. import keys
 from ..host import Entry
 from ..runs import ExecutionRecord
 from ..workflows import Registry
+from .clock import CLOCKS_DIFFER_MS
 from .fleet import LEAST_PAUSE_MS, LONGEST_PAUSE_MS, Fleet
 from .lease import Leases
 from .scheduled import Scheduled
@@ -16,8 +17,6 @@ POLL_SECONDS = 1.0
 """How often others' requests are looked for, where the host does not tell of them, or may miss one."""
 IDLE_SECONDS = 20.0
 """The same where it tells: for what no commit says, such as an owner that died."""
-CLOCKS_DIFFER_MS = 60_000
-"""By how much the clocks of the processes that share a store may differ."""
 
 
 def timers(entries: list[Entry]) -> list[tuple[int, str]]:
@@ -33,6 +32,7 @@ class Waker:
     ) -> None:
         self._store, self._registry, self._leases, self._fleet = store, registry, leases, fleet
         self._scheduled, self._poll = scheduled, poll
+        self._misdated_after: str | None = None
         self._walks: dict[str, float] = {}
         """By parent: when the running runs are next looked through for children whose owner is gone (ms since 1970)."""
 
@@ -62,11 +62,12 @@ class Waker:
                     over = over or keys.in_order(entry.key)
                 elif id not in skip:
                     found.append(id)
-            if over:
-                break
             if len(entries) < PAGE:
                 break
             after = entries[-1].key
+            if over:
+                found += [id for id in await self.misdated(now, after) if id not in skip]
+                break
         return found + await self._asked(skip | set(found))
 
     async def _asked(self, skip: set[str]) -> list[str]:
@@ -85,8 +86,20 @@ class Waker:
             after = keys.behind_requests(id)
         return found
 
+    async def misdated(self, now: int, after: str) -> list[str]:
+        """Runs whose timers were set by a clock that was ahead, in a page of timers behind ``after``.
+
+        The pages follow each other, look by look. The first begins anywhere: a process may not live for a second look.
+        """
+        if self._misdated_after is None:
+            far = 2 << (16 + int.from_bytes(self._store.host.entropy(2), "big") % 26)  # a minute to a hundred years
+            self._misdated_after = keys.timers_after(now + far)
+        entries = await self._store.host.list(keys.TIMERS, max(self._misdated_after, after), PAGE)
+        self._misdated_after = entries[-1].key if len(entries) == PAGE else ""
+        return [keys.timer_of(entry.key)[1] for entry in entries if self.is_misdated(entry, now)]
+
     def is_misdated(self, timer: Entry, now: int) -> bool:
-        """Whether a timer was set by a clock that was ahead: its run is woken, and sets it anew."""
+        """Whether a timer was set by a clock that was ahead: its run is woken, and finds out when it is due."""
         written = self._store.codec.decode(timer.value)
         return type(written) is int and written > now + CLOCKS_DIFFER_MS
 

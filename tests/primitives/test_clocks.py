@@ -27,6 +27,14 @@ async def naps(ctx: Context, rounds: int) -> str:
     return "done"
 
 
+@workflow(name="naps_after", version=1)
+async def naps_after(ctx: Context, given: list[float]) -> str:
+    for _ in range(int(given[0])):
+        await ctx.wait_for_signal("go")
+    await ctx.sleep(given[1])
+    return "done"
+
+
 def manual() -> SimulatedHost:
     host = SimulatedHost()
     host.clock.auto = False
@@ -71,6 +79,103 @@ def test_a_sleep_is_as_long_as_it_says_however_wrong_the_clock_was(seed: int) ->
         await runtime.close()
 
     drive(body)
+
+
+def test_a_clock_that_was_a_year_ahead_for_a_moment_delays_nobody() -> None:
+    """An hour after a sleep of ten seconds the run is done, though nobody with a right clock looked in between."""
+
+    async def body() -> None:
+        host = manual()
+        async with Runtime(host, workflows=[naps]) as runtime:
+            run = await runtime.start(naps, 1, id="r")
+            await run.settle()
+            host.advance(YEAR)
+            await run.signal("go")
+            await run.settle()
+            host.advance(-YEAR)
+            host.advance(3_600)
+            await runtime.run_due()
+            assert (await runtime.get_execution("r")).status == "completed"
+
+    drive(body)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_sleep_set_by_a_wrong_clock_counts_from_what_is_known_of_the_right_one(seed: int) -> None:
+    """Early by no more than the time since the run was last written with a right clock, and not late.
+
+    Only a delay that is longer than the clock was ahead is late, by as much at most.
+    """
+    draw = random.Random(seed)
+    seconds = [0.2, 5.0, 100.0, 4_000.0, 90_000.0]
+
+    async def body() -> None:
+        host = manual()
+        begun = draw.random() < 0.8  # with a right clock
+        wrong = draw.choice([120, 3_600, YEAR, 50 * YEAR])
+        waits = draw.randrange(1, 4)
+        runtime = Runtime(host, workflows=[naps_after])
+        host.advance(0 if begun else wrong)
+        await (await runtime.start(naps_after, [waits, delay := draw.choice(seconds) * draw.random()], id="r")).settle()
+        gap = draw.choice(seconds) * draw.random()
+        host.advance(gap + (wrong if begun else 0))
+        for _ in range(waits):  # each takes the run up and lets it go
+            await runtime.signal("r", "go")
+            await runtime.settle("r")
+        host.advance(-wrong)
+        slept = host.now_ms()
+        if draw.random() < 0.5:
+            await runtime.close()
+            host = host.reopen()
+            runtime = Runtime(host, workflows=[naps_after])
+        host.advance(draw.choice(seconds) * draw.random())
+        looked = host.now_ms()
+        while (record := await runtime.get_execution("r")).status != "completed":
+            woken = await runtime.run_due()
+            record = await runtime.get_execution("r")
+            if record.status != "completed":
+                assert woken is not None
+                host.advance((woken - host.now_ms()) / 1000)
+        late = host.now_ms() - max(looked, slept + delay * 1000)
+        early = slept + delay * 1000 - host.now_ms()
+        if begun and looked - slept < (wrong - 60) * 1000:  # otherwise it passes for a right one, or nothing is known
+            longer = delay > wrong - 61  # the clock has caught up before: it may have been behind instead
+            assert late <= (wrong * 1000 if longer else 1), (late, wrong, gap, delay)
+        assert early <= max(gap, 0) * 1000 + 1, (early, wrong, gap, delay)
+        await runtime.close()
+
+    drive(body)
+
+
+def test_run_due_alone_finds_a_timer_of_a_clock_ahead_behind_many_others() -> None:
+    """A process that only calls run_due, or a new one for each call, finds it in a few calls."""
+
+    @workflow(name="nap", version=1)
+    async def nap(ctx: Context, seconds: float) -> None:
+        await ctx.sleep(seconds)
+
+    async def body(restarts: bool) -> None:
+        host = manual()
+        runtime = Runtime(host, workflows=[nap])
+        for n in range(230):
+            await (await runtime.start(nap, 90_000 + n, id=f"near{n}")).settle()
+        host.advance(YEAR)
+        await (await runtime.start(nap, 10, id="wrong")).settle()
+        host.advance(-YEAR)
+        calls = 0
+        while (await runtime.get_execution("wrong")).status != "completed":
+            calls += 1
+            await runtime.run_due()
+            host.advance(11)
+            if restarts:
+                await runtime.close()
+                host = host.reopen()
+                runtime = Runtime(host, workflows=[nap])
+        assert calls < (40 if restarts else 6)
+        await runtime.close()
+
+    for restarts in (False, True):
+        drive(lambda restarts=restarts: body(restarts))  # type: ignore[misc]
 
 
 def test_serve_finds_a_timer_that_was_set_by_a_clock_ahead() -> None:

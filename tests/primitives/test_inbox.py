@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
-from alkaline_edge import Context, Run, Runtime, workflow
+import pytest
+
+from alkaline_edge import Context, Run, Runtime, keys, workflow
 from alkaline_edge.runtime.store import Write
 from alkaline_edge.testing import SimulatedHost
 from tests.support import Process, drive, kinds
@@ -127,5 +130,33 @@ def test_a_suspended_run_wakes_at_the_first_of_its_timers_and_a_drained_one_at_o
         assert (drained.status, drained.wake_at is not None and drained.wake_at <= process.host.now_ms()) == (
             "suspended", True,
         )  # fmt: skip
+
+    drive(body)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_request_is_put_behind_the_last_one_without_reading_them_all(seed: int) -> None:
+    """Whatever places are taken, with gaps, and whatever other runs have put there."""
+    draw = random.Random(seed)
+
+    async def body() -> None:
+        host = SimulatedHost()
+        runtime = Runtime(host, workflows=[collects])
+        run = await runtime.start(collects, id="a")
+        await run.settle()
+        sender = Runtime(host.reopen())
+        first, count = draw.choice([1, 9, 95, 1_000]), draw.choice([0, 1, 15, 16, 17, 40, 700])
+        places = [n for n in range(first, first + count) if draw.random() < draw.choice([1, 0.3])]
+        for n in places:
+            await _put(sender, keys.position(n), f"s{n}", n)
+        for n in range(draw.choice([0, 3])):
+            await _put(sender, f"~child{n}", f"c{n}", n)
+        calls = sender.host.calls  # type: ignore[attr-defined]
+        for n in range(3):
+            await sender.signal("a", "s", "mine")
+            there = [key for key in host.store.keys if key.startswith("i/a/") and "~" not in key]
+            assert max(map(keys.position_of, there)) == max(places, default=0) + n + 1
+        assert sender.host.calls - calls < 3 * 45  # type: ignore[attr-defined]
+        await runtime.close()
 
     drive(body)

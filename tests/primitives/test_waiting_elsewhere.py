@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from collections.abc import Callable
 from typing import Any
@@ -386,3 +387,50 @@ def test_an_async_listener_hears_every_event_in_order() -> None:
         assert [type(error) for error in said] == [ValueError]
 
     drive(body)
+
+
+# --- the process ends -------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("at", range(2, 12))
+def test_a_crash_of_the_process_is_a_crash_and_no_trouble_of_a_run(at: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever waits in the dead process is told so by the crash itself; no run is called stuck."""
+
+    @workflow(name="three", version=1)
+    async def three(ctx: Context) -> int:
+        return sum([await ctx.step(f"s{n}", lambda n=n: n) for n in range(3)])
+
+    async def test() -> None:
+        host = SimulatedHost(fault=lambda n, verb: "crash" if n == at else None)
+        runtime = Runtime(host, workflows=[three])
+        with pytest.raises(SimulatedCrash):
+            await (await runtime.start("three", id="a")).result()
+            host.die()
+        assert runtime.fleet.stuck == {}
+        assert "stuck" not in caplog.text
+
+    drive(test)
+
+
+def test_a_runtime_that_is_collected_after_its_loop_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """As at the end of a notebook or of a test: nothing can be awaited then, and nothing went wrong."""
+
+    async def slow() -> None:
+        await asyncio.Event().wait()
+
+    @workflow(name="flow", version=1)
+    async def flow(ctx: Context) -> None:
+        await ctx.step("slow", slow)
+
+    loop = asyncio.new_event_loop()
+
+    async def test() -> Runtime:
+        runtime = Runtime(MemoryHost(), workflows=[flow])
+        await runtime.start("flow", id="a")
+        await asyncio.sleep(0.01)
+        assert runtime.fleet.is_active("a")
+        return runtime
+
+    kept = [loop.run_until_complete(test())]
+    loop.close()
+    kept.clear()
+    gc.collect()
+    assert [line for line in caplog.messages if "run " in line] == []
