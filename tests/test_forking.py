@@ -178,3 +178,19 @@ def test_a_fork_has_an_account_of_its_own() -> None:
         await process.runtime.close()
 
     drive(test)
+
+
+def test_a_fork_has_the_attributes_that_its_source_was_given() -> None:
+    """And is found by them."""
+
+    async def test() -> None:
+        process = Process(named)
+        run = await process.runtime.start(named, 3, id="a", attributes={"customer": "c7"})
+        await run.result()
+        fork = await process.runtime.fork("a", 1)
+        found = await process.runtime.list_executions(attributes={"customer": "c7"})
+        assert {record.id for record in found} == {"a", fork.id}
+        assert await to_end(process, fork.id) == 3
+        assert (await process.runtime.get_execution(fork.id)).attributes == {"customer": "c7"}
+
+    drive(test)

@@ -36,7 +36,7 @@ async def fork(store: Store, id: str, at: int, edit: dict[str, Any]) -> str:
         cursor.advance(raw, store.codec)
     record = ExecutionRecord(
         header.id, header.run, source.workflow, source.version, "paused", now, now, generation=source.generation,
-        depth=header.depth, cursor_length=cursor.length, head=cursor.head, epoch=1,
+        depth=header.depth, attributes=dict(source.attributes), cursor_length=cursor.length, head=cursor.head, epoch=1,
     )  # fmt: skip
     await put_in_batches(store, blobs)
     await put_run(store, record, raws, ())

@@ -274,6 +274,10 @@ class Local:
                 record.moved_to = record.moved_to.removesuffix(UNCONFIRMED)
         ref = await self._ended(record, part, last[-1][1])
         record.copy = record.copy and not record.finished
+        if length == 1 and not record.finished:  # resumed here, it does not begin before its time
+            begins_at = creation.begins_at(record, last[0][0], 1, now)
+            if begins_at is not None:
+                record.begin_at(begins_at)
         write = Write({keys.record(part.id): before.version_tag if before is not None else None})
         write.checks[next(iter(puts))] = None
         self._store.put_record(write, record, indexes_of(before) if before is not None else None, ref)

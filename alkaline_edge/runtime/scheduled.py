@@ -49,6 +49,7 @@ class Scheduled:
                     break
                 if request.kind in ("pause", "resume"):
                     record.status = "paused" if request.kind == "pause" else "suspended"
+                    record.copy = record.copy and request.kind == "pause"
                     write.deletes.add(entry.key)
                 else:
                     kept = entry.key

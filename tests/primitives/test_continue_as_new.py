@@ -342,3 +342,41 @@ def test_a_failure_behind_it_is_the_outcome_and_an_ordinary_error_in_a_group_is_
             assert (await process.runtime.get_execution(run.id)).status == "failed"
 
     drive(body)
+
+
+MOST_KEYS = 3 * forgetting.KEPT + forgetting.KEPT + 17 * 4 + 40
+"""Markers of three kinds and replies that are kept, those of 17 generations that are not yet looked through, and two
+histories with their large values, the record and its indexes."""
+
+
+def test_a_thousand_generations_leave_a_bounded_number_of_keys() -> None:
+    """Signals with a key and without one, updates, large payloads and values: the store holds no more than it says."""
+
+    @workflow
+    async def eternal(ctx: Context, n: int) -> int:
+        ctx.on_update("u", lambda text: len(text))
+        got = [await ctx.wait_for_signal("s"), await ctx.wait_for_signal("s")]
+        await ctx.step("large", lambda: "v" * 900 + str(n))
+        assert len(got[0]) in (1, 900)
+        if n < 1_000:
+            ctx.continue_as_new(n + 1)
+        return n
+
+    async def body() -> None:
+        host = SimulatedHost(capabilities=CAPABILITIES)
+        async with Runtime(host, workflows=[eternal]) as runtime:
+            run = await runtime.start(eternal, 1, id="a")
+            await run.settle()
+            most = 0
+            for n in range(1, 1_001):
+                text = ("x" if n % 50 else "x" * 899) + str(n % 10) * (n % 50 == 0)
+                if n % 4 == 0:
+                    assert await run.update("u", text) == len(text)
+                await run.signal("s", text[:900], dedupe=f"key {n}")
+                await run.signal("s", n)
+                await run.settle()
+                most = max(most, len(host.store.keys))
+            assert await run.result() == 1_000
+            assert most <= MOST_KEYS
+
+    drive(body)

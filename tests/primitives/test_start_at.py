@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from alkaline_edge import AlkalineError, Context, NotFound, Run, RunCancelled, Runtime, hand_over, workflow
+from alkaline_edge import AlkalineError, Context, NotFound, Run, RunCancelled, Runtime, hand_over, sync, workflow
 from alkaline_edge.replay import check
 from alkaline_edge.runtime.store import Write
 from alkaline_edge.testing import SimulatedHost, VirtualClock
@@ -179,7 +179,7 @@ def _early_signal(runtime: Runtime, id: str) -> Any:
     return Write({}, {f"i/{id}/a1": data})
 
 
-@pytest.mark.parametrize("how", ["take_over", "copy", "hand_over"])
+@pytest.mark.parametrize("how", ["take_over", "copy", "hand_over", "sync"])
 def test_a_run_that_moves_before_its_time_begins_at_its_time_there(how: str) -> None:
     """Nor does a move begin it: the new host waits for the same moment, with what was sent before."""
 
@@ -192,14 +192,17 @@ def test_a_run_that_moves_before_its_time_begins_at_its_time_there(how: str) -> 
         await run.signal("s", "early")
         if how == "hand_over":
             await hand_over(here, "a", there)
+        elif how == "sync":
+            await sync(here, there, "a")
         else:
             await there.import_(await here.export("a", handoff=how == "take_over"), mode=how)
-        if how == "copy":
+        copied = how in ("copy", "sync")
+        if copied:
             await there.resume("a")
         await there.run_due()
         await _turns()
         assert not ran
-        if how != "copy":
+        if not copied:
             with pytest.raises(AlkalineError, match="handed over"):
                 await here.start(flow, id="a", on_conflict="join")
         host.advance(3600)
@@ -207,7 +210,7 @@ def test_a_run_that_moves_before_its_time_begins_at_its_time_there(how: str) -> 
         host.advance(2)
         await there.run_due()
         got = await Run(there, "a").result()
-        assert got == [began.timestamp(), *(["early"] if how != "copy" else [])]
+        assert got == [began.timestamp(), *(["early"] if not copied else [])]
 
     drive(body)
 
