@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import Any
 
@@ -273,6 +274,48 @@ def test_a_runtime_goes_on_upon_another_host() -> None:
             await migrate(target, foreign.host)
         await process.runtime.close()
         await foreign.runtime.close()
+
+    drive(test)
+
+
+@pytest.mark.parametrize("state", ["paused", "suspended", "running"])
+def test_a_run_whose_code_is_gone_is_deleted_a_minute_after_its_cancel(state: str) -> None:
+    """Not before, not while somebody has it, and not while its parent waits for it; nothing of it is left."""
+
+    async def stays() -> None:
+        await asyncio.Event().wait()
+
+    @workflow
+    async def lost(ctx: Context) -> None:
+        if state == "running":
+            await ctx.step("stays", stays)
+        await ctx.wait_for_signal("never")
+
+    async def test() -> None:
+        host = SimulatedHost()
+        host.clock.auto = False
+        runtime = Runtime(host, workflows=[lost])
+        run = await runtime.start(lost, id="a")
+        if state == "running":
+            await asyncio.sleep(0)
+        else:
+            await run.settle()
+        if state == "paused":
+            await run.pause()
+            await run.settle()
+        host.dead = True
+        host = host.reopen()
+        other = Runtime(host)
+        host.advance(31)  # its lease is over
+        with pytest.raises(ConflictError, match="cancel it first"):
+            await other.delete("a")
+        await other.cancel("a", "its code is gone")
+        host.advance(59)
+        with pytest.raises(ConflictError, match="a minute after its cancel"):
+            await other.delete("a")
+        host.advance(1.1)
+        await other.delete("a")
+        assert list(host.store.keys) == []
 
     drive(test)
 

@@ -353,15 +353,16 @@ def _highest(entries: Sequence[Entry]) -> int:
     return keys.position_of(places[-1]) if places else 0
 
 
-async def holds(store: Store, id: str, kind: str) -> bool:
-    """Whether a request of that kind waits in the inbox of ``id``."""
+async def first(store: Store, id: str, kind: str) -> Request | None:
+    """The first request of that kind that waits in the inbox of ``id``."""
     after = ""
     while True:
         page = await store.host.list(keys.requests(id), after, _PAGE)
-        if any(read_request(entry, store.codec).kind == kind for entry in page):
-            return True
+        for request in (read_request(entry, store.codec) for entry in page):
+            if request.kind == kind:
+                return request
         if len(page) < _PAGE:
-            return False
+            return None
         after = page[-1].key
 
 

@@ -6,9 +6,13 @@ from .. import keys
 from ..errors import ConflictError
 from ..host import Conflict
 from ..runs import ExecutionRecord
+from . import inbox
 from .fleet import Fleet
 from .moved import DELETING, UNCONFIRMED
 from .store import Store, Write, indexes_of
+
+GIVEN_UP_MS = 60_000
+"""How long a cancel waits before its run may be deleted unended. One that has an owner is consumed long before."""
 
 
 async def delete(store: Store, fleet: Fleet, id: str) -> None:
@@ -21,8 +25,13 @@ async def delete(store: Store, fleet: Fleet, id: str) -> None:
             id=id,
         )
     untouched = record.status == "paused" and not record.attempt  # a fork that nobody has resumed
-    if not (record.finished or record.copy or untouched or record.moved_to is not None):
-        raise ConflictError(f"run {id!r} is {record.status}; cancel it first, and delete it when it has ended", id=id)
+    gone = record.finished or record.copy or untouched or record.moved_to is not None
+    if not gone and not await _given_up(store, record):
+        raise ConflictError(
+            f"run {id!r} is {record.status}; cancel it first, and delete it when it has ended. One that no process "
+            "takes up, because its code is gone, can be deleted a minute after its cancel",
+            id=id,
+        )
     await _check_parent(store, record)
     fleet.let_go(id)
     before = indexes_of(record)
@@ -37,6 +46,18 @@ async def delete(store: Store, fleet: Fleet, id: str) -> None:
     write = Write(fence, {}, {keys.record(id), keys.shared(record.run), *before})
     if not purged or isinstance(await store.commit(write), Conflict):
         raise ConflictError(f"run {id!r} was changed while it was deleted; delete it again", id=id)
+
+
+async def _given_up(store: Store, record: ExecutionRecord) -> bool:
+    """Whether nobody has the run, and a cancel of it has waited for a minute: its code is nowhere to be found."""
+    now = store.host.now_ms()
+    if record.owner is not None and record.lease_until > now:
+        return False
+    parent = await store.find(record.parent) if record.parent is not None else None
+    if parent is not None and not parent.finished:  # it waits for how this one ends
+        return False
+    asked = await inbox.first(store, record.id, "cancel")
+    return asked is not None and now - asked.accepted >= GIVEN_UP_MS
 
 
 async def _say_so(store: Store, record: ExecutionRecord) -> None:

@@ -212,7 +212,7 @@ class Runtime:
         """
         self._open()
         # A pause that nobody has consumed stands in no record. Looked for before the record is read, it can't slip by.
-        pausing = await inbox.holds(self.store, id, "pause")
+        pausing = await inbox.first(self.store, id, "pause") is not None
         record = await self.store.record(id)
         if not record.finished:
             self.registry.exact(record.workflow, record.version)
@@ -411,7 +411,7 @@ class Runtime:
         """Delete a run and all that belongs to it; interrupted, call it again.
 
         ERR_CONFLICT: it has not ended (cancel it first), its parent has yet to read its result, or its hand-over is
-        not confirmed.
+        not confirmed. One whose cancel nobody has taken up for a minute, because its code is gone, may be deleted.
         """
         self._open()
         from . import moving  # only this needs it, and an import costs a browser's start
