@@ -30,7 +30,8 @@ ROOMS: dict[str, list[set[str]]] = {
     "alkaline_edge.machine": [
         {"commands", "loop"},
         {"divergence", "branches", "mailbox"},
-        {"script"},
+        {"pending", "handler", "script"},
+        {"calls"},
         {"execution"},
     ],
     "alkaline_edge.runtime": [

@@ -13,8 +13,10 @@ from typing import Any
 
 from .. import events as ev
 from ..budget import Purse
+from ..calling import JAVASCRIPT
 from ..errors import BudgetExceeded, DeterminismError
 from ..events import Event
+from .commands import RunStep, describe
 from .divergence import mismatch
 
 
@@ -94,7 +96,7 @@ class Script:
         event = self._value()
         if event is not None:
             if event[0] != ev.DRAWN or event[1] != what:
-                raise self._fail(mismatch(event, f"ctx.{what}()", self.position, self._where()))
+                raise self.differs(event, f"ctx.{what}()")
             self.events.popleft()
             self.position += 1
             return event[2]
@@ -122,7 +124,7 @@ class Script:
         event = self._value()
         if event is not None:
             if event[0] != ev.SPENT or (event[1], event[2], event[3]) != (tokens, micro_usd, label):
-                raise self._fail(mismatch(event, f"ctx.spend({tokens}, {label!r})", self.position, self._where()))
+                raise self.differs(event, f"ctx.spend({tokens}, {label!r})")
             self.events.popleft()
             self.position += 1
             self.purse.charge(tokens, micro_usd)
@@ -136,6 +138,16 @@ class Script:
         self.position += 1
         if over is not None:
             raise over
+
+    def same_call(self, event: Any, command: RunStep) -> None:
+        """Raise where ``event`` is of a step with another name or other arguments than ``command``."""
+        renamed = event.name == JAVASCRIPT and type(command.fn).__name__ == JAVASCRIPT
+        if (event.name != command.name and not renamed) or event.args != command.digest:
+            raise self.differs(event, describe(command), command.digest)
+
+    def differs(self, event: Any, code: str, digest: int | None = None) -> DeterminismError:
+        """The divergence of ``event`` from what the code has at its place."""
+        return self._fail(mismatch(event, code, self.position, self._where(), digest))
 
     # --- emissions ------------------------------------------------------------------------------------------------
     def saw_emission(self, page: Sequence[tuple[int, Any]]) -> None:

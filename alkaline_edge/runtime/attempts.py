@@ -131,7 +131,7 @@ class Attempts:
 
     def _was_started(self, command: RunStep) -> bool:
         """Whether the history holds an intent of this very attempt, which an owner before this one wrote."""
-        return not command.intended and command.id in self._machine.intents
+        return not command.intended and command.id in self._machine.pending.intents
 
     def _lost(self, command: RunStep) -> ev.StepFailed:
         error = StepOutcomeUnknown(
@@ -188,7 +188,7 @@ class Attempts:
     def stop_withdrawn(self) -> None:
         """Cancel attempts whose result nobody waits for any more."""
         for id in list(self.flying):
-            if id in self._machine.withdrawn:
+            if id in self._machine.pending.withdrawn:
                 self._probing.pop(id, None)
                 self.flying.pop(id).cancel()
 
@@ -244,7 +244,7 @@ class Attempts:
             )
 
     def _name(self, id: str) -> str:
-        command = self._machine.commands.get(id) or self._machine.withdrawn.get(id)
+        command = self._machine.commands.get(id) or self._machine.pending.withdrawn.get(id)
         return command.name if isinstance(command, RunStep) else id
 
     # --- recording -------------------------------------------------------------------------------------------------

@@ -152,6 +152,6 @@ class Children:
 
     def _open_children(self) -> list[StartChild]:
         """Children that were started, have not ended, and end with their parent."""
-        machine = self._machine
-        commands = [command for command, _ in machine.pending.values()] + list(machine.withdrawn.values())
+        pending = self._machine.pending
+        commands = [command for command, _ in pending.waiting.values()] + list(pending.withdrawn.values())
         return [c for c in commands if isinstance(c, StartChild) and c.started and c.on_parent_close == "cancel"]

@@ -74,7 +74,7 @@ class RunClock:
     def due_timer(self) -> StartTimer | None:
         """The timer that is due first, if one is. Recorded time never lags behind a deadline it fired."""
         machine = self._machine
-        if machine.soonest_ms > self.now_ms():
+        if machine.pending.soonest_ms > self.now_ms():
             return None
-        first = min(machine.timers(), key=self.due_at, default=None)
+        first = min(machine.pending.timers(), key=self.due_at, default=None)
         return first if first is not None and self.due_at(first) <= self._host.now_ms() else None

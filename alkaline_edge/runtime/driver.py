@@ -133,7 +133,7 @@ class Driver:
         """Until an attempt ends, the inbox is poked, a deadline passes, or the lease wants renewing."""
         now = self._host.now_ms()
         # A paused run fires no timer: an alarm for one that is due would ring at once, again and again.
-        times = [] if self.inbox.paused else [self._clock.due_at(timer) for timer in self._machine.timers()]
+        times = [] if self.inbox.paused else [self._clock.due_at(timer) for timer in self._machine.pending.timers()]
         times += [] if self._holding() else [self._clock.on_host(at) for at in self.attempts.alarms()]
         times.append(self.journal.renew_at())
         if self.inbox.poked or self.attempts.ended():  # it woke nobody yet
@@ -172,9 +172,9 @@ class Driver:
     def _report(self) -> None:
         """Tell what the handler logged, and raise what keeps it from ever going on."""
         machine, id = self._machine, self.record.id
-        if machine.logs or machine.loop.unhandled:
+        if machine.calls.logs or machine.loop.unhandled:
             now = self._host.now_ms()
-            logs, machine.logs = machine.logs, []
+            logs = machine.take_logs()
             for level, message, fields in logs:
                 self._teller.tell(lifecycle.LogLine(id, now, level, message, fields))
             unhandled, machine.loop.unhandled = machine.loop.unhandled, []

@@ -87,7 +87,7 @@ class Endings:
         machine, record = self._machine, self._journal.record
         if await self._inbox.look():
             return False
-        times = [self._clock.due_at(timer) for timer in machine.timers()]
+        times = [self._clock.due_at(timer) for timer in machine.pending.timers()]
         times += [self._clock.on_host(c.not_before_ms) for c in machine.commands.values() if isinstance(c, RunStep)]
         now = self._host.now_ms()
         if self._fleet.draining and not all(
@@ -95,7 +95,7 @@ class Endings:
         ):
             times.append(now)  # there is more to do than to wait: due at once, for whoever takes the run up
         lease.free(record)
-        record.waiting, record.wake_at = machine.waiting(), None
+        record.waiting, record.wake_at = machine.pending.in_words(), None
         if self._inbox.paused:
             record.status = "paused"
         else:
@@ -150,7 +150,7 @@ class Endings:
         write.deletes |= self._inbox.void()
         record.generation, record.version = header.generation, header.version
         record.cursor_length, record.head = 1, digest_of(raw)
-        record.attributes = dict(machine.attributes)
+        record.attributes = dict(machine.calls.attributes)
         record.spent, record.updated_at = purse.spent(), now
         self._journal.put_next(write, record)
         write.puts[keys.commit(keys.history(header.run, header.generation), 0)] = raw

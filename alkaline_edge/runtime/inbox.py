@@ -201,7 +201,7 @@ class Inbox:
         machine = self._machine
         if (run, generation) != (machine.header.run, machine.header.generation):
             return None
-        if command not in machine.pending:
+        if command not in machine.pending.waiting:
             return None
         if place is not None:  # too large to send: it is read where the child keeps it
             child = await self._store.find(place)

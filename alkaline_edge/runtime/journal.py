@@ -52,7 +52,7 @@ class Journal:
     def put_record(self, write: Write, result: BlobRef | None = None, raw: bytes | None = None) -> None:
         """Add the record as it is now, with its index keys; ``raw`` is a commit that goes with it."""
         record, machine = self.record, self.machine
-        record.attributes = dict(machine.attributes)
+        record.attributes = dict(machine.calls.attributes)
         record.ahead = self.clock.ahead
         record.spent = machine.purse.spent()
         record.cursor_length, record.head = self.cursor.length, self.cursor.head
@@ -90,7 +90,7 @@ class Journal:
         """
         write = write or self.write()
         drawn, self.machine.drawn = self.machine.drawn, []
-        emitted = self.machine.take_emissions(events)
+        emitted = self.machine.calls.take_emissions(events)
         batch: list[Event] = [*drawn, *emitted, *events]
         try:
             if self.machine.purse.shared and accounts.charges(batch):
@@ -99,7 +99,7 @@ class Journal:
                 recorded = await self._append(batch, write, record, result)
         except Lost:
             self.machine.drawn = [*drawn, *self.machine.drawn]
-            self.machine.emissions[:0] = emitted
+            self.machine.calls.emissions[:0] = emitted
             raise
         self.tell_drawn(recorded)
         return recorded[len(drawn) :]
@@ -118,7 +118,7 @@ class Journal:
                 if not await self.store.put_blobs(blobs, dict(write.checks)):
                     raise Lost(())
         self.put_commit(write, raw)
-        if record or self.machine.attributes != self.record.attributes:
+        if record or self.machine.calls.attributes != self.record.attributes:
             self.put_record(write, result, raw)
         await self.commit(write)
         recorded = self.cursor.advance(raw, self.codec)  # what goes on is what was stored, as on a replay

@@ -108,7 +108,7 @@ class _Reading:
         if self.machine is None:
             time_ms, first = timed.pop(0)
             self.machine = self._loader.new_machine(first, time_ms, self._attempt, self._by_our_rules)
-            self.machine.attributes = dict(self._record.attributes)  # those given at the start stand nowhere else
+            self.machine.calls.attributes = dict(self._record.attributes)  # those given at the start stand nowhere else
         machine = self.machine
         machine.feed(timed, more=True)
 

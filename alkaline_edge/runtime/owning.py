@@ -167,7 +167,7 @@ class Owner:
         cursor = Cursor()
         time_ms, first = cursor.advance(raw, self._loader.store.codec)[0]
         machine = self._loader.new_machine(started(first)._replace(input=input), time_ms, 1)
-        machine.attributes = dict(record.attributes)
+        machine.calls.attributes = dict(record.attributes)
         record.attempt = 1
         self._teller.saw(record)
         driver = self._driver(record, Loaded(machine, cursor, Tail([raw])))

@@ -312,11 +312,14 @@ class DeterministicLoop(Answering):
         return [task for task in self._tasks.values() if not task.done()]
 
     # --- violations ------------------------------------------------------------------------------------------------
-    def _violate(self, message: str) -> DeterminismError:
-        error = DeterminismError(message)
+    def violated(self, error: DeterminismError) -> DeterminismError:
+        """Keep what can't be replayed, the first that was found: the machine raises it once the turn is over."""
         if self.violation is None:
             self.violation = error
         return error
+
+    def _violate(self, message: str) -> DeterminismError:
+        return self.violated(DeterminismError(message))
 
     def park(self, handle: asyncio.Handle) -> None:
         """``handle`` was made ready just now: let it run with the next event instead."""
