@@ -75,9 +75,9 @@ class Context:
                 args = (fn, *args)
             fn = name
             name = name_of(fn)
-        command, value = self._machine.begin_step(name, fn, args, kwargs, at_most_once, compensate, cost)
-        if command is None:
-            return value
+        command = self._machine.begin_step(name, fn, args, kwargs, at_most_once, compensate, cost)
+        if command.__class__ is not RunStep:
+            return command
         command.retry, command.timeout = retry, timeout
         _check_step(command)
         return await self._machine.run_step(command)

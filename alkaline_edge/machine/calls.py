@@ -46,6 +46,7 @@ class Calls:
     """What one run's ``ctx`` calls. It knows the machine's parts; the parts do not know it."""
 
     __slots__ = (
+        "_ahead",
         "_codec",
         "_handler",
         "_header",
@@ -80,6 +81,8 @@ class Calls:
         self._header, self.info, self._codec, self._purse = header, info, codec, purse
         self._loop, self._ready, self._script, self._pending = loop, loop.ready, script, pending
         self._mailbox, self._handler = mailbox, handler
+        self._ahead = script.events
+        """The recorded events ahead: the same deque for as long as the machine lives."""
         self._sources = sources
         self._lookup = lookup
         """The workflow of a name, for children; None in a replay without a runtime, where any name will do."""
@@ -135,8 +138,8 @@ class Calls:
         at_most_once: bool,
         compensate: Callable[..., Any] | None,
         cost: Any,
-    ) -> tuple[RunStep | None, Any]:
-        """The command of the step, to be handed to ``run_step``; or None and the result, where the history has it next.
+    ) -> Any:
+        """The RunStep of the step, to be handed to ``run_step``; or its result, where the history has that next.
 
         In that case, most of a replay, the next event answers this very command and nothing else is ready: suspending,
         applying it and waking up again would come to the same, in the same order.
@@ -148,8 +151,7 @@ class Calls:
         scope.count += 1
         id = f"{scope.prefix}{scope.count}"
         digest = self._codec.digest_of_call(args, kwargs) if args or kwargs else None
-        script = self._script
-        ahead = script.events
+        script, ahead = self._script, self._ahead
         if ahead and cost is None and not self._ready and not loop.must_suspend:
             time_ms, event = ahead[0]
             if at_most_once and event == (ev.STEP_INTENDED, id, name, digest) and len(ahead) > 1:
@@ -165,10 +167,10 @@ class Calls:
                     loop.now_ms = time_ms
                 if compensate is not None:
                     self._handler.compensations.append((name, compensate, event[4]))
-                return None, event[4]
+                return event[4]
         command = RunStep(id, name, digest, fn, args, kwargs)
         command.at_most_once, command.compensate, command.cost = at_most_once, compensate, cost
-        return command, None
+        return command
 
     async def run_step(self, command: RunStep) -> Any:
         """The result of the step, once the history has it. Its arguments are copied, and its cost reserved, now."""
@@ -185,8 +187,8 @@ class Calls:
     async def undo(self, name: str, fn: Callable[..., Any], value: Any) -> None:
         """Run a compensation as a step of its own."""
         args = (value,) if takes_a_value(fn) else ()
-        command, _ = self.begin_step(name[:200], fn, args, {}, False, None, None)
-        if command is not None:
+        command = self.begin_step(name[:200], fn, args, {}, False, None, None)
+        if type(command) is RunStep:
             await self.run_step(command)
 
     async def _answer(self, id: str, future: Future[Any]) -> Any:
