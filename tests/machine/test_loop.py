@@ -141,7 +141,7 @@ def test_a_wide_turn_is_not_busy() -> None:
 
     async def main() -> None:
         async with Runtime(MemoryHost(), workflows=[wide]) as runtime:
-            assert await (await runtime.start(wide, id="w")).result(timeout=15) == 15_000
+            assert await (await runtime.start(wide, id="w")).result(timeout=60) == 15_000
 
     drive(main)
 
