@@ -7,6 +7,7 @@ know is refused, never skipped.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from .errors import StoreError
@@ -215,21 +216,81 @@ TIMER_FIRED, SIGNAL_RECEIVED, DRAWN, SPENT, CHILD_STARTED, CHILD_FINISHED = 6, 7
 CANCEL_REQUESTED, PAUSED, RESUMED, UPDATE_RECEIVED, UPDATE_REPLIED, EMITTED = 12, 13, 14, 15, 16, 17
 COMPLETED, FAILED, CANCELLED, CONTINUED_AS_NEW = 18, 19, 20, 21
 
-CLASSES: tuple[type[Any], ...] = (
-    Started, StepCompleted, StepFailed, AttemptFailed, StepIntended, StepCharged,
-    TimerFired, SignalReceived, Drawn, Spent, ChildStarted, ChildFinished,
-    CancelRequested, Paused, Resumed, UpdateReceived, UpdateReplied, Emitted,
-    Completed, Failed, Cancelled, ContinuedAsNew,
-)  # fmt: skip
-"""The class of each kind, by its number."""
 
-SYNCHRONOUS = frozenset((DRAWN, SPENT))
+class Kind(NamedTuple):
+    """What there is to know of one kind of event, but for the shapes of its items: those are ``shapes.EVENTS``."""
+
+    cls: type[Any]
+    words: Callable[[Any], str]
+    """How messages and lists name an event of the kind."""
+    role: str = "wakes"
+    """What a replay does with it, see the sets below; ``wakes``: it answers a command, or tells the handler something."""
+    differs: tuple[int, ...] = ()
+    """Its items that differ between any two runs: comparing leaves them out, and the id of the command."""
+    colour: str = ""
+    """In a terminal; none for what goes well and is nothing special."""
+
+
+def _of(verb: str) -> Callable[[Any], str]:
+    return lambda event: verb
+
+
+KINDS: tuple[Kind, ...] = (
+    Kind(Started, _of("run started"), colour="bold"),
+    Kind(StepCompleted, lambda event: f"step {event.name!r} completed (command {event.id})"),
+    Kind(StepFailed, lambda event: f"step {event.name!r} failed (command {event.id})", colour="red"),
+    Kind(
+        AttemptFailed,
+        lambda event: f"attempt {event.attempt} of step {event.name!r} failed (command {event.id})",
+        differs=(6,),
+        colour="yellow",
+    ),
+    Kind(StepIntended, lambda event: f"step {event.name!r} intended, at most once (command {event.id})", "compared"),
+    Kind(StepCharged, lambda event: f"{event.tokens} tokens charged (command {event.id})", differs=(4,), colour="dim"),
+    Kind(TimerFired, lambda event: f"a timer fired (command {event.id})"),
+    Kind(SignalReceived, lambda event: f"signal {event.name!r} received", differs=(1,), colour="cyan"),
+    Kind(
+        Drawn,
+        lambda event: f"ctx.patched({event.value!r})" if event.what == "patched" else f"ctx.{event.what}()",
+        "synchronous",
+        colour="dim",
+    ),
+    Kind(Spent, lambda event: f"ctx.spend({event.tokens}, {event.label!r})", "synchronous", (5,), "dim"),
+    Kind(ChildStarted, lambda event: f"child {event.workflow!r} started (command {event.id})", differs=(4,)),
+    Kind(ChildFinished, lambda event: f"a child {event.outcome} (command {event.id})"),
+    Kind(CancelRequested, _of("cancel requested"), colour="yellow"),
+    Kind(Paused, _of("run paused"), "told"),
+    Kind(Resumed, _of("run resumed"), "told"),
+    Kind(UpdateReceived, lambda event: f"update {event.name!r} received", differs=(1,), colour="cyan"),
+    Kind(
+        UpdateReplied,
+        lambda event: "update answered" if event.ok else "update refused by its handler",
+        "told, compared",
+        (1,),
+    ),
+    Kind(Emitted, lambda event: f"emitted on {event.topic!r}", "told"),
+    Kind(Completed, _of("run completed"), "ends", colour="bold green"),
+    Kind(Failed, _of("run failed"), "ends", colour="bold red"),
+    Kind(Cancelled, _of("run cancelled"), "ends", colour="bright_black"),
+    Kind(ContinuedAsNew, _of("run continued as new"), "ends"),
+)  # fmt: skip
+"""Every kind, at the place of its number. A new one is a class, a number, an entry here, one in ``shapes.EVENTS``, one
+in SPEC.md, and what ``Execution._apply`` does with it; tests/test_events.py fails where one of them is forgotten."""
+
+
+def _with_role(role: str) -> frozenset[int]:
+    return frozenset(number for number, kind in enumerate(KINDS) if role in kind.role)
+
+
+CLASSES: tuple[type[Any], ...] = tuple(kind.cls for kind in KINDS)
+"""The class of each kind, by its number."""
+SYNCHRONOUS = _with_role("synchronous")
 """Kinds that a handler consumes without awaiting: they follow the event that woke it."""
-INFORMATIONAL = frozenset((PAUSED, RESUMED, EMITTED, UPDATE_REPLIED))
+INFORMATIONAL = _with_role("told")
 """Kinds that tell the handler nothing: it is not fed them when they have just been committed."""
-ENDINGS = frozenset((COMPLETED, FAILED, CANCELLED, CONTINUED_AS_NEW))
+ENDINGS = _with_role("ends")
 """Kinds that end a history."""
-COMPARED = frozenset((STEP_INTENDED, UPDATE_REPLIED))
+COMPARED = _with_role("compared")
 """Kinds that a replay compares with what the handler has asked for at their place, and that wake nobody."""
 SPECIAL = (INFORMATIONAL | ENDINGS) - COMPARED
 """Kinds that have no place of their own in a replay."""
@@ -268,3 +329,8 @@ def with_items(event: Event, items: list[Any]) -> Event:
 def name_of(event: Event) -> str:
     """``StepCompleted`` for a step that completed, and so on: what people read."""
     return type(event).__name__
+
+
+def describe(event: Event) -> str:
+    """``step 'search' completed (command 3)``: how messages name an event."""
+    return KINDS[event[0]].words(event)

@@ -4,60 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import events as ev
 from ..errors import DeterminismError
+from ..events import describe
 
 _ADVICE = (
     "The history was left as it was, and the run goes on once the code that wrote it is back. "
     "To change a workflow that has runs in flight, put the change behind ctx.patched(...), or raise its version."
 )
-
-
-_RUN: dict[type, str] = {
-    ev.Started: "run started",
-    ev.CancelRequested: "cancel requested",
-    ev.Paused: "run paused",
-    ev.Resumed: "run resumed",
-    ev.Completed: "run completed",
-    ev.Failed: "run failed",
-    ev.Cancelled: "run cancelled",
-    ev.ContinuedAsNew: "run continued as new",
-}
-
-
-def describe(event: Any) -> str:
-    """``step 'search' completed (command 3)``: how messages name an event."""
-    match event:
-        case ev.StepCompleted():
-            return f"step {event.name!r} completed (command {event.id})"
-        case ev.StepFailed():
-            return f"step {event.name!r} failed (command {event.id})"
-        case ev.AttemptFailed():
-            return f"attempt {event.attempt} of step {event.name!r} failed (command {event.id})"
-        case ev.TimerFired():
-            return f"a timer fired (command {event.id})"
-        case ev.ChildStarted():
-            return f"child {event.workflow!r} started (command {event.id})"
-        case ev.ChildFinished():
-            return f"a child {event.outcome} (command {event.id})"
-        case ev.SignalReceived():
-            return f"signal {event.name!r} received"
-        case ev.UpdateReceived():
-            return f"update {event.name!r} received"
-        case ev.Drawn():
-            return f"ctx.patched({event.value!r})" if event.what == "patched" else f"ctx.{event.what}()"
-        case ev.Spent():
-            return f"ctx.spend({event.tokens}, {event.label!r})"
-        case ev.StepIntended():
-            return f"step {event.name!r} intended, at most once (command {event.id})"
-        case ev.StepCharged():
-            return f"{event.tokens} tokens charged (command {event.id})"
-        case ev.Emitted():
-            return f"emitted on {event.topic!r}"
-        case ev.UpdateReplied():
-            return "update answered" if event.ok else "update refused by its handler"
-        case _:
-            return _RUN[type(event)]
 
 
 def _error(history: str, code: str, position: int, line: str) -> DeterminismError:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from .. import events as ev
 from ..codec import Codec
 from ..events import Event
-from ..machine import divergence
 from ..records import dataclass
 from .reading import Source, id_of, name_of, read
 
@@ -209,20 +208,13 @@ def _comparable(event: Event) -> list[Any]:
     items: list[Any] = list(event)
     if id_of(event) is not None:
         items[1] = None
-    match event:
-        case ev.Started():
-            header = {key: event.header.get(key) for key in ("workflow", "version", "chain", "generation")}
-            return [items[0], header, event.input]
-        case ev.SignalReceived() | ev.UpdateReceived() | ev.UpdateReplied():
-            items[1] = None
-        case ev.ChildStarted():
-            items[4] = None
-        case ev.Drawn() if event.what != "patched":
-            items[2] = None
-        case ev.AttemptFailed():
-            items[6] = None
-        case ev.StepCharged() | ev.Spent():
-            items[-1] = None
+    if isinstance(event, ev.Started):
+        header = {key: event.header.get(key) for key in ("workflow", "version", "chain", "generation")}
+        return [items[0], header, event.input]
+    if isinstance(event, ev.Drawn) and event.what != "patched":
+        items[2] = None
+    for place in ev.KINDS[event[0]].differs:
+        items[place] = None
     return items
 
 
@@ -262,7 +254,7 @@ _VALUES = ("value", "failure", "payload", "input", "data")
 
 
 def _shown(event: Event) -> str:
-    text = divergence.describe(event)
+    text = ev.describe(event)
     args = getattr(event, "args", None)
     if isinstance(args, int):
         text += f", arguments {args:08x}"

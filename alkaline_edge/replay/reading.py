@@ -13,7 +13,6 @@ from ..codec import BlobRef, Codec
 from ..errors import AlkalineError, InvalidInput, StoreError
 from ..events import Event
 from ..history import CARRIED, Timed, blobs_of, decode_all
-from ..machine import divergence
 from ..records import dataclass
 from ..runs import Header
 
@@ -165,7 +164,7 @@ def inspect(source: Source, codec: Codec | None = None) -> list[Line]:
             lines.append(
                 Line(
                     len(lines), number, at, since, ev.name_of(event), id_of(event), name_of(event),
-                    divergence.describe(event), len(codec.encode(list(event))),
+                    ev.describe(event), len(codec.encode(list(event))),
                 )
             )  # fmt: skip
             before = at

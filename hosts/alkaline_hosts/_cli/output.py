@@ -19,7 +19,6 @@ from rich.table import Table
 from rich.text import Text
 
 from alkaline_edge import ExecutionRecord, Recorded, events
-from alkaline_edge.machine import divergence
 from alkaline_edge.replay import Checked, Diff, duration
 from alkaline_edge.replay.comparing import diff_lines
 
@@ -27,18 +26,6 @@ _STATUS = {
     "running": "cyan", "suspended": "yellow", "completed": "green", "failed": "red", "paused": "magenta",
     "cancelled": "bright_black",
 }  # fmt: skip
-_EVENTS = {
-    events.STARTED: "bold",
-    events.STEP_FAILED: "red",
-    events.ATTEMPT_FAILED: "yellow",
-    events.SIGNAL_RECEIVED: "cyan",
-    events.UPDATE_RECEIVED: "cyan",
-    events.CANCEL_REQUESTED: "yellow",
-    events.COMPLETED: "bold green",
-    events.FAILED: "bold red",
-    events.CANCELLED: "bright_black",
-    **dict.fromkeys((events.DRAWN, events.SPENT, events.STEP_CHARGED), "dim"),
-}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NARROW = 110
 """Columns of a terminal below which a list leaves out numbers."""
@@ -276,12 +263,12 @@ def print_events(history: Sequence[Recorded]) -> None:
     for position, recorded in enumerate(history):
         event = recorded.event
         shown = next((getattr(event, n) for n in _VALUES if hasattr(event, n)), None)
-        style = _EVENTS.get(event[0], "")
+        style = events.KINDS[event[0]].colour
         at = duration(recorded.at - start) if terminal else time_of(recorded.at)
         rows.append([
             (str(position), "dim"), (str(recorded.commit), "dim"), (at, "dim"),
             (f"+{duration(recorded.at - before)}", "" if recorded.at - before >= 1_000 else "dim"),
-            (divergence.describe(event), style), ("" if shown is None else _value(event, shown), "dim"),
+            (events.describe(event), style), ("" if shown is None else _value(event, shown), "dim"),
         ])  # fmt: skip
         before = recorded.at
     _table(["#", "commit", "time", "took", "event", "value"], rows, ("#", "commit", "time", "took"), one_line=True)
