@@ -224,7 +224,7 @@ class Kind(NamedTuple):
     words: Callable[[Any], str]
     """How messages and lists name an event of the kind."""
     role: str = "wakes"
-    """What a replay does with it, see the sets below; ``wakes``: it answers a command, or tells the handler something."""
+    """What a replay does with it, see the sets below; ``wakes``: it tells the handler something."""
     differs: tuple[int, ...] = ()
     """Its items that differ between any two runs: comparing leaves them out, and the id of the command."""
     colour: str = ""
