@@ -54,7 +54,34 @@ ROOMS: dict[str, list[set[str]]] = {
         {"answers", "discarding"},
         {"loop"},
     ],
-}
+    "alkaline_hosts": [
+        {"_servers", "_file", "_postgres", "_redis", "_cloudflare", "_kv", "_browser", "_http"},
+        {"memory", "file", "callbacks", "indexeddb", "javascript", "webcrypto", "durable_object", "d1", "cloudflare_kv",
+         "postgres", "redis", "remote", "asgi"},
+        {"opening", "worker"},
+        {"_cli"},
+        {"cli"},
+    ],
+    "alkaline_hosts._file": [{"format", "index", "lock", "crc"}, {"scan"}, {"log"}],
+    "alkaline_hosts._postgres": [{"view", "clients"}, {"sql"}],
+    "alkaline_hosts._redis": [{"scripts"}, {"clients"}, {"settings", "subscription"}],
+    "alkaline_hosts._kv": [{"namespace", "format"}, {"log", "values", "archive"}],
+    "alkaline_hosts._http": [
+        {"messages", "json", "patience"},
+        {"doors", "forms", "fetching", "signing"},
+        {"parameters", "verbs"},
+        {"routes"},
+        {"runs", "moves"},
+        {"api"},
+    ],
+    "alkaline_hosts._cli": [
+        {"output", "stores"},
+        {"shell", "serving_log"},
+        {"code", "moving"},
+        {"serving"},
+        {"commands"},
+    ],
+}  # fmt: skip
 """The layers of each package, lowest first: a module imports only from its own layer or below."""
 CIRCLES: dict[str, str] = {}
 """Packages in which modules may still import each other in a circle, each with why."""
@@ -173,6 +200,24 @@ def test_a_circle_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(globals(), "MODULES", {name: name for name in ways})
     monkeypatch.setitem(globals(), "imports", lambda name: frozenset(ways[name]))
     assert circles(list(ways)) == [["a", "b", "c"]]
+
+
+ACROSS = {
+    "_cloudflare": {"_http"},  # a Worker's requests are turned into those of the API
+    "_kv": {"_cloudflare"},  # the binding of a Worker
+}
+"""What the rooms of the hosts may import of each other; every other room stands by itself."""
+
+
+def test_rooms_of_hosts_stand_by_themselves() -> None:
+    """A room imports no door of a host and no other room but those named, and a room's door loads nothing."""
+    rooms = {path.parent.name for path in HOSTS.glob("_*/__init__.py")}
+    for room in sorted(rooms - {"_cli"}):
+        assert not imports(HOSTS / room / "__init__.py"), room
+        used = {name.split(".")[1] for each in (HOSTS / room).glob("*.py") for name in imports(each)
+                if name.startswith("alkaline_hosts.")}  # fmt: skip
+        assert used <= ACROSS.get(room, set()) | {room}, room
+    assert ACROSS.keys() <= rooms
 
 
 def test_a_host_never_imports_another_host() -> None:

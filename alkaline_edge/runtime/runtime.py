@@ -208,14 +208,17 @@ class Runtime:
         """Go on with a run: after a crash, after ``pause``, or after code that was stuck has been mended.
 
         One that has ended stays as it is. One that another live owner holds, or that was handed over, is ERR_CONFLICT;
-        one whose workflow, or that version of it, is not registered here is ERR_NOT_FOUND.
+        one whose workflow, or that version of it, is not registered here is ERR_NOT_FOUND. Where no workflow is, it is
+        recorded for a runtime that has it.
         """
         self._open()
         # A pause that nobody has consumed stands in no record. Looked for before the record is read, it can't slip by.
         pausing = await inbox.first(self.store, id, "pause") is not None
         record = await self.store.record(id)
         if not record.finished:
-            self.registry.exact(record.workflow, record.version)
+            drives = bool(self.registry.listed())
+            if drives:
+                self.registry.exact(record.workflow, record.version)
             if record.moved_to is not None:
                 raise gone(record, "resume")
             if await self.leases.held_by_other(record):
@@ -229,8 +232,9 @@ class Runtime:
                     if not (await self.store.record(id)).finished:
                         raise
                     return Run(self, id)  # it ended meanwhile: there is nothing left to resume
-            self.fleet.stuck.pop(id, None)
-            self.fleet.take_up(id)
+            if drives:
+                self.fleet.stuck.pop(id, None)
+                self.fleet.take_up(id)
         return Run(self, id)
 
     async def recover(self) -> list[Run]:

@@ -304,10 +304,40 @@ def test_the_store_may_come_from_an_option_or_the_environment(store: Path, monke
     assert "arguments are" in run("show", "a", "b", "c", code=2).stderr
 
 
+def test_pause_resume_and_delete_do_what_messages_advise(store: Path) -> None:
+    """A pause holds until the run is resumed, by a command without its code; only what has ended is deleted."""
+
+    async def served() -> str:
+        host = FileHost(store)
+        async with Runtime(host, workflows=[research]) as runtime:
+            for one in await runtime.recover():
+                await one.settle()
+            await runtime.run_due()
+            await runtime.settle("exe_1")
+            status = (await runtime.get_execution("exe_1")).status
+        await host.close()
+        return status
+
+    assert "asked to pause" in run("pause", store, "exe_1").stdout
+    assert asyncio.run(served()) == "paused"
+    refused = run("delete", store, "exe_1", code=3).stderr
+    assert "cancel" in refused
+    assert "may go on" in run("resume", store, "exe_1").stdout
+    assert asyncio.run(served()) == "suspended"
+    run("signal", store, "exe_1", "go", "1")
+    assert asyncio.run(served()) == "completed"
+    assert json.loads(run("delete", store, "exe_1", "--json").stdout) == {"run": "exe_1", "deleted": True}
+    for command in ("show", "pause", "resume", "delete"):
+        run(command, store, "exe_1", code=4)
+
+
 def test_a_mistyped_store_is_not_created(tmp_path: Path) -> None:
     """Neither by a command that reads nor by one that writes to a run."""
     missing = tmp_path / "typo.alkaline"
-    for command in (["list"], ["show", "x"], ["signal", "x", "go"], ["cancel", "x"]):
+    for command in (
+        ["list"], ["show", "x"], ["signal", "x", "go"], ["cancel", "x"],
+        ["pause", "x"], ["resume", "x"], ["delete", "x"],
+    ):  # fmt: skip
         said = run(command[0], missing, *command[1:], code=4).stderr
         assert said == "error: there is no file typo.alkaline: check the path of the store\n"
     run("export", missing, "x", tmp_path / "x.alk", "--handoff", code=4)

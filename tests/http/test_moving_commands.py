@@ -89,6 +89,22 @@ def serving(store: Path, *options: str) -> Iterator[str]:
             process.stderr.close()
 
 
+def test_the_verbs_of_a_run_are_asked_of_a_server(store: Path) -> None:
+    """signal, pause, resume, cancel and delete take a URL as they take a store; a refusal is the server's."""
+    with serving(store, "--workflows", "flows") as url:
+        for verb in ("pause", "resume", "cancel"):
+            run(verb, url, "exe_1", ALKALINE_TOKEN=TOKEN)
+        run("signal", url, "absent", "go", code=4, ALKALINE_TOKEN=TOKEN)
+        deadline = time.monotonic() + 20
+        while "deleted" not in (done := CliRunner().invoke(
+            alkaline, ["delete", url, "exe_1"], env={"ALKALINE_STORE": None, "ALKALINE_TOKEN": TOKEN}
+        )).output:  # fmt: skip
+            assert "cancel" in done.stderr
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        run("resume", url, "exe_1", code=4, ALKALINE_TOKEN=TOKEN)
+
+
 def test_a_run_moves_from_a_file_to_a_server_and_its_copy_back(store: Path, tmp_path: Path) -> None:
     """Sync sends the run once; hand-over lets it go on there; its end comes back as a copy and as a bundle."""
     with serving(tmp_path / "edge.alkaline", "--workflows", "flows") as url:

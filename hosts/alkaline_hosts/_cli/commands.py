@@ -16,7 +16,7 @@ from .._http.json import from_json
 from .._http.parameters import attribute
 from . import output
 from .code import codec_of, current_directory, workflows_of
-from .moving import asking, handover, is_remote, sync_
+from .moving import asking, at_run, handover, is_remote, sync_
 from .serving import serve
 from .shell import (
     AS_JSON,
@@ -42,7 +42,8 @@ def alkaline() -> None:
     """Look at durable runs, move them, and check their histories.
 
     STORE is a file's path, or a URL such as postgresql://... or redis://...; leave it out where --store or the
-    variable ALKALINE_STORE names one. export, import, handover and sync also take the http(s) URL of a server.
+    variable ALKALINE_STORE names one. signal, cancel, pause, resume, delete, export, import, handover and sync also
+    take the http(s) URL of a server.
 
     A sealed store opens with --keys FILE and --tenant NAME, or ALKALINE_KEYS and ALKALINE_TENANT. FILE has a line
     ID=<64 hexadecimal digits> for each key, the one that seals first. Bundles are written and read plain.
@@ -159,7 +160,7 @@ def import_(store: Store, file: str, take_over: bool, as_json: bool) -> None:
     if as_json:
         output.print_json({"run": id, "mode": mode})
     else:
-        output.say(f"{id}: imported, {'it may go on' if take_over else 'paused until somebody resumes it'}")
+        output.say(f"{id}: imported, {'it may go on' if take_over else 'paused until alkaline resume lets it go on'}")
 
 
 @alkaline.command()
@@ -238,7 +239,7 @@ def signal(store: Store, run: str, name: str, payload: str | None, dedupe: str |
     except InvalidInput as error:
         hint = "" if payload is None or payload[:1] in '{["' else f"; quote a text: '\"{payload[:200]}\"'"
         raise InvalidInput(f"{error}{hint}") from None
-    writing_to_run(store, run, lambda runtime: runtime.signal(run, name, value, dedupe))
+    at_run(store, run, lambda runs: runs.signal(run, name, value, dedupe))
     _said(as_json, f"{run}: signal {name} is recorded; the run takes it when a runtime goes on with it", run)
 
 
@@ -249,8 +250,41 @@ def signal(store: Store, run: str, name: str, payload: str | None, dedupe: str |
 @on_store("RUN")
 def cancel(store: Store, run: str, reason: str | None, as_json: bool) -> None:
     """Ask for a run's end: it cleans up, and is cancelled."""
-    writing_to_run(store, run, lambda runtime: runtime.cancel(run, reason))
+    at_run(store, run, lambda runs: runs.cancel(run, reason))
     _said(as_json, f"{run}: asked to end; it cleans up when a runtime goes on with it", run)
+
+
+@alkaline.command()
+@AS_JSON
+@reported
+@on_store("RUN")
+def pause(store: Store, run: str, as_json: bool) -> None:
+    """Ask for a pause: what is in flight ends, and nothing new starts until the run is resumed."""
+    at_run(store, run, lambda runs: runs.pause(run))
+    _said(as_json, f"{run}: asked to pause; it stops when what is in flight has ended", run)
+
+
+@alkaline.command()
+@AS_JSON
+@reported
+@on_store("RUN")
+def resume(store: Store, run: str, as_json: bool) -> None:
+    """Let a paused run go on: one that was paused, imported as a copy, or forked."""
+    at_run(store, run, lambda runs: runs.resume(run))
+    _said(as_json, f"{run}: may go on, and does when a runtime that has its workflow takes it up", run)
+
+
+@alkaline.command()
+@AS_JSON
+@reported
+@on_store("RUN")
+def delete(store: Store, run: str, as_json: bool) -> None:
+    """Delete a run that has ended, and all that belongs to it; cancel one first that has not."""
+    at_run(store, run, lambda runs: runs.delete(run))
+    if as_json:
+        output.print_json({"run": run, "deleted": True})
+    else:
+        output.say(f"{run}: deleted")
 
 
 def _said(as_json: bool, text: str, run: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import click
@@ -13,9 +13,11 @@ import click
 from alkaline_edge import InvalidInput, Peer, Runtime, hand_over, sync
 from alkaline_edge.runtime.syncing import Synced
 
+from .._http.runs import RunsApi
+from .._http.verbs import RunVerbs
 from ..remote import Remote
 from . import output
-from .shell import AS_JSON, on_store, opened_to_read, opened_to_write, reported, showing
+from .shell import AS_JSON, on_store, opened_to_read, opened_to_write, reported, showing, writing_to_run
 from .stores import Store
 
 _SECRETS = """Over http(s), ALKALINE_TOKEN holds the bearer token, or ALKALINE_KEY a key for signed requests, as
@@ -53,6 +55,13 @@ def asking(store: Store, ask: Callable[[Remote], Awaitable[Any]]) -> Any:
             return await ask(server)
 
     return asyncio.run(work())
+
+
+def at_run(store: Store, run: str, ask: Callable[[RunVerbs], Coroutine[Any, Any, Any]]) -> Any:
+    """What ``ask`` returns of the verbs over the runs of ``store``: a server's, or those of a store that is there."""
+    if is_remote(store):
+        return asking(store, ask)
+    return writing_to_run(store, run, lambda runtime: ask(RunsApi(runtime)))
 
 
 @contextlib.asynccontextmanager
