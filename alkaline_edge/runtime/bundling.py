@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any
 
 from .. import bundle as bundles
 from .. import events as ev
 from .. import keys
 from ..bundle import Bundle
-from ..codec import BlobRef
+from ..codec import BlobRef, Codec
 from ..errors import ConflictError, InvalidInput
 from ..history import Timed, blobs_of, decode_all
 from ..host import Conflict
 from ..parts import check_requests
 from ..runs import ExecutionRecord, Header
 from ..shapes import RECORD_NEEDS, check_record
-from . import creation
+from . import creation, lease
 from .accounts import shared_by
 from .arriving import bring, changed, claim, ends, requests_of
 from .copying import put_run
@@ -141,7 +140,8 @@ async def _makes_way(store: Store, existing: ExecutionRecord, bundle: Bundle) ->
 def _record_of(bundle: Bundle, events: list[list[Timed]], now: int, mode: str) -> ExecutionRecord:
     record = ExecutionRecord.from_map({**bundle.record, "id": bundle.id}, "")
     record.run, record.generation, record.epoch = bundle.run, bundle.generation, bundle.epoch + 1
-    record.owner, record.lease_until, record.moved_to = None, 0, None
+    lease.free(record)
+    record.moved_to = None
     record.updated_at, record.copy = now, False
     last = events[-1][-1][1]
     if isinstance(last, ev.Completed):
@@ -159,14 +159,5 @@ def _record_of(bundle: Bundle, events: list[list[Timed]], now: int, mode: str) -
         record.begin_at(begins_at)
     if isinstance(last, ev.Completed) and type(record.result) is BlobRef:
         ref = record.result
-        record.result = next(
-            value for value in map(_decoded(bundle), range(len(bundle.blobs))) if value[0] == ref.digest
-        )[1]
+        record.result = next(Codec().decode(blob) for blob in bundle.blobs if sha256(blob).digest() == ref.digest)
     return record
-
-
-def _decoded(bundle: Bundle) -> Any:
-    from ..codec import Codec
-
-    codec = Codec()
-    return lambda n: (sha256(bundle.blobs[n]).digest(), codec.decode(bundle.blobs[n]))

@@ -12,7 +12,7 @@ from ..history import MAGIC, Cursor, Timed, blobs_of, decode_all, digest_of
 from ..host import Conflict
 from ..parts import PART_BYTES, Letter, Part, Place
 from ..runs import ExecutionRecord, Header
-from . import arriving, creation, segments
+from . import arriving, creation, lease, segments
 from .accounts import shared_by
 from .copying import put_in_batches
 from .forgetting import forget_older
@@ -339,7 +339,8 @@ class Local:
             begins_at = creation.begins_at(record, commits[0][0][0], 1, now)
             if begins_at is not None:
                 record.begin_at(begins_at)
-        record.owner, record.lease_until, record.moved_to = None, 0, None
+        lease.free(record)
+        record.moved_to = None
         record.epoch, record.updated_at = epoch, now
         write = Write({keys.record(given.id): record.version_tag})
         self._store.put_record(write, record, before)
