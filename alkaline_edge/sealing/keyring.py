@@ -38,24 +38,28 @@ class Keyring:
 
     @classmethod
     def parse(cls, text: str) -> Keyring:
-        """The keyring in a text, for a secret of the environment: ``id=<64 hexadecimal digits>``, more behind spaces.
+        """The keyring in a text, of a file or of the environment: ``ID=<64 hexadecimal digits>`` for each key.
 
-        The first one is current.
+        They stand on lines of their own or behind spaces; what follows ``#`` on a line is a comment. The first one is
+        current. No error says what is in the text, for it may be a secret in the wrong place.
         """
         secrets: dict[str, bytes] = {}
-        for number, item in enumerate(text.split(), 1):
-            id, _, digits = item.partition("=")
-            try:
-                secret = bytes.fromhex(digits)
-            except ValueError:
-                secret = b""
-            if len(secret) != SECRET_BYTES or id in secrets:
-                raise InvalidInput(
-                    f"item {number} of the keyring must be id=<{2 * SECRET_BYTES} hexadecimal digits>, each id once"
-                )
-            secrets[id] = secret
+        for number, line in enumerate(text.splitlines(), 1):
+            for item in re.sub(r"\s*=\s*", "=", line.partition("#")[0]).split():
+                id, _, digits = item.partition("=")
+                try:
+                    secret = bytes.fromhex(digits)
+                    cls(id, {id: secret})
+                except (ValueError, InvalidInput):
+                    secret = b""
+                if not secret or id in secrets:
+                    raise InvalidInput(
+                        f"line {number} must be ID=<{2 * SECRET_BYTES} hexadecimal digits>, as openssl rand -hex 32 "
+                        "prints them, each id once and of A-Z a-z 0-9 _ . : @ ~ + -; it is not shown here"
+                    )
+                secrets[id] = secret
         if not secrets:
-            raise InvalidInput("the keyring is empty; write id=<64 hexadecimal digits>, the current key first")
+            raise InvalidInput("there are no keys in it: write ID=<64 hexadecimal digits>, the current key first")
         return cls(next(iter(secrets)), secrets)
 
     @property

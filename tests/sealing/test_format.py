@@ -234,6 +234,12 @@ def test_a_keyring_is_read_from_a_text() -> None:
     """As a Worker or a server gets it from its environment: the current key first."""
     keys = Keyring.parse(f"new={'01' * 32}\n old={'02' * 32} ")
     assert (keys.current, keys.ids, keys.secret("old")) == ("new", ["new", "old"], b"\x02" * 32)
+    file = f"# of the clinic\n\nnew = {'01' * 32}  # since May\nold={'02' * 32}\n"
+    assert (Keyring.parse(file).current, Keyring.parse(file).ids) == ("new", ["new", "old"])
+    with pytest.raises(InvalidInput) as said:
+        Keyring.parse(f"a={'01' * 32}\n{'ab' * 32}={'02' * 32}")
+    assert "line 2" in str(said.value)
+    assert "abab" not in str(said.value)
     for text in ("", "a", f"a={'01' * 31}", f"a={'01' * 32} a={'02' * 32}", f"={'01' * 32}"):
         with pytest.raises(InvalidInput):
             Keyring.parse(text)

@@ -127,8 +127,8 @@ def test_without_keys_a_sealed_store_says_that_it_is_sealed(store: Path, tmp_pat
 
 
 BAD = {
-    "empty": ("# nothing\n", "there are no keys in bad"),
-    "no id": (f"{NEW.hex()}\n", "line 1 of the keys in bad must be ID="),
+    "empty": ("# nothing\n", "the keys in bad: there are no keys in it"),
+    "no id": (f"{NEW.hex()}\n", "the keys in bad: line 1 must be ID="),
     "the secret as id": (f"{NEW.hex()}={NEW.hex()}", "line 1 "),
     "too short": (f"a={OLD.hex()}\nnew={NEW.hex()[:-2]}", "line 2 "),
     "no hex": (f"new={NEW.hex()[:-1]}x", "line 1 "),

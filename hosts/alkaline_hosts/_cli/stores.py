@@ -1,7 +1,7 @@
 """The store that a command of ``alkaline`` is told of, and the keys that open it where it is sealed.
 
-A file of keys has a line for each: its id, ``=``, and 64 hexadecimal digits (``openssl rand -hex 32``). The first one
-seals, all of them open; what follows ``#`` is a comment. A secret is never an argument, since others see those.
+A file of keys is what ``Keyring.parse`` reads: a line ``ID=<64 hexadecimal digits>`` for each (``openssl rand -hex
+32``). The first one seals, all of them open. A secret is never an argument, since others see those.
 """
 
 from __future__ import annotations
@@ -55,23 +55,7 @@ def keyring_in(file: str) -> Keyring:
         data = source.read(MOST + 1)
     if len(data) > MOST:
         raise InvalidInput(f"{Path(file).name} has more than {MOST:,} bytes: it is no file of keys")
-    secrets: dict[str, bytes] = {}
-    for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
-        text = line.partition("#")[0].strip()
-        if not text:
-            continue
-        id, _, digits = (part.strip() for part in text.partition("="))
-        try:
-            secret = bytes.fromhex(digits)
-            Keyring(id, {id: secret})
-        except (ValueError, InvalidInput):
-            secret = b""
-        if not secret or id in secrets:
-            raise InvalidInput(
-                f"line {number} of the keys in {Path(file).name} must be ID=<64 hexadecimal digits>, as openssl rand "
-                "-hex 32 prints them, each id once and of A-Z a-z 0-9 _ . : @ ~ + -; it is not shown here"
-            )
-        secrets[id] = secret
-    if not secrets:
-        raise InvalidInput(f"there are no keys in {Path(file).name}: write ID=<64 hexadecimal digits> on a line of it")
-    return Keyring(next(iter(secrets)), secrets)
+    try:
+        return Keyring.parse(data.decode("utf-8-sig", "replace"))
+    except InvalidInput as error:
+        raise InvalidInput(f"the keys in {Path(file).name}: {error}") from None
