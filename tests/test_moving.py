@@ -8,9 +8,21 @@ from typing import Any
 
 import pytest
 
-from alkaline_edge import ConflictError, Context, InvalidInput, NotFound, Runtime, StoreError, migrate, workflow
+from alkaline_edge import (
+    ConflictError,
+    Context,
+    InvalidInput,
+    NotFound,
+    Run,
+    Runtime,
+    StoreError,
+    hand_over,
+    migrate,
+    workflow,
+)
 from alkaline_edge.codec import Codec
 from alkaline_edge.errors import UnknownOutcome
+from alkaline_edge.runtime import inbox
 from alkaline_edge.runtime.handing import Local
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost
 from tests.support import Process, drive, kinds
@@ -274,6 +286,33 @@ def test_a_runtime_goes_on_upon_another_host() -> None:
             await migrate(target, foreign.host)
         await process.runtime.close()
         await foreign.runtime.close()
+
+    drive(test)
+
+
+@pytest.mark.parametrize("how", ["take_over", "hand_over"])
+def test_the_pause_of_a_move_that_was_cut_off_does_not_go_with_the_run(how: str) -> None:
+    """Nobody has read it when the run is moved for good: it would be paused where it arrives, by nobody's wish."""
+
+    @workflow
+    async def waits(ctx: Context) -> int:
+        await ctx.wait_for_signal("go")
+        return 7
+
+    async def test() -> None:
+        process = Process(waits)
+        one, two = process.runtime, Runtime(SimulatedHost(), workflows=[waits])
+        run = await one.start(waits, id="a")
+        await run.settle()
+        await inbox.send(one.store, "a", "pause", "", None, mark=inbox.OF_A_MOVE)  # and there it was cut off
+        if how == "hand_over":
+            await hand_over(one, "a", two)
+        else:
+            await two.import_(await one.export("a", handoff=True), mode="take_over")
+        await two.run_due()
+        assert (await two.get_execution("a")).status == "suspended"
+        await two.signal("a", "go")
+        assert await Run(two, "a").result() == 7
 
     drive(test)
 

@@ -42,10 +42,10 @@ class Asker:
         return self._changes.mark()
 
     async def request(
-        self, id: str, kind: str, name: str = "", payload: Any = None, dedupe: str | None = None
+        self, id: str, kind: str, name: str = "", payload: Any = None, dedupe: str | None = None, mark: str = ""
     ) -> tuple[str, str]:
         """Append to the run's inbox and wake it if it can run here; the run's random id and the entry's id."""
-        sent = await inbox.send(self._store, id, kind, name, payload, dedupe)
+        sent = await inbox.send(self._store, id, kind, name, payload, dedupe, mark)
         self._fleet.poke(id)
         return sent
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from .. import events as ev
 from .. import keys
 from ..errors import ConflictError
@@ -9,6 +11,7 @@ from ..history import decode_all
 from ..host import Conflict
 from ..records import dataclass
 from ..runs import ExecutionRecord
+from . import inbox
 from .asking import Asker
 from .fleet import Fleet
 from .lease import Leases
@@ -42,7 +45,8 @@ class Freezer:
                 )
             await _check_family(self._store, record)
             if id in self._fleet.active():
-                await self._asker.request(id, "pause")
+                with contextlib.suppress(ConflictError):  # it has ended meanwhile, or gone: its record says so
+                    await self._asker.request(id, "pause", mark=inbox.OF_A_MOVE)
                 await self._fleet.settle(id)
                 continue
             before = indexes_of(record)

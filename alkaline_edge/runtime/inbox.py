@@ -28,6 +28,8 @@ from .moved import gone
 from .store import Store, Write
 
 _PAGE = 100
+OF_A_MOVE = "move-"
+"""How the entry of a pause begins by which a move stops a run: it goes nowhere with the run."""
 _ENDS = 16
 
 
@@ -291,13 +293,16 @@ def _in_order(requests: Sequence[Request], more: bool) -> list[Request]:
     return sorted([*numbered, *others], key=lambda request: request.accepted)
 
 
-async def send(store: Store, id: str, kind: str, name: str, payload: Any, dedupe: str | None = None) -> tuple[str, str]:
+async def send(
+    store: Store, id: str, kind: str, name: str, payload: Any, dedupe: str | None = None, mark: str = ""
+) -> tuple[str, str]:
     """Append an entry to the inbox of ``id``; return the run's random id and the entry's id.
 
     Entries keep their order of arrival. With ``dedupe`` the same key counts once, also after continue_as_new: see
-    ``forgetting`` for how long. A finished run is ERR_CONFLICT, an unknown one ERR_NOT_FOUND.
+    ``forgetting`` for how long. A finished run is ERR_CONFLICT, an unknown one ERR_NOT_FOUND. ``mark``: how the entry's
+    id begins, for a sender who must know its own.
     """
-    entry = f"{kind[0]}{store.host.entropy(8).hex()}"
+    entry = f"{mark or kind[0]}{store.host.entropy(8).hex()}"
     store.codec.encode([entry, kind, name, payload], "payload")
     ahead = ""
     for _ in range(100):
