@@ -317,6 +317,39 @@ def test_the_pause_of_a_move_that_was_cut_off_does_not_go_with_the_run(how: str)
     drive(test)
 
 
+def test_a_move_that_is_refused_after_it_stopped_the_run_lets_it_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process has taken the run up meanwhile: nobody wished it paused."""
+    gate = asyncio.Event()
+
+    async def gated() -> int:
+        await gate.wait()
+        return 3
+
+    @workflow
+    async def works(ctx: Context) -> int:
+        return await ctx.step("gated", gated) + await ctx.step("more", lambda: 4)
+
+    async def test() -> None:
+        async with Runtime(SimulatedHost(), workflows=[works]) as runtime:
+            run = await runtime.start(works, id="a")
+            answers = iter([False])
+
+            async def held_by_other(record: Any) -> bool:
+                return next(answers, True)
+
+            monkeypatch.setattr(runtime.leases, "held_by_other", held_by_other)
+            export = asyncio.ensure_future(runtime.export("a", handoff=True))
+            for _ in range(50):
+                await asyncio.sleep(0)
+            gate.set()
+            with pytest.raises(ConflictError, match="held by another owner"):
+                await export
+            monkeypatch.undo()
+            assert await run.result(timeout=5) == 7
+
+    drive(test)
+
+
 @pytest.mark.parametrize("state", ["paused", "suspended", "running"])
 def test_a_run_whose_code_is_gone_is_deleted_a_minute_after_its_cancel(state: str) -> None:
     """Not before, not while somebody has it, and not while its parent waits for it; nothing of it is left."""

@@ -6,7 +6,7 @@ import contextlib
 
 from .. import events as ev
 from .. import keys
-from ..errors import ConflictError
+from ..errors import AlkalineError, ConflictError
 from ..history import decode_all
 from ..host import Conflict
 from ..records import dataclass
@@ -29,6 +29,17 @@ class Freezer:
 
         ``to`` is what the record says of where it went. A run that has ended stays as it is.
         """
+        stopped = [False]
+        try:
+            return await self._frozen(id, to, stopped)
+        except ConflictError:
+            if stopped[0]:  # the run is not moved, so what was to stop it for that is taken back
+                with contextlib.suppress(AlkalineError):
+                    await self._asker.request(id, "resume")
+            raise
+
+    async def _frozen(self, id: str, to: str, stopped: list[bool]) -> ExecutionRecord:
+        """``stopped`` becomes true when a run that nobody had paused is asked to stop."""
         while True:
             record = await self._store.record(id)
             if record.moved_to is not None or record.finished:
@@ -47,6 +58,7 @@ class Freezer:
             if id in self._fleet.active():
                 with contextlib.suppress(ConflictError):  # it has ended meanwhile, or gone: its record says so
                     await self._asker.request(id, "pause", mark=inbox.OF_A_MOVE)
+                    stopped[0] = stopped[0] or record.status != "paused"
                 await self._fleet.settle(id)
                 continue
             before = indexes_of(record)
