@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from alkaline_edge import events as ev
-from alkaline_edge.machine.execution import Execution
 from alkaline_edge.shapes import EVENTS
 
 ROOT = Path(__file__).parents[1]
@@ -37,7 +36,6 @@ def test_a_kind_has_a_number_a_role_and_words(number: int, kind: ev.Kind) -> Non
     assert type(ev.event_of(list(event))) is kind.cls
     assert ev.describe(event)
     assert all(0 < place < len(kind.cls._fields) for place in kind.differs)
-    assert kind.cls.__doc__
 
 
 def test_no_class_of_an_event_is_missing() -> None:
@@ -61,7 +59,9 @@ def test_the_specification_has_the_same_table() -> None:
 
 def test_a_replay_knows_what_to_do_with_every_kind() -> None:
     """What wakes a handler is applied by name; what does not has a role that says where it goes instead."""
-    applied = set(re.findall(r"ev\.(\w+)\(\)", inspect.getsource(Execution._apply)))
+    source = (ROOT / "alkaline_edge" / "machine" / "execution.py").read_text()
+    (apply,) = (node for node in ast.walk(ast.parse(source)) if getattr(node, "name", "") == "_apply")
+    applied = set(re.findall(r"ev\.(\w+)\(\)", ast.unparse(apply)))
     assert applied == {kind.cls.__name__ for kind in ev.KINDS if kind.role == "wakes"} - {"Started"}
 
 

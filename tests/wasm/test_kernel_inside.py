@@ -38,7 +38,7 @@ TESTS_LEFT_OUT = {
 DEFECTS: dict[str, str] = {}
 # Minutes in WebAssembly: once is enough.
 LONG = {"tests/simulation/test_exhaustive.py"}
-BESIDE = ("tests", "alkaline_edge", "hosts", "examples", "pyproject.toml")
+BESIDE = ("tests", "alkaline_edge", "hosts", "examples", "docs", "pyproject.toml")
 # Other runtimes, sockets and servers.
 ELSEWHERE = {"wasm", "workers", "benchmarks", "http", "servers", "handoff"}
 OTHERS = {"wasm", "workers", "http", "servers", "handoff", "__pycache__"}
