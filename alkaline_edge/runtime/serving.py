@@ -111,6 +111,8 @@ class Rounds:
         end_ms = until.timestamp() * 1000 if isinstance(until, datetime) else NEVER
         event = until if isinstance(until, asyncio.Event) else None
         fleet, changes, answered = self._fleet, self._changes, False
+        task = asyncio.current_task()
+        cancels = task.cancelling() if task is not None else 0
         while not fleet.closing and self._store.host.now_ms() < end_ms and not (event is not None and event.is_set()):
             mark = changes.mark()  # before looking: what changes meanwhile is looked at again
             try:
@@ -120,6 +122,8 @@ class Rounds:
                 if error.code != ERR_STORE or not answered:  # a store that never answered is a mistake to be told of
                     raise
                 self._failed(error)
+            if task is not None and task.cancelling() > cancels:
+                raise asyncio.CancelledError  # a client of the host's took it for its own, as wait_for of 3.11 does
             pause = (min(self._next_ms(), end_ms) - self._store.host.now_ms()) / 1000
             if not fleet.closing:
                 await changes.wait(min(self._waker.poll_ms() / 1000, max(0.0, pause)), mark, event)

@@ -277,3 +277,24 @@ def test_serve_says_what_it_does(tmp_path: Path) -> None:
         log = server.stop()
     assert log.count("run a is stuck: ERR_DETERMINISM") == 1
     assert "step 'first'" in log
+
+
+def test_what_is_wrong_with_a_file_names_it_as_it_was_given(store: Path, tmp_path: Path) -> None:
+    """A bundle that is none, a directory, one that is not there: each is told by its name, and nothing is made."""
+    junk = tmp_path / "junk.alk"
+    junk.write_bytes(b"junk")
+    assert f"{junk} can't be imported: " in run("import", store, junk, code=2).stderr
+    (tmp_path / "folder").mkdir()
+    before = sorted(tmp_path.iterdir())
+    for target, why in ((tmp_path / "folder", "is a directory"), (tmp_path / "no" / "x.alk", "is no directory")):
+        said = run("export", store, "r", target, code=2).stderr
+        assert f"{target} can't be written" in said
+        assert why in said
+    assert sorted(tmp_path.iterdir()) == before
+    assert "alkaline list shows" in run("show", store, "nobody", code=4).stderr
+
+
+def test_a_payload_is_json_as_every_other_door_takes_it(store: Path) -> None:
+    """No NaN, no number that no float holds, no name twice: each with its reason."""
+    for payload, why in (("NaN", "has no NaN"), ("[1e999]", "1e999 is beyond"), ('{"a": 1, "a": 2}', "stands twice")):
+        assert why in run("signal", store, "r", "go", payload, code=2).stderr

@@ -13,11 +13,12 @@ import pytest
 
 from alkaline_edge import Context, Runtime, Workflow, workflow
 from alkaline_edge.errors import InvalidInput, StoreError
-from alkaline_edge.host import Batch, Capabilities, Check, Conflict, Put
+from alkaline_edge.host import Batch, Capabilities, Check, Conflict, Entry, Put
 from alkaline_edge.lifecycle import RunResumed, RunStuck
 from alkaline_edge.runtime.lease import Leases
 from alkaline_edge.testing import SimulatedHost
 from alkaline_edge.testing.simulated import SimulatedStore
+from alkaline_hosts.memory import MemoryHost
 from tests.support import drive
 
 
@@ -611,3 +612,26 @@ def test_what_is_left_of_an_ended_run_is_swept() -> None:
         assert store.keys == []
 
     drive(body)
+
+
+def test_a_cancel_that_a_client_of_the_store_swallows_ends_serve() -> None:
+    """wait_for of Python 3.11 loses a cancel when its answer comes at that moment: serve ends all the same."""
+    inside = asyncio.Event()
+
+    class Swallowing(MemoryHost):
+        async def list(self, prefix: str, after: str = "", limit: int = 500) -> list[Entry]:
+            if not inside.is_set():
+                inside.set()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.sleep(3_600)
+            return await super().list(prefix, after, limit)
+
+    async def main() -> None:
+        async with Runtime(Swallowing()) as runtime:
+            serving = asyncio.ensure_future(runtime.serve())
+            await inside.wait()
+            serving.cancel()
+            await asyncio.wait({serving}, timeout=5)
+            assert serving.cancelled()
+
+    asyncio.run(main())

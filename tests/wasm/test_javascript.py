@@ -149,3 +149,39 @@ def test_python_values_are_left_alone(python) -> None:
     """What is not of JavaScript passes through, whatever it is; JSON shows that containers keep their content."""
     assert json.loads(python("json.dumps(to_python({'a': (1, [None, 'x'], 2.5)}))")) == {"a": [1, [None, "x"], 2.5]}
     assert python("mark = object()\nto_python(mark) is mark") is True
+
+
+STEPS = """
+from alkaline_edge import Context, Runtime, StepError, workflow
+from alkaline_edge.events import StepCompleted, StepFailed
+from alkaline_edge.testing import SimulatedHost
+from pyodide.code import run_js
+
+named = run_js("(function fetchPage(x) { if (x < 0) throw new RangeError('x is negative'); return x + 1; })")
+later = run_js("(async function later(x) { return x; })")
+arrow = run_js("((x) => x)")
+
+@workflow
+async def flow(ctx: Context, x: int):
+    return [await ctx.step(arrow, x), await ctx.step(later, x), await ctx.step(named, x)]
+
+async with Runtime(SimulatedHost(), workflows=[flow]) as runtime:
+    good, bad = await runtime.start(flow, 1, id="good"), await runtime.start(flow, -1, id="bad")
+    found = [await good.result()]
+    try:
+        await bad.result()
+    except StepError as error:
+        found += [error.type, str(error)]
+    for id in ("good", "bad"):
+        events = [one.event for one in await runtime.history(id)]
+        found.append([event.name for event in events if isinstance(event, (StepCompleted, StepFailed))])
+found
+"""
+
+
+def test_steps_and_errors_of_javascript_have_the_names_that_they_have_there(selenium_module_scope) -> None:
+    """A function is the step of its name, an arrow has none; an error that is thrown has its type and its message."""
+    selenium_module_scope.load_package(["alkaline-edge"])
+    names = [["JsProxy", "later", "fetchPage"]] * 2
+    found = selenium_module_scope.run_async(STEPS)
+    assert found == [[1, 1, 2], "RangeError", "x is negative", *names]

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from alkaline_edge import ExecutionRecord, Runtime, __version__, keys, replay
-from alkaline_edge.errors import InvalidInput
+from alkaline_edge.errors import AlkalineError, InvalidInput
 from alkaline_edge.runs import STATUSES
 from alkaline_edge.runtime.inbox import read_request
 
@@ -125,6 +125,11 @@ def events(store: Store, run: str, as_json: bool) -> None:
 def export(store: Store, run: str, file: str, handoff: bool, as_json: bool) -> None:
     """Write a run to FILE, an .alk bundle."""
     target = Path(file)
+    if target.is_dir() or not target.parent.is_dir():
+        raise InvalidInput(
+            f"{file} can't be written: {'it' if target.is_dir() else target.parent} is "
+            f"{'a' if target.is_dir() else 'no'} directory; name a file"
+        )
     temporary = target.with_name(target.name + ".part")
     temporary.touch()  # before a hand-over freezes the run: a place that can't be written must not cost anything
     try:
@@ -152,7 +157,11 @@ def export(store: Store, run: str, file: str, handoff: bool, as_json: bool) -> N
 def import_(store: Store, file: str, take_over: bool, as_json: bool) -> None:
     """Store the run of FILE, an .alk bundle."""
     mode, data = "take_over" if take_over else "copy", Path(file).read_bytes()
-    replay.read(data, showing())  # before a store is made for what is no bundle
+    try:
+        replay.read(data, showing())  # before a store is made for what is no bundle
+    except AlkalineError as error:
+        error.args = (f"{file} can't be imported: {error}",)
+        raise
     if is_remote(store):
         id = asking(store, lambda server: server.import_(data, mode))
     else:

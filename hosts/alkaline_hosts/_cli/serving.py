@@ -122,6 +122,7 @@ async def _serve(
     try:
         host = opened_to_write(store)
         try:
+            await host.list("", limit=1)  # a store that does not answer is told before anybody is told to ask here
             # Its end hands over what is still in flight.
             async with Runtime(host, workflows=workflows, codec=codec, on_event=serving_log.told) as runtime:
                 app = asgi_app(runtime, token=token, keys=keys, origins=origins, serve=False)

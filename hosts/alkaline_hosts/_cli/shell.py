@@ -49,7 +49,7 @@ class Group(click.Group):
 
 def fail(error: AlkalineError, as_json: bool) -> NoReturn:
     """One line on stderr, and the exit code of the error's kind."""
-    text = safe(" ".join(str(error).split()))
+    text = safe(" ".join(str(error).split())).replace("list_executions() shows", "alkaline list shows")
     if as_json:
         print(json.dumps({"error": error.code, "message": text}, ensure_ascii=False), file=sys.stderr)
     else:
