@@ -5,6 +5,7 @@ not finished. Nothing here knows that it runs in a browser but ``fetch_text``.
 """
 
 import asyncio
+import contextlib
 import json
 import math
 import re
@@ -15,6 +16,7 @@ from html.parser import HTMLParser
 from alkaline_edge import Budget, Context, Retry, StepInfo, workflow
 
 BUDGET = 6_000
+SCEPTICAL = 5.0  # seconds for which a browser that says it is offline is believed
 POLITE = 0.7  # seconds between two pages of one origin
 _COMMON = frozenset(
     """a an and are as at be by can do does for from how in is it its no not of on or so that the then there they this
@@ -71,7 +73,7 @@ def is_online() -> bool:
 
 
 async def online() -> None:
-    """Wait until the browser has a network. A tab may sleep or travel for hours."""
+    """Wait until the browser says that it has a network, or until it is time to see whether it is right."""
     import js
     from pyodide.ffi import create_proxy
 
@@ -81,9 +83,8 @@ async def online() -> None:
     heard = create_proxy(lambda _: came.set())
     js.self.addEventListener("online", heard)
     try:
-        while not is_online():
-            came.clear()
-            await came.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(came.wait(), SCEPTICAL)
     finally:
         js.self.removeEventListener("online", heard)
         heard.destroy()
