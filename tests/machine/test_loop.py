@@ -127,6 +127,25 @@ def test_a_handler_that_never_waits_is_named_and_holds_nobody(busy: Any) -> None
     drive(main)
 
 
+def test_a_sleep_for_ever_waits_and_can_be_cancelled() -> None:
+    """Infinity is a time that never comes: the run is suspended, and a cancel ends it."""
+
+    @workflow(name="sleeps")
+    async def sleeps(ctx: Context) -> None:
+        await asyncio.gather(asyncio.sleep(float("inf")), anyio.sleep_forever())
+
+    async def main() -> None:
+        async with Runtime(MemoryHost(), workflows=[sleeps]) as runtime:
+            run = await runtime.start(sleeps, id="s")
+            await run.settle()
+            assert (await runtime.get_execution("s")).status == "suspended"
+            await run.cancel("enough")
+            await run.settle()
+            assert (await runtime.get_execution("s")).status == "cancelled"
+
+    drive(main)
+
+
 def test_a_wide_turn_is_not_busy() -> None:
     """A turn of many tasks, each of which takes a few rounds, is honest work."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import random
 import sys
 from collections.abc import Callable
@@ -666,6 +667,222 @@ async def branches(ctx: Context, note: Notes) -> Any:
     await caught(note, ctx.race(b=asyncio.wait_for(work(3), 3), c=work(4)))
 
 
+# --- corners ----------------------------------------------------------------------------------------------------------
+@flow
+async def timeouts_around_groups(ctx: Context, note: Notes) -> Any:
+    work = worker(ctx, note, cleanup=True)
+
+    async def nested() -> None:
+        async with asyncio.timeout(9):
+            async with asyncio.TaskGroup() as outer:
+                outer.create_task(work(7))
+                async with asyncio.timeout(2), asyncio.TaskGroup() as inner:
+                    for n in range(4):
+                        inner.create_task(work(n))
+
+    await caught(note, nested())
+    await ctx.step("behind", same, 0)
+
+
+@flow
+async def a_wait_for_the_first_exception_with_a_timeout(ctx: Context, note: Notes) -> Any:
+    work = worker(ctx, note, fail=True)
+    tasks = [asyncio.create_task(work(n)) for n in (0, 2, 1, 5)]
+    done, pending = await asyncio.wait(tasks, timeout=0.5, return_when=asyncio.FIRST_EXCEPTION)
+    note([[tasks.index(one) for one in some] for some in (done, pending)])
+    done, pending = await asyncio.wait(pending or tasks, timeout=20, return_when=asyncio.FIRST_EXCEPTION)
+    note([[tasks.index(one) for one in some] for some in (done, pending)])
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@flow
+async def a_shield_that_is_cancelled_from_inside(ctx: Context, note: Notes) -> Any:
+    inner = asyncio.create_task(ctx.sleep(9))
+    outer = asyncio.shield(inner)
+    await ctx.step("between", same, 0)
+    inner.cancel()
+    await caught(note, outer)
+    late = asyncio.shield(ctx.step("fails", broken))
+    late.cancel()
+    await caught(note, late)
+    await ctx.sleep(1)
+
+
+if sys.version_info >= (3, 13):
+
+    @flow
+    async def a_queue_that_is_shut(ctx: Context, note: Notes) -> Any:
+        queue: asyncio.Queue[int] = asyncio.Queue(1)
+        takers = [asyncio.create_task(queue.get()) for _ in range(3)]
+        await ctx.step("before", same, 0)
+        queue.shutdown()
+        note([type(one).__name__ for one in await asyncio.gather(*takers, return_exceptions=True)])
+
+
+@flow
+async def a_barrier_that_breaks_and_is_reset(ctx: Context, note: Notes) -> Any:
+    barrier = asyncio.Barrier(3)
+
+    async def meets(n: int) -> None:
+        try:
+            await barrier.wait()
+            note(["met", n])
+        except asyncio.BrokenBarrierError:
+            note(["broken", n])
+        await ctx.step("met", same, n)
+
+    tasks = [asyncio.create_task(meets(n)) for n in range(2)]
+    await ctx.step("before", same, 0)
+    await barrier.reset()
+    await asyncio.gather(*tasks)
+    tasks = [asyncio.create_task(meets(n)) for n in range(3)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    await ctx.step("between", same, 0)
+    await barrier.abort()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    note([barrier.broken, barrier.n_waiting])
+
+
+@flow
+async def a_group_inside_an_async_generator(ctx: Context, note: Notes) -> Any:
+    work = worker(ctx, note)
+
+    async def several() -> Any:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work(n)) for n in range(4)]
+            for task in tasks:
+                yield await task
+            note("all")
+
+    note([n async for n in several()])
+
+    async def leaves() -> None:
+        async with contextlib.aclosing(several()) as some:
+            async for n in some:
+                note(n)
+                if n == 1:
+                    break
+
+    await caught(note, leaves())  # a group takes GeneratorExit for an error
+    await ctx.step("behind", same, 0)
+
+
+@flow
+async def comprehensions(ctx: Context, note: Notes) -> Any:
+    async def numbers() -> Any:
+        for n in range(5):
+            yield await ctx.step("n", same, n)
+
+    note([n async for n in numbers() if n % 2])
+    note({str(n): await ctx.step("square", same, n * n) async for n in numbers()})
+    note([await one for one in [ctx.step("late", same, n) for n in range(3)]])
+    note(sum([n async for n in numbers()]))
+
+
+@flow
+async def context_variables(ctx: Context, note: Notes) -> Any:
+    var: contextvars.ContextVar[int] = contextvars.ContextVar("var", default=0)
+
+    async def sets(n: int) -> int:
+        token = var.set(n)
+        await ctx.sleep(n % 3 + 1)
+        seen = var.get()
+        var.reset(token)
+        return seen
+
+    note(await asyncio.gather(*(sets(n) for n in range(1, 6))))
+    var.set(9)
+    shared = contextvars.copy_context()
+    note(await asyncio.create_task(sets(3), context=shared))
+    asyncio.get_running_loop().call_later(1, lambda: note(["later", var.get()]), context=shared)
+    await ctx.sleep(2)
+    note(var.get())
+
+
+@flow
+async def futures_and_tasks_in_sets(ctx: Context, note: Notes) -> Any:
+    loop = asyncio.get_running_loop()
+    futures = [loop.create_future() for _ in range(9)]
+    for one in {*futures}:
+        note(futures.index(one))
+        await ctx.step("each", same, futures.index(one))
+        one.set_result(None)
+    done, _ = await asyncio.wait(futures)
+    note([futures.index(one) for one in done])
+    tasks = [loop.create_task(ctx.step("s", same, n)) for n in range(9)]
+    for task in {*tasks}:
+        note(await ctx.step("of a task", same, tasks.index(task)))
+    done, _ = await asyncio.wait(tasks)
+    for task in done:
+        note(tasks.index(task))
+
+
+@flow
+async def a_group_whose_tasks_make_tasks(ctx: Context, note: Notes) -> Any:
+    async def grows(group: asyncio.TaskGroup, n: int) -> None:
+        note(n)
+        await ctx.step("grow", same, n)
+        if n < 4:
+            group.create_task(grows(group, n + 1))
+            group.create_task(grows(group, n + 3))
+        else:
+            raise ValueError(str(n))
+
+    async def all_of_it() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(grows(group, 0))
+
+    await caught(note, all_of_it())
+
+
+@flow
+async def callbacks_and_handles(ctx: Context, note: Notes) -> Any:
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(ctx.sleep(2))
+    for n in range(5):
+        task.add_done_callback(lambda _, n=n: note(["done", n]))
+    handle = loop.call_later(5, note, "never")
+    later = loop.call_at(loop.time() + 1, note, "soon")
+    await task
+    handle.cancel()
+    note([handle.cancelled(), later.cancelled(), later.when() <= loop.time()])
+    await ctx.sleep(9)
+
+
+@flow
+async def a_cancel_with_a_message(ctx: Context, note: Notes) -> Any:
+    async def holds() -> None:
+        try:
+            await ctx.wait_for_signal("never")
+        except asyncio.CancelledError as error:
+            note(["told", [str(one) for one in error.args]])
+            await asyncio.shield(ctx.step("tidy", same, 1))
+            raise
+
+    task = asyncio.create_task(holds())
+    await ctx.step("one", same, 1)
+    task.cancel("enough")
+    await ctx.step("two", same, 2)
+    task.cancel("again")
+    await caught(note, task)
+
+
+@flow
+async def a_lock_that_changes_hands_under_cancels(ctx: Context, note: Notes) -> Any:
+    lock = asyncio.Lock()
+
+    async def holds(n: int) -> None:
+        async with asyncio.timeout(n + 1), lock:
+            note(["in", n])
+            await ctx.sleep(2)
+            note(["out", n])
+
+    results = await asyncio.gather(*(holds(n) for n in range(7)), return_exceptions=True)
+    note([type(one).__name__ for one in results])
+    note(lock.locked())
+
+
 # --- anyio -----------------------------------------------------------------------------------------------------------
 @flow
 async def anyio_groups(ctx: Context, note: Notes) -> Any:
@@ -740,6 +957,83 @@ async def anyio_streams_and_locks(ctx: Context, note: Notes) -> Any:
                 await send.send(n)
         receive.close()
     await anyio.sleep(1)
+
+
+@flow
+async def anyio_starts_and_shields(ctx: Context, note: Notes) -> Any:
+    async def serves(n: int, *, task_status: Any = anyio and anyio.TASK_STATUS_IGNORED) -> None:
+        await ctx.step("boot", same, n)
+        task_status.started(n)
+        try:
+            await ctx.sleep(50)
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(3):
+                await ctx.step("down", same, n)
+                await ctx.sleep(9)
+            note(["down", n])
+
+    async with anyio.create_task_group() as group:
+        for n in range(3):
+            note(await group.start(serves, n))
+        group.cancel_scope.cancel()
+    await ctx.step("behind", same, 0)
+
+
+@flow
+async def anyio_nested_deadlines(ctx: Context, note: Notes) -> Any:
+    with anyio.move_on_after(8) as outer:
+        try:
+            with anyio.fail_after(5), anyio.fail_after(3):
+                await ctx.sleep(50)
+        except TimeoutError:
+            note(["late", anyio.current_time() < outer.deadline])
+        with anyio.move_on_after(1) as short:
+            short.deadline += 2
+            await ctx.sleep(50)
+        note(short.cancelled_caught)
+        await anyio.sleep_forever()
+    note(outer.cancelled_caught)
+
+
+@flow
+async def anyio_streams_between_groups(ctx: Context, note: Notes) -> Any:
+    send, receive = anyio.create_memory_object_stream(0)
+
+    async def feeds(n: int, mine: Any) -> None:
+        async with mine:
+            for k in range(3):
+                await mine.send([n, await ctx.step("feed", same, k)])
+
+    async with anyio.create_task_group() as group, receive:
+        async with send:
+            for n in range(3):
+                group.start_soon(feeds, n, send.clone())
+        async for one in receive:
+            note(one)
+    try:
+        send.send_nowait(1)
+    except anyio.ClosedResourceError:
+        note("closed")
+
+
+@flow
+async def anyio_within_asyncio_and_back(ctx: Context, note: Notes) -> Any:
+    async def group(n: int) -> None:
+        async with anyio.create_task_group() as several:
+            several.start_soon(ctx.sleep, 20 + n)
+            async with asyncio.TaskGroup() as inner:
+                inner.create_task(ctx.sleep(n))
+                inner.create_task(ctx.sleep(n + 1))
+            several.cancel_scope.cancel()
+        note(n)
+
+    await asyncio.wait_for(asyncio.gather(*(group(n) for n in range(4))), 30)
+    await caught(note, asyncio.wait_for(group(9), 5))
+    event = anyio.Event()
+    async with anyio.create_task_group() as several:
+        several.start_soon(event.wait)
+        await ctx.step("then", same, 0)
+        event.set()
 
 
 # --- running them ---------------------------------------------------------------------------------------------------

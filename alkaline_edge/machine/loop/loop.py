@@ -69,14 +69,11 @@ SCOPE: ContextVar[Scope] = ContextVar("alkaline_edge_scope")
 
 
 class DeterministicLoop(Answering):
-    """Runs ready callbacks until none is left. ``on_timer(deadline_ms, fire)`` makes a durable timer of call_at.
-
-    ``former``: for a history of 0.1, asyncio is the platform's own, as it was then.
-    """
+    """Runs ready callbacks until none is left. ``on_timer(deadline_ms, fire)`` makes a durable timer of call_at."""
 
     def __init__(self, on_timer: Callable[[int, asyncio.TimerHandle], Any], former: bool = False) -> None:
         super().__init__()
-        self.former = former
+        self.former = former  # a history of 0.1: asyncio is the platform's own, as it was then
         self.ready: deque[asyncio.Handle] = deque()
         self.now_ms = 0
         self.violation: DeterminismError | None = None
@@ -207,7 +204,8 @@ class DeterministicLoop(Answering):
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """A durable timer at recorded time ``when``, in seconds."""
+        """A durable timer at recorded time ``when``, in seconds. Infinity, as in anyio.sleep_forever, never comes."""
+        when = 2 * MAX_SECONDS if when == float("inf") else when
         if not when <= 2 * MAX_SECONDS:  # NaN is not
             raise InvalidInput(f"a timer is at most {MAX_SECONDS:,.0f} seconds away; leave the timeout out for none")
         handle = asyncio.TimerHandle(when, callback, args, self, context)
