@@ -113,8 +113,8 @@ class Attempts:
         self._deferred.clear()
         probes: Counter[int] | None = None
         for command in ready:
-            if now - begun >= SLICE_MS and not command.intended:
-                return
+            if now - begun >= SLICE_MS and (not command.intended or now >= self._journal.held_until):
+                return  # what is intended starts the next time, once it is known that the run is still ours
             known = self._pace.of(command)
             thread = pace.threaded(command, known, self._host)
             if thread and not known.measured and not pace.is_marked(command.fn):

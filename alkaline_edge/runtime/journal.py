@@ -37,6 +37,8 @@ class Journal:
         self.leases, self.teller = leases, teller
         self.record = record
         """As of the last commit that this owner made; its ``version_tag`` is what fences the next one."""
+        self.held_until = record.lease_until
+        """When our lease ends, ms since 1970, as it stands in the store."""
         self.loaded = loaded
         self.machine, self.cursor, self._tail = loaded.machine, loaded.cursor, loaded.tail
         self.name = keys.history(record.run, record.generation)
@@ -76,7 +78,7 @@ class Journal:
         if isinstance(outcome, Conflict):
             raise Lost(outcome.keys)
         if keys.record(self.record.id) in write.puts:
-            self.record.version_tag = outcome.version
+            self.record.version_tag, self.held_until = outcome.version, self.record.lease_until
             self.teller.saw(self.record)
             self._stored_indexes = indexes_of(self.record)
 

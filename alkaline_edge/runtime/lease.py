@@ -61,6 +61,8 @@ class Leases:
         self._let_go: Callable[[], Any] | None = None
         self._begun = False
         self._seen: dict[str, tuple[str, int]] = {}
+        self._lapsed: dict[str, tuple[int, int]] = {}
+        """Runs that were lost as their leases had run out: how often in a row, and how long that took, in ms."""
 
     @property
     def token(self) -> str:
@@ -94,26 +96,51 @@ class Leases:
         self._token, self._begun = None, False
 
     # --- our own ---------------------------------------------------------------------------------------------------
-    def until(self) -> int:
-        """When a lease that begins now ends, ms since 1970."""
-        return self._store.host.now_ms() + self._length
+    def until(self, id: str = "") -> int:
+        """When a lease of the run ``id`` that begins now ends, ms since 1970."""
+        return self._store.host.now_ms() + self._length_of(id)
+
+    def _length_of(self, id: str) -> int:
+        """How long a lease of ours for this run is, in ms.
+
+        Where what it does kept this process from renewing one, such as a step that blocks the loop, the next one is
+        twice as long, up to what that took: otherwise two processes would start it in turn, for ever.
+        """
+        if id not in self._lapsed:
+            return self._length
+        times, ms = self._lapsed[id]
+        return min(self._length << min(times, 20), ms + ms // 2 + self._length)
+
+    def lost(self, id: str, held_until: int) -> None:
+        """Another owner has the run that was ours until ``held_until``, ms since 1970."""
+        over = self._store.host.now_ms() - held_until
+        if over >= 0:
+            length = self._length_of(id)
+            times, _ = self._lapsed.pop(id, (0, 0))
+            self._lapsed[id] = (times + 1, length + over)
+            while len(self._lapsed) > _KEPT:
+                self._lapsed.pop(next(iter(self._lapsed)))
+
+    def kept(self, id: str) -> None:
+        """The run went on until it had nothing to do, and nobody took it from us."""
+        self._lapsed.pop(id, None)
 
     def take(self, record: ExecutionRecord) -> None:
         """The run is ours from here on, as soon as its record is committed; every earlier owner is fenced off."""
-        record.owner, record.lease_until = self.token, self.until()
+        record.owner, record.lease_until = self.token, self.until(record.id)
         record.epoch += 1
 
     def renew(self, record: ExecutionRecord) -> None:
         """The run stays ours for the length of a lease, as soon as its record is committed."""
-        record.lease_until = self.until()
+        record.lease_until = self.until(record.id)
 
     def renew_at(self, record: ExecutionRecord) -> int:
         """When to renew our lease, ms since 1970: at a third of it, so that two renewals may fail."""
-        return record.lease_until - self._length * 2 // 3
+        return record.lease_until - self._length_of(record.id) * 2 // 3
 
     def is_fresh(self, record: ExecutionRecord) -> bool:
         """Whether nine tenths of our lease are left: enough for what keeps this process from renewing it."""
-        return self.until() - record.lease_until <= self._length // 10
+        return self.until(record.id) - record.lease_until <= self._length_of(record.id) // 10
 
     @property
     def half(self) -> int:

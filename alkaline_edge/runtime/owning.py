@@ -69,12 +69,14 @@ class Owner:
                 try:
                     await driver.drive()
                 except Lost:
+                    self._leases.lost(id, driver.journal.held_until)
                     driver.machine.set_aside()
                     driver = None
                     continue
                 finally:
                     fleet.drivers.pop(id, None)
                 fleet.trials.forget(id)
+                self._leases.kept(id)
                 now, again = driver.record, driver.inbox.poked
                 if now.finished:
                     driver.machine.set_aside()

@@ -14,6 +14,9 @@ import pytest
 
 from alkaline_edge import Context, Retry, RunCancelled, Runtime, StepOutcomeUnknown, workflow
 from alkaline_edge.host import Capabilities
+from alkaline_edge.runtime import pace
+from alkaline_edge.testing import SimulatedHost
+from alkaline_edge.testing.simulated import Delay
 from alkaline_hosts.file import FileHost
 from alkaline_hosts.memory import MemoryHost, MemoryStore
 
@@ -241,3 +244,90 @@ def test_a_wide_fan_out_of_quick_functions_tries_a_few_in_threads() -> None:
 
     drive(test)
     assert places.count(False) <= 8
+
+
+@pytest.mark.parametrize(("lasts", "lease"), [(10, 8), (100, 8), (9, 8), (700, 10)])
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_step_that_blocks_for_longer_than_a_lease_ends_though_others_take_the_run_over(
+    lasts: int, lease: int, count: int
+) -> None:
+    """Whoever lost the run to a lease that it could not renew takes a longer one the next time."""
+    first = SimulatedHost()
+    starts: list[int] = []
+
+    def process(n: int) -> Runtime:
+        blocked = 0
+
+        def befall(call: int, verb: str, arguments: Any) -> Any:
+            return Delay(blocked - host.now_ms()) if blocked > host.now_ms() else None
+
+        async def slow() -> str:
+            nonlocal blocked
+            starts.append(n)
+            blocked = host.now_ms() + lasts * 1000
+            await host.sleep(lasts)
+            return "done"
+
+        @workflow(name="flow")
+        async def flow(ctx: Context) -> Any:
+            return await ctx.step("slow", slow)
+
+        host = SimulatedHost(first.store, seed=n, on_call=befall)
+        return Runtime(host, workflows=[flow], lease=lease)
+
+    async def test() -> None:
+        runtimes = [process(n) for n in range(count)]
+        run = await runtimes[0].start("flow", id="a")
+        others = [asyncio.ensure_future(runtime.result("a", None)) for runtime in runtimes[1:]]
+        assert await run.result() == "done"
+        for other in others:
+            assert await other == "done"
+        for runtime in runtimes:
+            await runtime.close()
+
+    drive(test)
+    assert len(starts) <= count * 10
+
+
+def test_an_at_most_once_step_behind_one_that_blocked_starts_only_while_the_run_is_ours() -> None:
+    """Both are intended at once; the first keeps the process from renewing the lease, and another has the run by then."""
+    started: list[str] = []
+
+    def blocks() -> None:
+        started.append("blocks")
+        process.host.advance(12)
+        another.append(asyncio.ensure_future(take_over()))
+
+    def charges() -> None:
+        started.append("charges")
+
+    async def take_over() -> None:
+        other = Runtime(SimulatedHost(process.host.store, seed=9), workflows=[flow], lease=10)
+        assert await other.result("a", None) == ["StepOutcomeUnknown", "StepOutcomeUnknown"]
+        await other.close()
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> Any:
+        async def one(name: str, fn: Any) -> Any:
+            try:
+                return await ctx.step(name, fn, at_most_once=True)
+            except StepOutcomeUnknown as error:
+                return type(error).__name__
+
+        return await ctx.all(one("blocks", blocks), one("charges", charges))
+
+    process = Process(flow, lease=10)
+    another: list[asyncio.Future[None]] = []
+
+    def befall(call: int, verb: str, arguments: Any) -> Any:
+        return Delay(5_000) if another and not another[0].done() else None
+
+    process.host.on_call = befall
+
+    async def test() -> None:
+        run = await process.runtime.start("flow", id="a")
+        assert await run.result() == ["StepOutcomeUnknown", "StepOutcomeUnknown"]
+        await another[0]
+
+    drive(test)
+    assert started == ["blocks"]
