@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from alkaline_edge import Budget, Context, Run, Runtime, StepError, hand_over, workflow
+from alkaline_edge import Budget, Context, InvalidInput, Run, Runtime, StepError, hand_over, workflow
+from alkaline_edge import events as ev
 from alkaline_edge.host import Capabilities
+from alkaline_edge.replay import check
 from alkaline_edge.testing import SimulatedHost
 from tests.support import drive
 
@@ -230,6 +232,72 @@ def test_the_payload_of_a_request_is_of_any_size(route: str, border: int) -> Non
         await runtime.delete("a")
         assert blobs(runtime.host) == []  # type: ignore[arg-type]
         assert not [key for key in runtime.host.store.keys if key[0] in "id"]  # type: ignore[attr-defined]
+
+
+@workflow
+async def bursts(ctx: Context, given: dict[str, Any]) -> Any:
+    draw = random.Random(given["seed"])
+    found: list[Any] = []
+
+    def burst() -> None:
+        for _ in range(draw.choice([1, 3, 40, 700])):
+            match draw.randrange(5):
+                case 0:
+                    ctx.spend(1, "l" * draw.randint(0, 200))
+                case 1:
+                    ctx.emit("topic", "e" * draw.randint(0, INLINE - 10))
+                case 2:
+                    found.append(ctx.uuid())
+                case 3:
+                    found.append(ctx.random())
+                case 4:
+                    found.append(ctx.now().isoformat())
+
+    def emitting(size: int) -> str:
+        for _ in range(size % 7):
+            ctx.emit("step", "s" * (size % INLINE))
+        return "r" * size
+
+    for n in range(3):
+        burst()
+        found.append(len(await ctx.step(f"s{n}", emitting, draw.randint(0, INLINE - 10), cost=1)))
+    burst()
+    if given["seed"] % 3 == 0 and not given.get("again"):
+        ctx.continue_as_new({**given, "again": True})
+    if given["seed"] % 3 == 1:
+        raise Detailed("d" * (INLINE - 100), {"found": "f" * (INLINE - 100)})
+    await ctx.wait_for_signal("go")
+    return len(found)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_bursts_of_small_values_go_into_as_many_commits_as_the_store_takes(seed: int, shared: bool) -> None:
+    """Each is below the inline limit, and together they are more than one value, or one batch, may hold."""
+
+    @workflow
+    async def parent(ctx: Context, given: dict[str, Any]) -> Any:
+        return await ctx.child("bursts", given, id="a")
+
+    async def test() -> None:
+        host = SimulatedHost(capabilities=SMALL)
+        workflows = [bursts, parent]
+        runtime = Runtime(host, workflows=workflows, budget=Budget(tokens=1_000_000))
+        name = "parent" if shared else "bursts"
+        run = await runtime.start(name, {"seed": seed}, id="p" if shared else "a")
+        await run.settle()
+        if seed % 3 != 1:
+            host.dead = True
+            again = host.reopen()
+            again.advance(60)
+            runtime = Runtime(again, workflows=workflows, budget=Budget(tokens=1_000_000))
+            await runtime.recover()
+            await runtime.signal("a", "go")
+            assert isinstance(await runtime.result(run.id, None), int)
+        else:
+            with pytest.raises(StepError):
+                await runtime.result(run.id, None)
+        assert all(checked.ok for checked in check(await runtime.export("a"), workflows))
         await runtime.close()
 
     drive(test)
@@ -251,3 +319,34 @@ def test_large_payloads_leave_nothing_behind_in_a_run_that_goes_on() -> None:
             assert len(blobs(host)) == recorded
 
     drive(test)
+
+
+def test_an_outcome_that_the_store_refuses_is_the_failure_of_its_step() -> None:
+    """Said once, to the handler: the step is not run again and again by a run that can't go on."""
+    starts: list[int] = []
+
+    class Picky(SimulatedHost):
+        async def commit(self, batch: Any) -> Any:
+            if any(b"unwanted" in put.value for put in batch.puts):
+                raise InvalidInput("the store does not take this value")
+            return await super().commit(batch)
+
+    @workflow(name="flow")
+    async def refused(ctx: Context) -> Any:
+        drawn = ctx.random()
+        try:
+            await ctx.step("s", lambda: starts.append(1) or "unwanted")
+        except InvalidInput as error:
+            return [drawn, str(error)]
+
+    async def test() -> None:
+        runtime = Runtime(Picky(), workflows=[refused])
+        run = await runtime.start("flow", id="a")
+        drawn, text = await run.result()
+        assert "step 's' ran" in text
+        assert "does not take" in text
+        assert [r.event.value for r in await runtime.history("a") if isinstance(r.event, ev.Drawn)] == [drawn]
+        await runtime.close()
+
+    drive(test)
+    assert starts == [1]

@@ -16,7 +16,7 @@ from typing import Any
 
 from .. import events as ev
 from .. import lifecycle
-from ..errors import StepOutcomeUnknown
+from ..errors import InvalidInput, StepOutcomeUnknown
 from ..events import Event
 from ..failures import describe
 from ..machine.commands import RunStep
@@ -259,7 +259,12 @@ class Attempts:
         if one.command.id not in self._machine.commands:
             return
         told: list[lifecycle.LifecycleEvent] = []
-        recorded = await journal.append(self._events_of(one, journal.clock.now_ms(), told))
+        try:
+            recorded = await journal.append(self._events_of(one, journal.clock.now_ms(), told))
+        except InvalidInput as error:  # said before anything was written, and it would be said of each attempt
+            told.clear()
+            one = Attempt(one.command, effects.not_recorded(one.command, error))
+            recorded = await journal.append(self._events_of(one, journal.clock.now_ms(), told))
         for each in told:
             journal.teller.tell(each)
         await journal.feed(recorded)

@@ -184,6 +184,14 @@ def measure(command: RunStep, raw: Any, codec: Codec) -> Attempt:
     return done
 
 
+def not_recorded(command: RunStep, error: InvalidInput) -> InvalidInput:
+    """What becomes of a step whose outcome the store does not take."""
+    text = f"step {command.name!r} ran, but what became of it can't be recorded: {error}"
+    refused = InvalidInput(text, **error.detail)
+    refused.__cause__ = error
+    return refused
+
+
 def _cost(command: RunStep, raw: Any) -> tuple[int, int]:
     """What the step spent. A function that raises is the end of the step: trying it again would spend once more."""
     try:

@@ -134,6 +134,8 @@ class Endings:
             totals=[[account.tokens, account.micros] for account in purse.accounts],
             carried=machine.mailbox.carried() if carry else [],
         )
+        if len(machine.drawn) > 1:  # a burst is more than one commit may hold
+            await self._journal.append([])
         now = max(self._clock.now_ms(), self._journal.cursor.time_ms)
         write = self._journal.write()
         if not await forgetting.forget(self._store, old, dict(write.checks), len(machine.mailbox.entries)):

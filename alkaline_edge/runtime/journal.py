@@ -20,6 +20,11 @@ from .loading import Loaded
 from .store import Store, Write, indexes_of
 from .telling import Teller
 
+FEW = 200
+"""So many drawn values go with an event at most, fewer where a store takes little; others go ahead of it."""
+LEAST = 128
+"""The fewest bytes of a value that is put into blobs, where a commit is too large otherwise."""
+
 
 class Lost(Exception):
     """A fenced batch met a conflict: somebody else advanced the run, and what is in memory is void."""
@@ -40,6 +45,7 @@ class Journal:
         self.held_until = record.lease_until
         """When our lease ends, ms since 1970, as it stands in the store."""
         self.loaded = loaded
+        self._few = max(1, min(FEW, store.limits.max_value // (8 * LEAST)))
         self.machine, self.cursor, self._tail = loaded.machine, loaded.cursor, loaded.tail
         self.name = keys.history(record.run, record.generation)
         self.clock = RunClock(store.host, loaded.machine, record.ahead)
@@ -91,6 +97,8 @@ class Journal:
         record goes with it, ``result`` standing for a result that is kept in blobs.
         """
         write = write or self.write()
+        if len(self.machine.drawn) > self._few:
+            await self._append_ahead(write)
         drawn, self.machine.drawn = self.machine.drawn, []
         emitted = self.machine.calls.take_emissions(events)
         batch: list[Event] = [*drawn, *emitted, *events]
@@ -99,26 +107,41 @@ class Journal:
                 recorded = await self._append_charged(batch, write, record, result)
             else:
                 recorded = await self._append(batch, write, record, result)
-        except Lost:
+        except BaseException:  # whatever it was: nobody takes it for recorded
             self.machine.drawn = [*drawn, *self.machine.drawn]
             self.machine.calls.emissions[:0] = emitted
             raise
         self.tell_drawn(recorded)
         return recorded[len(drawn) :]
 
+    async def _append_ahead(self, write: Write) -> None:
+        """Commit what was drawn in commits of its own, but for the last few: a burst is more than a commit can hold."""
+        while len(drawn := self.machine.drawn) > self._few:
+            rest, self.machine.drawn = drawn[self._few :], drawn[: self._few]
+            try:
+                await self.append([])
+            finally:
+                self.machine.drawn += rest
+        write.checks[keys.record(self.record.id)] = self.record.version_tag  # it may have been written with them
+
     async def _append(
         self, batch: list[Event], write: Write, record: bool = False, result: BlobRef | None = None
     ) -> list[tuple[int, Event]]:
         """One history commit of ``batch`` as it is."""
-        now = self.clock.now_ms()
+        limits, now = self.store.limits, self.clock.now_ms()
         raw = self.cursor.encode(now, batch, self.codec)
-        slim = batch
-        if len(raw) > self.store.limits.inline_limit:
+        slim, least = batch, limits.inline_limit
+        if len(raw) > least:
             slim, blobs = self.store.spill(batch, self.record.run)
-            if blobs:  # durable before the commit that refers to them; if that never comes, they are nobody's
+            raw = self.cursor.encode(now, slim, self.codec) if blobs else raw
+            # Half of a batch is left to the record, and to what else goes with it.
+            while len(raw) > min(limits.max_value, limits.max_batch_bytes // 2) and least > LEAST:
+                least = max(LEAST, least // 4)
+                slim, blobs = self.store.spill(batch, self.record.run, least)
                 raw = self.cursor.encode(now, slim, self.codec)
-                if not await self.store.put_blobs(blobs, dict(write.checks)):
-                    raise Lost(())
+            # Durable before the commit that refers to them; if that never comes, they are nobody's.
+            if blobs and not await self.store.put_blobs(blobs, dict(write.checks)):
+                raise Lost(())
         self.put_commit(write, raw)
         if record or self.machine.calls.attributes != self.record.attributes:
             self.put_record(write, result, raw)

@@ -265,8 +265,12 @@ class Store:
         return filled
 
     # --- large values ----------------------------------------------------------------------------------------------
-    def spill(self, events: Iterable[Event], run: str) -> tuple[list[Event], dict[str, bytes]]:
-        """``events`` with values above the inline limit replaced by references, and the blob keys to put."""
+    def spill(self, events: Iterable[Event], run: str, most: int | None = None) -> tuple[list[Event], dict[str, bytes]]:
+        """``events`` with values above ``most`` bytes replaced by references, and the blob keys to put.
+
+        ``most`` is the inline limit; less where a commit would be larger than the store takes all the same.
+        """
+        most = most or self.limits.inline_limit
         blobs: dict[str, bytes] = {}
         slim: list[Event] = []
         for event in events:
@@ -274,12 +278,12 @@ class Store:
             for n, item in enumerate(items):
                 if n == 1 and event[0] == STARTED:  # a reader needs the rest of it before it can fill anything
                     data = self.codec.encode(item[CARRIED])
-                    if len(data) > self.limits.inline_limit:
+                    if len(data) > most:
                         items[n] = {**item, CARRIED: self._chunked(data, run, blobs)}
                     continue
                 if isinstance(item, (str, bytes, list, dict, Plain)):
                     data = self.codec.encode(item)
-                    if len(data) > self.limits.inline_limit:
+                    if len(data) > most:
                         items[n] = self._chunked(data, run, blobs)
             slim.append(with_items(event, items))
         return slim, blobs

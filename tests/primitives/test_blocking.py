@@ -290,7 +290,7 @@ def test_a_step_that_blocks_for_longer_than_a_lease_ends_though_others_take_the_
 
 
 def test_an_at_most_once_step_behind_one_that_blocked_starts_only_while_the_run_is_ours() -> None:
-    """Both are intended at once; the first keeps the process from renewing the lease, and another has the run by then."""
+    """Both are intended at once; the first keeps the process from renewing the lease, and loses the run."""
     started: list[str] = []
 
     def blocks() -> None:
