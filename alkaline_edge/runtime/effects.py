@@ -137,16 +137,24 @@ async def in_a_thread(
     begun(future)
     raw, ms = await asyncio.shield(future)
     known.took(ms, inline=False)
-    if isinstance(raw, Raised) and _wants_the_loop(raw.error) and not is_marked(command.fn):
+    if isinstance(raw, Raised) and _wants_its_thread(raw.error) and not is_marked(command.fn):
         known.on_loop = True
-        if not command.at_most_once:  # it got as far as asking for the loop, which it has on the loop's own thread
+        if not command.at_most_once:  # it got as far as asking for what it has on the loop's own thread
             raw = call(machine, command, known)
     return await settled(raw) if inspect.isawaitable(raw) else raw
 
 
-def _wants_the_loop(error: BaseException) -> bool:
-    text = str(error) if isinstance(error, RuntimeError) else ""
-    return "no running event loop" in text or "no current event loop" in text
+_OF_ONE_THREAD = {
+    "RuntimeError": ("no running event loop", "no current event loop", "main thread is not in main loop"),
+    "ProgrammingError": ("SQLite objects created in a thread can only be used in that same thread",),
+    "ValueError": ("signal only works in main thread",),
+}
+"""What Python says, by the error's name, where something is used outside of the thread that it belongs to."""
+
+
+def _wants_its_thread(error: BaseException) -> bool:
+    said = _OF_ONE_THREAD.get(type(error).__name__)
+    return said is not None and any(each in str(error) for each in said)
 
 
 async def stop(

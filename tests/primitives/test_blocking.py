@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -14,7 +16,6 @@ import pytest
 
 from alkaline_edge import Context, Retry, RunCancelled, Runtime, StepOutcomeUnknown, workflow
 from alkaline_edge.host import Capabilities
-from alkaline_edge.runtime import pace
 from alkaline_edge.testing import SimulatedHost
 from alkaline_edge.testing.simulated import Delay
 from alkaline_hosts.file import FileHost
@@ -331,3 +332,28 @@ def test_an_at_most_once_step_behind_one_that_blocked_starts_only_while_the_run_
 
     drive(test)
     assert started == ["blocks"]
+
+
+def test_a_plain_function_that_uses_what_belongs_to_the_loops_thread_runs_there() -> None:
+    """A connection of sqlite3 works in the thread that made it alone: it says so before it does anything."""
+    connection = sqlite3.connect(":memory:")
+    connection.execute("create table t (n)")
+
+    def insert(n: int) -> int:
+        connection.execute("insert into t values (?)", (n,))
+        return int(connection.execute("select count(*) from t").fetchone()[0])
+
+    def handle_signals() -> None:
+        signal.signal(signal.SIGUSR2, signal.getsignal(signal.SIGUSR2))
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> Any:
+        await ctx.step(handle_signals)
+        return [await ctx.step(insert, n) for n in range(3)]
+
+    async def test() -> None:
+        async with Runtime(MemoryHost(), workflows=[flow]) as runtime:
+            assert await (await runtime.start("flow")).result(timeout=5) == [1, 2, 3]
+
+    drive(test)
+    connection.close()
