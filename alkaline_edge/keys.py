@@ -150,8 +150,7 @@ def timer_of(key: str) -> tuple[int, str]:
 
 def in_order(key: str) -> bool:
     """Whether a timer's key stands where its time belongs. Version 0.1 wrote 14 digits and more without a ``~``."""
-    time = key.split("/", 2)[1]
-    return time.startswith("~") or len(time) <= 13
+    return key[2] == "~" or key.find("/", 2) <= 15
 
 
 def misplaced(key: str) -> tuple[str, ...]:

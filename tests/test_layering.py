@@ -29,7 +29,7 @@ ROOMS: dict[str, list[set[str]]] = {
     ],
     "alkaline_edge.machine": [
         {"commands", "loop"},
-        {"divergence", "branches", "mailbox"},
+        {"agenda", "divergence", "branches", "mailbox"},
         {"pending", "handler", "script"},
         {"calls"},
         {"execution"},

@@ -68,7 +68,7 @@ class Execution:
         self.info = ExecutionInfo(
             header.id, header.workflow, header.version, parent, header.depth, attempt, header.run, header.generation
         )
-        self.loop = DeterministicLoop(self._loop_timer, header.former)  # type: ignore[abstract]  # what it refuses is set by name
+        self.loop = DeterministicLoop(self._loop_timer, self._loop_timer_cancelled, header.former)  # type: ignore[abstract]  # what it refuses is set by name
         self.purse = Purse([Account(*account) for account in header.accounts], header.shared)
         self.purse.charge(*header.spent)
         self.purse.observe(header.totals)
@@ -338,6 +338,7 @@ class Execution:
         command.attempt = event.attempt + 1
         command.not_before_ms = event.retry_at
         self.pending.intents.discard(event.id)
+        self.pending.again(command)
 
     def _apply_signal(self, event: ev.SignalReceived) -> None:
         box = self.mailbox
@@ -398,10 +399,15 @@ class Execution:
                 raise  # the run ends: whoever asked is told so
             reply = ReplyToUpdate(entry, False, describe_failure(error, self.codec), error)
         if entry not in self.mailbox.answered:
-            self.commands[f"reply {entry}"] = reply
+            self.pending.ask(f"reply {entry}", reply)
 
-    def _loop_timer(self, deadline_ms: int, handle: Any) -> None:
-        self.pending.issue_for_loop(SCOPE.get().next_id(), deadline_ms, handle)
+    def _loop_timer(self, deadline_ms: int, handle: Any) -> str:
+        id = SCOPE.get().next_id()
+        self.pending.issue_for_loop(id, deadline_ms, handle)
+        return id
+
+    def _loop_timer_cancelled(self, id: str) -> None:
+        self.pending.withdraw(id)
 
     # --- what the runtime asks ------------------------------------------------------------------------------------
     def take_logs(self) -> list[tuple[str, str, dict[str, Any]]]:

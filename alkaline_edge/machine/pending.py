@@ -7,6 +7,7 @@ from typing import Any
 
 from ..budget import Purse
 from ..limits import MAX_WAITING
+from .agenda import Agenda
 from .commands import AwaitSignal, CancelChild, Command, RunStep, StartChild, StartTimer, Waitable
 from .commands import describe as describe_command
 from .loop.loop import DeterministicLoop, Future
@@ -16,7 +17,7 @@ from .mailbox import Mailbox
 class Pending:
     """The commands of one run, by their ids."""
 
-    __slots__ = ("_loop", "_mailbox", "_purse", "commands", "intents", "soonest_ms", "waiting", "withdrawn")
+    __slots__ = ("_loop", "_mailbox", "_purse", "agenda", "commands", "intents", "waiting", "withdrawn")
 
     def __init__(self, loop: DeterministicLoop, purse: Purse, mailbox: Mailbox) -> None:
         self._loop, self._purse, self._mailbox = loop, purse, mailbox
@@ -27,19 +28,33 @@ class Pending:
         """What some code of the handler awaits, with the future that resolves it."""
         self.withdrawn: dict[str, Waitable] = {}
         """What nobody awaits any more. Kept, since its event may be committed all the same: that is no divergence."""
-        self.soonest_ms: float = float("inf")
-        """No timer is due before: a bound, since one that was withdrawn may have set it."""
+        self.agenda: Agenda | None = None
+        """What a driver has to do, kept from ``attend`` on."""
         self.intents: set[str] = set()
         """Steps that run at most once and whose intent is recorded: their first attempt may have begun."""
 
     def issue(self, command: Waitable) -> Future[Any]:
         """Register a command; its future is resolved by the event of its id."""
         future: Future[Any] = Future(loop=self._loop)
-        if type(command) is StartTimer and command.deadline_ms < self.soonest_ms:
-            self.soonest_ms = command.deadline_ms
         self.waiting[command.id] = (command, future)
-        self.commands[command.id] = command
+        self.ask(command.id, command)
         return future
+
+    def ask(self, key: str, command: Command) -> None:
+        """Register what the runtime is to do, whether or not some code awaits it."""
+        self.commands[key] = command
+        if self.agenda is not None:
+            self.agenda.add(command)
+
+    def attend(self) -> Agenda:
+        """A driver takes over: what there is to do, from here on kept as it changes."""
+        self.agenda = Agenda(self.commands)
+        return self.agenda
+
+    def again(self, command: Command) -> None:
+        """A step is to be tried once more, unless it was withdrawn."""
+        if self.agenda is not None and self.agenda.is_open(command.id, command):
+            self.agenda.add(command)
 
     def issue_for_loop(self, id: str, deadline_ms: int, handle: Any) -> None:
         """A timer of asyncio's call_at, for sleep, timeout and wait_for: ``handle`` runs when it is due."""
@@ -48,9 +63,9 @@ class Pending:
             if not handle.cancelled():
                 self._loop.ready.append(handle)
 
-        self.soonest_ms = min(self.soonest_ms, deadline_ms)
-        self.waiting[id] = (StartTimer(id, "asyncio timer", deadline_ms, fire), handle)
-        self.commands[id] = self.waiting[id][0]
+        timer = StartTimer(id, "asyncio timer", deadline_ms, fire)
+        self.waiting[id] = (timer, handle)
+        self.ask(id, timer)
 
     def known(self, id: str) -> Waitable | None:
         """The command of that id, whether the handler still waits for it or has withdrawn it."""
@@ -87,23 +102,12 @@ class Pending:
         self.withdrawn[id] = command
         if isinstance(command, RunStep):
             self._purse.reserve(-command.reserved[0], -command.reserved[1])
+            if self.agenda is not None:
+                self.agenda.stopped.append(id)
         elif isinstance(command, AwaitSignal):
             self._mailbox.waiters[command.name].remove(id)
         elif isinstance(command, StartChild) and command.on_parent_close == "cancel":
-            self.commands[f"cancel {id}"] = CancelChild(id, command.child)
-
-    def timers(self) -> list[StartTimer]:
-        """Timers that wait, soonest first. Those that the handler has cancelled are dropped."""
-        alive: list[StartTimer] = []
-        for id, (command, future) in list(self.waiting.items()):
-            if isinstance(command, StartTimer):
-                if future.cancelled():
-                    self.withdraw(id)
-                else:
-                    alive.append(command)
-        alive.sort(key=lambda timer: timer.deadline_ms)
-        self.soonest_ms = alive[0].deadline_ms if alive else float("inf")
-        return alive
+            self.ask(f"cancel {id}", CancelChild(id, command.child))
 
     def described(self) -> list[str]:
         """What is awaited, as an error names it."""
@@ -111,6 +115,5 @@ class Pending:
 
     def in_words(self) -> list[str]:
         """What is awaited, as the run's record names it."""
-        self.timers()
         few = [f"{command.verb} {command.name}" for command, _ in islice(self.waiting.values(), MAX_WAITING)]
         return few if len(few) == len(self.waiting) else [*few, f"and {len(self.waiting) - len(few)} more"]

@@ -19,6 +19,7 @@ from .. import lifecycle
 from ..errors import InvalidInput, StepOutcomeUnknown
 from ..events import Event
 from ..failures import describe
+from ..machine.agenda import Queue
 from ..machine.commands import RunStep
 from ..retry import ONCE, Retry
 from . import effects, pace, reporting
@@ -34,6 +35,8 @@ IN_PLACE_MS = 60_000
 """A retry due within this many ms is waited for in place; a later one suspends the run."""
 SLICE_MS = 10
 """For so long at a time sync steps are started one after another, before requests, timers and others have a turn."""
+_VALUES = frozenset((dict, list, str, int, float, bool, bytes, tuple, type(None), Raised))
+"""What is surely not to be awaited: asking takes longer than many a step."""
 PROBES = 4
 """So many attempts of a function are started in threads before it is known how long one takes; the rest waits."""
 
@@ -44,14 +47,23 @@ class Attempts:
     def __init__(self, journal: Journal, learned: Pace, retry: Retry | None, bell: Bell, fleet: Fleet) -> None:
         self._journal, self._pace, self._retry, self._bell, self._fleet = journal, learned, retry, bell, fleet
         self._host, self._machine, self._codec = journal.host, journal.machine, journal.codec
+        self._agenda = journal.agenda
         self._threads: dict[asyncio.Future[Any], str] = {}
         """Calls in threads, which nothing can stop, with the names of their steps."""
+        self._ready: deque[RunStep] = deque()
+        self._intended: deque[RunStep] = deque()
+        """Ready too, and to be started before all others: an intent without an outcome is never started again."""
+        self._unintended: list[RunStep] = []
+        """Those whose intents are to be committed first."""
+        self._lost: deque[RunStep] = deque()
+        """Those that an owner before this one may have started."""
+        self._retries = Queue(journal.machine.commands)
         self._probing: dict[str, pace.Known] = {}
         """Attempts whose function is being tried: how long one takes is not known before the first has landed."""
-        self._deferred: set[str] = set()
+        self._probes: Counter[pace.Known] = Counter()
+        self._deferred: dict[pace.Known, deque[RunStep]] = {}
         """Commands that wait for those: they set no alarm, since each that lands wakes the driver."""
-        self._settled: set[str] = set()
-        """Commands whose attempt has ended and is not recorded yet: none of them is started again."""
+        self._landed: deque[tuple[RunStep, asyncio.Future[Any]]] = deque()
         self.lingering: list[str] = []
         """Names of steps that went on though they were told to stop: the lease is not handed back then."""
         self.flying: dict[str, asyncio.Future[Any]] = {}
@@ -59,81 +71,121 @@ class Attempts:
         self.done: deque[Attempt] = deque()
 
     # --- what there is to do ---------------------------------------------------------------------------------------
-    def steps(self) -> list[RunStep]:
-        """Steps that the handler waits for."""
-        return [c for c in self._machine.commands.values() if isinstance(c, RunStep)]
+    def admit(self, command: RunStep) -> None:
+        """The handler asks for an attempt: it is ready now, or when its backoff is over."""
+        if not self._agenda.is_open(command.id, command) or command.id in self.flying:
+            return
+        if command.not_before_ms and command.not_before_ms > self._journal.clock.now_ms():
+            self._retries.push(command)
+        elif command.intended:
+            self._intended.append(command)
+        elif command.id in self._machine.pending.intents:  # an earlier owner wrote the intent of this very attempt
+            self._lost.append(command)
+        else:
+            (self._unintended if command.at_most_once else self._ready).append(command)
 
-    def startable(self, command: RunStep) -> bool:
-        """Whether an attempt may start: none is in flight or waits to be recorded, and its backoff is over."""
-        if command.id in self.flying or command.id in self._settled:
-            return False
-        return not command.not_before_ms or command.not_before_ms <= self._journal.clock.now_ms()
+    def admit_due(self) -> None:
+        """Those whose backoff is over are ready."""
+        if self._retries:
+            now = self._journal.clock.now_ms()
+            while (first := self._retries.first()) is not None and first[0] <= now:
+                self._retries.pop()
+                self.admit(first[2])  # type: ignore[arg-type]  # only steps are pushed here
 
-    def alarms(self) -> list[int]:
-        """When attempts become due that nothing else leads to, in ms since 1970 by the run's clock."""
-        return [c.not_before_ms for c in self.steps() if c.id not in self.flying and c.id not in self._deferred]
+    def are_ready(self) -> bool:
+        """Whether attempts can start."""
+        return bool(self._ready or self._intended or self._unintended or self._lost)
+
+    def next_at(self) -> int | None:
+        """When an attempt becomes due that nothing else leads to, in ms since 1970 by the run's clock; None: never."""
+        if self.are_ready():
+            return 0
+        first = self._retries.first()
+        return None if first is None else first[0]
 
     def retry_soon(self) -> bool:
         """Whether a retry is due so soon that it is waited for in place."""
-        retries = [c.not_before_ms for c in self.steps() if c.not_before_ms]
-        return bool(retries) and min(retries) <= self._journal.clock.now_ms() + IN_PLACE_MS
+        at = self.next_at()
+        return at is not None and at <= self._journal.clock.now_ms() + IN_PLACE_MS
 
     def ended(self) -> bool:
         """Whether an attempt has ended and is not yet recorded."""
-        return bool(self.done) or any(task.done() for task in self.flying.values())
+        return bool(self.done or self._landed)
 
     # --- starting --------------------------------------------------------------------------------------------------
-    async def start(self, ready: list[RunStep]) -> bool:
+    async def start(self) -> bool:
         """Start attempts; True when something was fed instead, and there may be new commands.
 
         What was drawn, and the intents of at-most-once steps, are durable before. Those that are not started this
         time, since a slice of time is used up or their function is being tried, are ready the next time.
         """
         journal = self._journal
-        lost = next((c for c in ready if self._was_started(c)), None)
-        if lost is not None:
-            await journal.happened([self._lost(lost)])
-            return True
+        if self._lost:
+            lost = self._lost.popleft()
+            if self._agenda.is_open(lost.id, lost):
+                await journal.happened([self._outcome_lost(lost)])
+                return True
         intents: list[Event] = []
-        for command in ready:
-            if command.at_most_once and not command.intended:
+        for command in self._unintended:
+            if self._agenda.is_open(command.id, command):
                 intents.append(ev.StepIntended(ev.STEP_INTENDED, command.id, command.name, command.digest))
                 command.intended = True
+                self._intended.append(command)
+        self._unintended.clear()
         if intents or self._machine.drawn:
             await journal.append(intents)
-        if intents:  # what is intended starts now: if the process died before, its outcome would be unknown
-            ready = sorted(ready, key=lambda command: not command.intended)
-        # One that is known to be slow and has no thread keeps this process from renewing the lease.
-        slow = not self._host.capabilities.threads and any(self._pace.of(c).slow for c in ready)
-        self._start_in_turn(ready, await journal.hold(full=slow))
+        if not self._start_in_turn(await journal.hold(), sure=False):
+            # The next is known to be slow and has no thread: meanwhile this process can't renew the lease.
+            self._start_in_turn(await journal.hold(full=True), sure=True)
         return False
 
-    def _start_in_turn(self, ready: list[RunStep], now: int) -> None:
+    def _start_in_turn(self, now: int, sure: bool) -> bool:
+        """Start what is ready for a slice of time; False at one that wants to be sure of all of the lease."""
         begun = now
-        self._deferred.clear()
-        probes: Counter[int] | None = None
-        for command in ready:
-            if now - begun >= SLICE_MS and (not command.intended or now >= self._journal.held_until):
-                return  # what is intended starts the next time, once it is known that the run is still ours
-            known = self._pace.of(command)
-            thread = pace.threaded(command, known, self._host)
-            if thread and not known.measured and not pace.is_marked(command.fn):
-                probes = Counter(map(id, self._probing.values())) if probes is None else probes
-                probes[id(known)] += 1
-                if probes[id(known)] > PROBES and not command.intended:
-                    self._deferred.add(command.id)  # one of those before it will land, and wake the driver
-                    continue
-                self._probing[command.id] = known
-            if thread:
-                self._call_in_a_thread(command, known)
+        is_open, of, threads = self._agenda.is_open, self._pace.of, self._host.capabilities.threads
+        while self._intended or (self._ready and now - begun < SLICE_MS):
+            queue = self._intended or self._ready
+            command = queue[0]
+            if not is_open(command.id, command):
+                queue.popleft()
                 continue
-            now = self._call(command, known, now)
+            if now - begun >= SLICE_MS and now >= self._journal.held_until:
+                break  # what is intended starts the next time, once it is known that the run is still ours
+            known = of(command)
+            if not (threads or sure) and known.slow:
+                return False
+            queue.popleft()
+            if not threads or not pace.threaded(command, known):
+                now = self._call(command, known, now)
+            elif known.measured or pace.is_marked(command.fn) or self._may_probe(command, known):
+                self._call_in_a_thread(command, known)
+        return True
 
-    def _was_started(self, command: RunStep) -> bool:
-        """Whether the history holds an intent of this very attempt, which an owner before this one wrote."""
-        return not command.intended and command.id in self._machine.pending.intents
+    def _may_probe(self, command: RunStep, known: pace.Known) -> bool:
+        """Whether the function may be tried once more before it is known how long it takes; otherwise it waits."""
+        if self._probes[known] >= PROBES and not command.intended:
+            self._deferred.setdefault(known, deque()).append(command)
+            return False
+        self._probing[command.id] = known
+        self._probes[known] += 1
+        return True
 
-    def _lost(self, command: RunStep) -> ev.StepFailed:
+    def _probed(self, id: str) -> None:
+        """A try is over: those that wait for it are ready, or the next of them where it is still not known."""
+        known = self._probing.pop(id, None)
+        if known is None:
+            return
+        self._probes[known] -= 1
+        if not self._probes[known]:
+            del self._probes[known]
+        waiting = self._deferred.get(known)
+        if waiting is not None:
+            if known.measured or len(waiting) == 1:
+                self._ready.extendleft(reversed(self._deferred.pop(known)))
+            else:
+                self._ready.appendleft(waiting.popleft())
+
+    def _outcome_lost(self, command: RunStep) -> ev.StepFailed:
         error = StepOutcomeUnknown(
             f"step {command.name!r} is at_most_once: it was started, and the process died before its outcome was "
             "recorded; it is not run again. Look the effect up by its idempotency key, then decide",
@@ -156,7 +208,7 @@ class Attempts:
         """Call the step's function here; the time after it, in ms since 1970, as ``before`` is that before it."""
         raw = effects.call(self._machine, command, known)
         after = self._host.now_ms()
-        if inspect.isawaitable(raw):
+        if raw.__class__ not in _VALUES and inspect.isawaitable(raw):
             work = inner = effects.settled(raw)
             if command.timeout is not None:
                 work = effects.watched(command, inner, self._host)
@@ -174,6 +226,7 @@ class Attempts:
 
         def landed(task: asyncio.Future[Any]) -> None:
             if self.flying.get(command.id) is task:
+                self._landed.append((command, task))
                 self._bell.ring()
             elif not task.cancelled():
                 task.exception()  # retrieved: the step was withdrawn
@@ -187,21 +240,24 @@ class Attempts:
     # --- ending ----------------------------------------------------------------------------------------------------
     def stop_withdrawn(self) -> None:
         """Cancel attempts whose result nobody waits for any more."""
-        for id in list(self.flying):
-            if id in self._machine.pending.withdrawn:
-                self._probing.pop(id, None)
-                self.flying.pop(id).cancel()
+        agenda = self._agenda
+        if agenda.stopped:
+            stopped, agenda.stopped = agenda.stopped, []
+            for id in stopped:
+                if id in self.flying:
+                    self._probed(id)
+                    self.flying.pop(id).cancel()
 
     def reap(self) -> None:
-        """Collect attempts that have ended, in the order in which they were started."""
-        for id, task in list(self.flying.items()):
-            if not task.done():
+        """Collect attempts that have ended, in the order in which they did."""
+        while self._landed:
+            command, task = self._landed.popleft()
+            if self.flying.get(command.id) is not task:
+                if not task.cancelled():
+                    task.exception()  # retrieved: the step was withdrawn
                 continue
-            del self.flying[id]
-            self._probing.pop(id, None)
-            command = self._machine.commands.get(id)
-            if not isinstance(command, RunStep):
-                continue
+            del self.flying[command.id]
+            self._probed(command.id)
             if task.cancelled():
                 text = "the step was cancelled from outside of the workflow"
                 self._collect(command, Raised(asyncio.CancelledError(text), True))
@@ -223,13 +279,17 @@ class Attempts:
             if unknown and command.at_most_once and not isinstance(error, StepOutcomeUnknown):
                 error = effects.outcome_unknown(command, f"was stopped by {type(error).__name__}")
             one = Attempt(command, error, raised=not unknown)
-        self._settled.add(command.id)
         self.done.append(one)
 
     async def halt(self) -> None:
         """Stop what is in flight; nothing of it is recorded. What does not stop is left alone, and told of."""
         flying = dict(self.flying)
         self.flying.clear()
+        for id in flying:
+            command = self._machine.commands.get(id)
+            self._probed(id)
+            if isinstance(command, RunStep):
+                self._agenda.fresh.append(command)
         names = {task: self._name(id) for id, task in flying.items()}
         threads = dict(self._threads) if self._fleet.closing else {}
         left = await effects.stop(names, effects.LINGER_SECONDS + 0.5, threads)
@@ -255,15 +315,18 @@ class Attempts:
         so a replay finds each value at its place.
         """
         journal, one = self._journal, self.done.popleft()
-        self._settled.discard(one.command.id)
-        if one.command.id not in self._machine.commands:
+        if not self._agenda.is_open(one.command.id, one.command):
             return
         told: list[lifecycle.LifecycleEvent] = []
-        try:
-            recorded = await journal.append(self._events_of(one, journal.clock.now_ms(), told))
-        except InvalidInput as error:  # said before anything was written, and it would be said of each attempt
-            told.clear()
-            one = Attempt(one.command, effects.not_recorded(one.command, error))
+        command = one.command
+        if one.error is None and command.cost is None:  # most of them
+            completed = ev.StepCompleted(ev.STEP_COMPLETED, command.id, command.name, command.digest, one.value)
+            recorded = await journal.append([completed])
+            if journal.teller.has_listeners:
+                told = [self._finished(command, recorded[-1][0], True)]
+            else:
+                journal.teller.changes.changed()
+        else:
             recorded = await journal.append(self._events_of(one, journal.clock.now_ms(), told))
         for each in told:
             journal.teller.tell(each)
@@ -273,10 +336,8 @@ class Attempts:
         command, id = one.command, self._journal.record.id
         call = (command.id, command.name, command.digest)
         if one.error is None:
-            told.append(lifecycle.StepFinished(id, now, command.name, command.id, True, command.attempt))
+            told.append(self._finished(command, now, True))
             completed = ev.StepCompleted(ev.STEP_COMPLETED, *call, one.value)
-            if command.cost is None:
-                return [completed]
             return [ev.StepCharged(ev.STEP_CHARGED, command.id, one.tokens, one.micros, None), completed]
         failure = describe(one.error, self._codec)
         again = self._wants_another(one)
@@ -288,8 +349,11 @@ class Attempts:
             )
             command.intended = False
             return [ev.AttemptFailed(ev.ATTEMPT_FAILED, *call, command.attempt, failure, retry_at)]
-        told.append(lifecycle.StepFinished(id, now, command.name, command.id, False, command.attempt))
+        told.append(self._finished(command, now, False))
         return [ev.StepFailed(ev.STEP_FAILED, *call, failure)]
+
+    def _finished(self, command: RunStep, at: int, ok: bool) -> lifecycle.StepFinished:
+        return lifecycle.StepFinished(self._journal.record.id, at, command.name, command.id, ok, command.attempt)
 
     def _wants_another(self, one: Attempt) -> bool:
         """Whether its policy wants another attempt; at most once, only of what the step itself raised."""

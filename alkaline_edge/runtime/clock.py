@@ -14,6 +14,7 @@ from __future__ import annotations
 from .. import keys
 from ..history import Cursor
 from ..host import Host
+from ..machine.agenda import Agenda
 from ..machine.commands import StartTimer
 from ..machine.execution import Execution
 from ..runs import ExecutionRecord
@@ -49,19 +50,26 @@ async def _seen(store: Store, record: ExecutionRecord, now: int) -> int:
 class RunClock:
     """``ahead``: by how many ms the run's clock was ahead of the host's when the record was written."""
 
-    def __init__(self, host: Host, machine: Execution, ahead: int) -> None:
-        self._host, self._machine, self._loop, self._ahead = host, machine, machine.loop, ahead
+    def __init__(self, host: Host, machine: Execution, agenda: Agenda, ahead: int) -> None:
+        self._host, self._loop, self._agenda, self._ahead = host, machine.loop, agenda, ahead
 
     @property
     def ahead(self) -> int:
         """By how many ms the run's clock is ahead of the host's; 0 as soon as the host's has caught up."""
-        now, recorded = self._host.now_ms(), self._loop.now_ms
-        self._ahead = 0 if now >= recorded else max(self._ahead, recorded - now)
-        return self._ahead
+        return self._look(self._host.now_ms())
 
     def now_ms(self) -> int:
         """The run's time, ms since 1970."""
-        return self._host.now_ms() + self.ahead
+        now = self._host.now_ms()
+        if now >= self._loop.now_ms:
+            self._ahead = 0
+            return now
+        return now + self._look(now)
+
+    def _look(self, now: int) -> int:
+        recorded = self._loop.now_ms
+        self._ahead = 0 if now >= recorded else max(self._ahead, recorded - now)
+        return self._ahead
 
     def on_host(self, run_ms: int) -> int:
         """When the host's clock gets to a moment of the run's."""
@@ -73,8 +81,13 @@ class RunClock:
 
     def due_timer(self) -> StartTimer | None:
         """The timer that is due first, if one is. Recorded time never lags behind a deadline it fired."""
-        machine = self._machine
-        if machine.pending.soonest_ms > self.now_ms():
+        if not self._agenda.timers:
             return None
-        first = min(machine.pending.timers(), key=self.due_at, default=None)
-        return first if first is not None and self.due_at(first) <= self._host.now_ms() else None
+        now = self._host.now_ms()
+        first = self._agenda.next_timer(self._look(now))
+        return first[1] if first is not None and first[0] <= now else None
+
+    def next_timer_at(self) -> int | None:
+        """When the first timer is due by the host's clock; None where none waits."""
+        first = self._agenda.next_timer(self.ahead) if self._agenda.timers else None
+        return None if first is None else first[0]

@@ -133,12 +133,16 @@ class Driver:
         """Until an attempt ends, the inbox is poked, a deadline passes, or the lease wants renewing."""
         now = self._host.now_ms()
         # A paused run fires no timer: an alarm for one that is due would ring at once, again and again.
-        times = [] if self.inbox.paused else [self._clock.due_at(timer) for timer in self._machine.pending.timers()]
-        times += [] if self._holding() else [self._clock.on_host(at) for at in self.attempts.alarms()]
-        times.append(self.journal.renew_at())
+        timer_at = None if self.inbox.paused else self._clock.next_timer_at()
+        attempt_at = None if self._holding() else self.attempts.next_at()
+        at = self.journal.renew_at()
+        if timer_at is not None:
+            at = min(at, timer_at)
+        if attempt_at is not None:
+            at = min(at, self._clock.on_host(attempt_at))
         if self.inbox.poked or self.attempts.ended():  # it woke nobody yet
             return
-        await self._bell.wait(min(times), now)
+        await self._bell.wait(at, now)
         self._unbroken, self._breathed = 0, self._host.now_ms()
         if self._breathed >= self.journal.renew_at():
             await self.journal.renew()
@@ -152,22 +156,27 @@ class Driver:
         """Start what the machine asks for; True when something was fed and there may be new commands."""
         if self._holding():
             return False
-        ready: list[RunStep] = []
-        for command in list(self._machine.commands.values()):
+        agenda, attempts = self.journal.agenda, self.attempts
+        fresh = agenda.fresh
+        attempts.admit_due()
+        while fresh:
+            command = fresh[0]
+            acted = command.__class__ is not RunStep
             match command:
                 case RunStep():
-                    if self.attempts.startable(command):
-                        ready.append(command)
-                case StartChild() if not command.started:
+                    attempts.admit(command)
+                case StartChild() if not command.started and agenda.is_open(command.id, command):
                     await self._children.start(command)
-                    return True
-                case CancelChild():
+                case CancelChild() if agenda.is_open(f"cancel {command.id}", command):
                     await self._children.cancel(command)
-                    return True
-                case ReplyToUpdate():
+                case ReplyToUpdate() if agenda.is_open(f"reply {command.id}", command):
                     await self.inbox.reply(command)
-                    return True
-        return bool(ready) and await self.attempts.start(ready)
+                case _:
+                    acted = False
+            fresh.popleft()
+            if acted:
+                return True
+        return attempts.are_ready() and await attempts.start()
 
     def _report(self) -> None:
         """Tell what the handler logged, and raise what keeps it from ever going on."""

@@ -57,7 +57,8 @@ def call(machine: Execution, command: RunStep, known: Known) -> Any:
     """Call the step's function; what it returns may have to be awaited. What it raises is Raised."""
     try:
         # Each attempt gets the arguments as they were given, whatever the attempt before has done to its own.
-        args, kwargs = machine.codec.apart(command.args), machine.codec.apart(command.kwargs)
+        args: tuple[Any, ...] = machine.codec.apart(command.args) if command.args else ()
+        kwargs: dict[str, Any] = machine.codec.apart(command.kwargs) if command.kwargs else {}
         parameter = known.parameter(command.fn)
         if parameter is None or parameter in kwargs:
             return command.fn(*args, **kwargs)

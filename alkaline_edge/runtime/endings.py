@@ -6,10 +6,11 @@ from .. import events as ev
 from .. import keys, lifecycle
 from ..codec import BlobRef
 from ..history import digest_of
-from ..machine.commands import AwaitSignal, RunStep, StartTimer
+from ..machine.commands import AwaitSignal, StartTimer
 from ..runs import Header
 from ..workflows import Registry
 from . import accounts, creation, forgetting, lease
+from .attempts import Attempts
 from .children import Children
 from .fleet import Fleet
 from .inbox import Inbox
@@ -24,9 +25,16 @@ class Endings:
     """How one run's driving ends."""
 
     def __init__(
-        self, journal: Journal, inbox: Inbox, children: Children, registry: Registry, fleet: Fleet, reports: Reports
+        self,
+        journal: Journal,
+        inbox: Inbox,
+        children: Children,
+        attempts: Attempts,
+        registry: Registry,
+        fleet: Fleet,
+        reports: Reports,
     ) -> None:
-        self._journal, self._inbox, self._children = journal, inbox, children
+        self._journal, self._inbox, self._children, self._attempts = journal, inbox, children, attempts
         self._registry, self._fleet, self._reports = registry, fleet, reports
         self._store, self._host, self._codec = journal.store, journal.host, journal.codec
         self._machine, self._clock = journal.machine, journal.clock
@@ -87,8 +95,9 @@ class Endings:
         machine, record = self._machine, self._journal.record
         if await self._inbox.look():
             return False
-        times = [self._clock.due_at(timer) for timer in machine.pending.timers()]
-        times += [self._clock.on_host(c.not_before_ms) for c in machine.commands.values() if isinstance(c, RunStep)]
+        timer_at, attempt_at = self._clock.next_timer_at(), self._attempts.next_at()
+        times = [] if timer_at is None else [timer_at]
+        times += [] if attempt_at is None else [self._clock.on_host(attempt_at)]
         now = self._host.now_ms()
         if self._fleet.draining and not all(
             isinstance(c, (StartTimer, AwaitSignal)) for c in machine.commands.values()

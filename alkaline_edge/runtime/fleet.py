@@ -103,6 +103,7 @@ class Fleet:
         """What is no error of the kernel's, and ended a driver."""
         self.trials = Trials()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._again: set[str] = set()
         changes.on_foreign = self._heard
 
     # --- driving ---------------------------------------------------------------------------------------------------
@@ -136,12 +137,16 @@ class Fleet:
             await self.own(id, None, record)
 
     def _poked_later(self, id: str) -> None:
-        """The run's task is between two drivers: look again when it has ended."""
+        """The run's task is between two drivers: look again when it has ended, once, however often it was poked."""
+        if id in self._again:
+            return
 
         def again(_: asyncio.Task[None]) -> None:
+            self._again.discard(id)
             if not self.closing:
                 self.take_up_if_known(id)
 
+        self._again.add(id)
         self._tasks[id].add_done_callback(again)
 
     def _begin(self, id: str, work: Coroutine[Any, Any, None]) -> None:
@@ -215,7 +220,8 @@ class Fleet:
     async def settle(self, id: str) -> None:
         """Until the run, and what it started here, is finished or suspended, or this runtime is being closed."""
         while not self.closing:
-            busy = [task for other, task in self._tasks.items() if self._descends(other, id)]
+            own = self._tasks.get(id)  # first: while it goes on, nobody need look through all that are driven here
+            busy = [own] if own else [task for other, task in self._tasks.items() if self._descends(other, id)]
             if not busy:
                 return
             await self._changes.wait_for(busy)

@@ -48,7 +48,8 @@ class Journal:
         self._few = max(1, min(FEW, store.limits.max_value // (8 * LEAST)))
         self.machine, self.cursor, self._tail = loaded.machine, loaded.cursor, loaded.tail
         self.name = keys.history(record.run, record.generation)
-        self.clock = RunClock(store.host, loaded.machine, record.ahead)
+        self.agenda = loaded.machine.pending.attend()
+        self.clock = RunClock(store.host, loaded.machine, self.agenda, record.ahead)
         self._stored_indexes = indexes_of(record)
         """The index keys that stand in the store: those that the record has no more are deleted with its next write."""
 
@@ -179,6 +180,8 @@ class Journal:
 
     def tell_drawn(self, recorded: list[tuple[int, Event]]) -> None:
         """Tell listeners what was emitted, and the meter what was charged."""
+        if len(recorded) == 1 and recorded[0][1][0] == ev.STEP_COMPLETED:
+            return  # most commits
         self.teller.meter_charges(self.record.id, [event for _, event in recorded])
         for time_ms, event in recorded:
             if event[0] == ev.EMITTED:

@@ -184,7 +184,7 @@ class Owner:
         journal = Journal(self._store, self._leases, self._teller, record, loaded)
         inbox_, children, bell = Inbox(journal), Children(journal, self._registry, self._fleet), Bell(journal.host)
         attempts = Attempts(journal, self._pace, self._retry, bell, self._fleet)
-        endings = Endings(journal, inbox_, children, self._registry, self._fleet, self._reports)
+        endings = Endings(journal, inbox_, children, attempts, self._registry, self._fleet, self._reports)
         return Driver(journal, inbox_, children, attempts, endings, bell, self._fleet, self._teller)
 
     # --- letting go ------------------------------------------------------------------------------------------------

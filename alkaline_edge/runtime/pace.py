@@ -11,7 +11,6 @@ from types import FunctionType
 from typing import Any, TypeVar
 
 from ..calling import IN_THREAD, code_of, info_parameter, innermost, is_async, name_of
-from ..host import Host
 from ..machine.commands import RunStep
 
 QUICK_MS = 10
@@ -88,11 +87,9 @@ class Pace:
         return known
 
 
-def threaded(command: RunStep, known: Known, host: Host) -> bool:
-    """Whether the next call runs in a thread."""
-    if known.on_loop or not host.capabilities.threads:
-        return False
-    return known.wanted > 0 or command.timeout is not None or is_marked(command.fn)
+def threaded(command: RunStep, known: Known) -> bool:
+    """Whether the next call runs in a thread, on a host that has threads."""
+    return not known.on_loop and (known.wanted > 0 or command.timeout is not None or is_marked(command.fn))
 
 
 def is_marked(fn: Any) -> bool:

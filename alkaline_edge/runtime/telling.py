@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -52,9 +52,9 @@ class Changes:
         self._unwatch: Callable[[], Any] | None = None
         self._siblings: WeakSet[Changes] = WeakSet()
         self._count = 0
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: dict[asyncio.Future[None], None] = {}
         self._ended = False
-        self._ends: list[asyncio.Future[None]] = []
+        self._ends: dict[asyncio.Future[None], None] = {}
 
     def mark(self) -> int:
         """Where the count stands: take it before looking, and hand it to ``wait``."""
@@ -69,7 +69,7 @@ class Changes:
 
     def _wake(self) -> None:
         self._count += 1
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, {}
         _resolve(waiting)
 
     def _heard(self) -> None:
@@ -94,7 +94,7 @@ class Changes:
     def end(self) -> None:
         """The runtime is being closed: nobody waits any longer, for a change or for a run."""
         self._ended = True
-        ends, self._ends = self._ends, []
+        ends, self._ends = self._ends, {}
         _resolve(ends)
         self._wake()
 
@@ -104,15 +104,14 @@ class Changes:
             await asyncio.sleep(0)  # others have their turn, also where changes come without a pause
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(future)
+        self._waiting[future] = None
         waits: list[asyncio.Future[Any]] = [future, asyncio.ensure_future(self._store.host.sleep(seconds))]
         if event is not None:
             waits.append(asyncio.ensure_future(event.wait()))
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if future in self._waiting:
-                self._waiting.remove(future)
+            self._waiting.pop(future, None)
             await _cancel(waits)
 
     async def wait_for(self, tasks: Sequence[asyncio.Future[Any]], seconds: float | None = None) -> None:
@@ -120,19 +119,18 @@ class Changes:
         if self._ended:
             return
         end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ends.append(end)
+        self._ends[end] = None
         waits: list[asyncio.Future[Any]] = [end]
         if seconds is not None:
             waits.append(asyncio.ensure_future(self._store.host.sleep(seconds)))
         try:
             await asyncio.wait([*tasks, *waits], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if end in self._ends:
-                self._ends.remove(end)
+            self._ends.pop(end, None)
             await _cancel(waits)
 
 
-def _resolve(futures: list[asyncio.Future[None]]) -> None:
+def _resolve(futures: Iterable[asyncio.Future[None]]) -> None:
     for future in futures:
         if not future.done():
             future.set_result(None)
@@ -157,6 +155,11 @@ class Teller:
         self._statuses: dict[str, Status] = {}
         self._spoken: deque[Awaitable[Any]] = deque()
         self._speaking: asyncio.Task[None] | None = None
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether somebody hears what is told; otherwise no event need be made."""
+        return bool(self._listeners)
 
     def tell(self, event: lifecycle.LifecycleEvent) -> None:
         """Tell listeners, and whoever waits for a change. One that raises does not harm the run: it is reported."""

@@ -19,11 +19,6 @@ IDLE_SECONDS = 20.0
 """The same where it tells: for what no commit says, such as an owner that died."""
 
 
-def timers(entries: list[Entry]) -> list[tuple[int, str]]:
-    """When each of these timers is due (ms since 1970), and whose it is."""
-    return [keys.timer_of(entry.key) for entry in entries]
-
-
 class Waker:
     """Finds what is to be woken in one runtime's store. ``poll``: seconds between two looks, None for the defaults."""
 
@@ -49,18 +44,25 @@ class Waker:
     async def due_ids(self, skip: set[str]) -> list[str]:
         """Runs to wake now, in the order of their timers, then those with requests waiting; at most a page of each."""
         now = self._store.host.now_ms()
+        border = keys.timers_after(now)
+        ahead = self._store.codec.encode(now + CLOCKS_DIFFER_MS)  # no time above it has smaller bytes
         found: list[str] = []
         after, over = "", False
         while len(found) < PAGE:
             entries = await self._store.host.list(keys.TIMERS, after, PAGE)
             for entry in entries:
-                wake_at, id = keys.timer_of(entry.key)
-                if wake_at > now and not keys.in_order(entry.key):
+                key, written, _ = entry
+                if over and written <= ahead:
                     continue
-                if wake_at > now and not self.is_misdated(entry, now):
-                    # What stands behind it on this page may still have been set by a clock that was ahead.
-                    over = over or keys.in_order(entry.key)
-                elif id not in skip:
+                if key > border:
+                    if not keys.in_order(key):
+                        continue
+                    if written <= ahead or not self.is_misdated(entry, now):
+                        # What stands behind it on this page may still have been set by a clock that was ahead.
+                        over = True
+                        continue
+                wake_at, id = keys.timer_of(key)
+                if (wake_at <= now or keys.in_order(key)) and id not in skip:
                     found.append(id)
             if len(entries) < PAGE:
                 break
@@ -75,9 +77,8 @@ class Waker:
         found: list[str] = []
         after = keys.INBOXES
         while len(found) < PAGE:
-            entries = await self._store.host.list(
-                keys.INBOXES, after, 1
-            )  # one key per run: skip to the next run behind it
+            # One key for each run: from it on to the next run behind it.
+            entries = await self._store.host.list(keys.INBOXES, after, 1)
             if not entries:
                 break
             id = entries[0].key.split("/")[1]
@@ -211,8 +212,11 @@ class Waker:
         as it is overdue, so the pause doubles, whichever process asks.
         """
         now = self._store.host.now_ms()
+        earliest = await self._store.host.list(keys.TIMERS, "", 1)
+        if earliest and earliest[0].key > keys.timers_after(now) and keys.in_order(earliest[0].key):
+            return keys.timer_of(earliest[0].key)[0]  # most often nothing is due, and nothing of 0.1's stands before it
         first = await self._store.host.list(keys.TIMERS, "", PAGE)
-        overdue = [at for at, _ in timers(first) if at <= now]
+        overdue = [at for at, _ in map(keys.timer_of, [entry.key for entry in first]) if at <= now]
         times = [at for at in [await self.next_wake(now)] if at is not None]
         times += [keys.timer_of(entry.key)[0] for entry in first if not keys.in_order(entry.key)]
         later = min(times, default=None)

@@ -46,13 +46,10 @@ class MemoryStore:
     def under(self, prefix: str, after: str, limit: int) -> list[Entry]:
         """Entries under ``prefix`` behind ``after``, at most ``limit``."""
         start = bisect_left(self.keys, prefix) if after < prefix else bisect_right(self.keys, after)
-        found: list[Entry] = []
-        for place in range(start, min(len(self.keys), start + limit)):
-            key = self.keys[place]
-            if not key.startswith(prefix):
-                break
-            found.append(self.entries[key])
-        return found
+        found = self.keys[start : start + limit]
+        if found and not found[-1].startswith(prefix):  # keys are ASCII: what begins with it stands before this
+            del found[bisect_left(found, f"{prefix}\x7f") :]
+        return [self.entries[key] for key in found]
 
 
 class MemoryHost:

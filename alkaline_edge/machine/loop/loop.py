@@ -65,13 +65,18 @@ class Scope:
         return f"{self.prefix}{self.count}"
 
 
+OnTimer = Callable[[int, asyncio.TimerHandle], str]
 SCOPE: ContextVar[Scope] = ContextVar("alkaline_edge_scope")
 
 
 class DeterministicLoop(Answering):
-    """Runs ready callbacks until none is left. ``on_timer(deadline_ms, fire)`` makes a durable timer of call_at."""
+    """Runs ready callbacks until none is left. ``on_timer(deadline_ms, fire)`` makes a durable timer of call_at.
 
-    def __init__(self, on_timer: Callable[[int, asyncio.TimerHandle], Any], former: bool = False) -> None:
+    It returns the id that ``withdraw`` gets when the timer is cancelled. ``former``: for a history of 0.1, asyncio is
+    the platform's own, as it was then.
+    """
+
+    def __init__(self, on_timer: OnTimer, withdraw: Callable[[str], None], former: bool = False) -> None:
         super().__init__()
         self.former = former  # a history of 0.1: asyncio is the platform's own, as it was then
         self.ready: deque[asyncio.Handle] = deque()
@@ -80,7 +85,7 @@ class DeterministicLoop(Answering):
         self.parked: list[asyncio.Handle] = []  # they run again with the next event: see anyio_inside
         self.rounds: dict[int, int] = {}
         self.held: list[object] = []  # what else holds the handler's objects, and goes when it is set aside
-        self._on_timer = on_timer
+        self._on_timer, self._withdraw = on_timer, withdraw
         self._made = 0
         self._tasks: dict[int, asyncio.Task[Any]] = {}  # by number: a dict of tasks would hash each twice
         self._owing: list[DurableTask] = []
@@ -209,12 +214,11 @@ class DeterministicLoop(Answering):
         if not when <= 2 * MAX_SECONDS:  # NaN is not
             raise InvalidInput(f"a timer is at most {MAX_SECONDS:,.0f} seconds away; leave the timeout out for none")
         handle = asyncio.TimerHandle(when, callback, args, self, context)
-        handle._scheduled = True  # type: ignore[attr-defined]  # asyncio's own slot: cancel() asks for it
-        self._on_timer(-int(-when * 1000 // 1), handle)
+        handle._scheduled = self._on_timer(-int(-when * 1000 // 1), handle)  # type: ignore[attr-defined]  # as _when: asyncio's slot
         return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        pass  # the machine looks at handle.cancelled() when it lists its timers
+        self._withdraw(handle._scheduled)  # type: ignore[attr-defined]  # asyncio's own slot: see call_at
 
     def time(self) -> float:
         """Recorded time, seconds since 1970: that of the last event."""
