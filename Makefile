@@ -19,10 +19,10 @@ test: $(READY)
 	$(MAKE) --jobs=2 --output-sync=target lane-python lane-runtimes
 
 lane-python:
-	@$(MAKE) --jobs=1 lint types unit versions test-servers test-handoff test-pyodide
+	@$(MAKE) --jobs=1 lint types unit versions test-servers test-handoff
 
 lane-runtimes:
-	@$(MAKE) --jobs=1 test-workers test-browser
+	@$(MAKE) --jobs=1 test-workers test-browser test-pyodide
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

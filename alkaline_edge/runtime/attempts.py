@@ -318,19 +318,27 @@ class Attempts:
         if not self._agenda.is_open(one.command.id, one.command):
             return
         told: list[lifecycle.LifecycleEvent] = []
-        command = one.command
-        if one.error is None and command.cost is None:  # most of them
-            completed = ev.StepCompleted(ev.STEP_COMPLETED, command.id, command.name, command.digest, one.value)
-            recorded = await journal.append([completed])
-            if journal.teller.has_listeners:
-                told = [self._finished(command, recorded[-1][0], True)]
-            else:
-                journal.teller.changes.changed()
-        else:
+        try:
+            recorded = await self._append(one, told)
+        except InvalidInput as error:  # said before anything was written, and it would be said of each attempt
+            told.clear()
+            one = Attempt(one.command, effects.not_recorded(one.command, error))
             recorded = await journal.append(self._events_of(one, journal.clock.now_ms(), told))
         for each in told:
             journal.teller.tell(each)
         await journal.feed(recorded)
+
+    async def _append(self, one: Attempt, told: list[lifecycle.LifecycleEvent]) -> list[tuple[int, Event]]:
+        journal, command = self._journal, one.command
+        if one.error is not None or command.cost is not None:
+            return await journal.append(self._events_of(one, journal.clock.now_ms(), told))
+        completed = ev.StepCompleted(ev.STEP_COMPLETED, command.id, command.name, command.digest, one.value)
+        recorded = await journal.append([completed])  # most of them
+        if journal.teller.has_listeners:
+            told.append(self._finished(command, recorded[-1][0], True))
+        else:
+            journal.teller.changes.changed()
+        return recorded
 
     def _events_of(self, one: Attempt, now: int, told: list[lifecycle.LifecycleEvent]) -> list[Event]:
         command, id = one.command, self._journal.record.id

@@ -70,11 +70,7 @@ SCOPE: ContextVar[Scope] = ContextVar("alkaline_edge_scope")
 
 
 class DeterministicLoop(Answering):
-    """Runs ready callbacks until none is left. ``on_timer(deadline_ms, fire)`` makes a durable timer of call_at.
-
-    It returns the id that ``withdraw`` gets when the timer is cancelled. ``former``: for a history of 0.1, asyncio is
-    the platform's own, as it was then.
-    """
+    """Runs ready callbacks until none is left. ``on_timer(deadline_ms, fire)`` is the id that ``withdraw`` gets."""
 
     def __init__(self, on_timer: OnTimer, withdraw: Callable[[str], None], former: bool = False) -> None:
         super().__init__()
