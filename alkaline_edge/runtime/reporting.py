@@ -35,6 +35,11 @@ class Reports:
         """What the handler of a run raised in this process, if that is still kept."""
         return self._raised.get(id)
 
+    def forget(self, id: str) -> None:
+        """The run was deleted: its error, and the frames behind that, are wanted by nobody any more."""
+        self._raised.pop(id, None)
+        self._told.pop(id, None)
+
     def run_is_stuck(self, id: str, error: AlkalineError) -> None:
         """The run can't go on here. It is tried again and again: the same reason is told once."""
         if self._told.get(id) == str(error):

@@ -421,6 +421,7 @@ class Runtime:
         from . import moving  # only this needs it, and an import costs a browser's start
 
         await moving.delete(self.store, self.fleet, id)
+        self._reports.forget(id)
 
     async def swap_host(self, host: Host) -> None:
         """Go on upon another host: everything is copied there, and this runtime uses it from then on.

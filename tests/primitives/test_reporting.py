@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import traceback
+import weakref
 from typing import Any
 
 import pytest
@@ -49,6 +51,33 @@ def test_a_handlers_own_error_is_raised_from_what_was_raised(caplog: pytest.LogC
         with pytest.raises(KeyError) as elsewhere:
             await process.runtime.result("r", None)
         assert elsewhere.value.__cause__ is None
+
+    drive(test)
+
+
+def test_what_a_deleted_run_raised_is_kept_no_longer() -> None:
+    """The error holds the frames that it went through, and those the whole run."""
+
+    class Held:
+        pass
+
+    seen: list[weakref.ref[Held]] = []
+
+    @workflow
+    async def buggy(ctx: Context) -> None:
+        held = Held()
+        seen.append(weakref.ref(held))
+        deep_in_the_code()
+
+    async def test() -> None:
+        runtime = Runtime(SimulatedHost(), workflows=[buggy])
+        run = await runtime.start(buggy, id="r")
+        await run.settle()
+        assert seen[0]() is not None
+        await runtime.delete("r")
+        gc.collect()
+        assert seen[0]() is None
+        await runtime.close()
 
     drive(test)
 

@@ -244,7 +244,7 @@ def check(files: Sequence[Path], workflows: Sequence[str], codec: str | None, as
 def signal(store: Store, run: str, name: str, payload: str | None, dedupe: str | None, as_json: bool) -> None:
     """Send the signal NAME to a run, with PAYLOAD, which is JSON."""
     try:
-        value = None if payload is None else from_json(payload, "the payload")
+        value = None if payload is None else from_json(payload, "the payload", python=True)
     except InvalidInput as error:
         hint = "" if payload is None or payload[:1] in '{["' else f"; quote a text: '\"{payload[:200]}\"'"
         raise InvalidInput(f"{error}{hint}") from None

@@ -94,11 +94,15 @@ def _walked(value: Any, codec: Codec | None) -> Any:
     return _walked(_plain(value, codec), codec)
 
 
-def from_json(data: str | bytes, what: str = "the body") -> Any:
-    """The value of JSON text; InvalidInput says why it is none. ``what`` names it in the message."""
+def from_json(data: str | bytes, what: str = "the body", python: bool = False) -> Any:
+    """The value of JSON text; InvalidInput says why it is none. ``what`` names it in the message.
+
+    ``python``: NaN, Infinity and -Infinity are taken too, as Python's own json does; a history can hold them.
+    """
     try:
         text = data if isinstance(data, str) else data.decode()
-        return json.loads(text, parse_constant=_constant, parse_float=_float, object_pairs_hook=_object)
+        constant = float if python else _constant
+        return json.loads(text, parse_constant=constant, parse_float=_float, object_pairs_hook=_object)
     except UnicodeDecodeError:
         raise InvalidInput(f"{what} is not UTF-8") from None
     except RecursionError:
