@@ -80,10 +80,11 @@ def test_a_wide_run_costs_as_much_for_each_as_a_narrow_one(name: str) -> None:
     """Four times the parallel steps or timers of one run take no more for each of them."""
 
     async def test() -> None:
-        await run(name, SMALL)  # what is made once is made
+        # What is made once is made; and CPython 3.12 traces no operations of code that it first sees while it traces.
+        await counted(lambda: run(name, SMALL))
         small = await counted(lambda: run(name, SMALL)) / SMALL
         large = await counted(lambda: run(name, LARGE)) / LARGE
-        assert large < small * 1.2, f"{small:.0f} operations each of {SMALL}, {large:.0f} each of {LARGE}"
+        assert 0 < large < small * 1.2, f"{small:.0f} operations each of {SMALL}, {large:.0f} each of {LARGE}"
 
     drive(test)
 
