@@ -29,7 +29,7 @@ NO_THREADS = "WebAssembly has no threads"
 ONE_LOOP = "it closes a loop, and there is one, which never ends"
 TESTS_LEFT_OUT = {
     "tests/hosts/test_opening.py::test_read_only": NO_THREADS,
-    "tests/primitives/test_reporting.py::test_what_a_deleted_run_raised_*": "its frames are held there by what is not ours",
+    "tests/primitives/test_reporting.py::test_what_a_deleted_run_raised_*": "its frames are held by Pyodide",
     "tests/primitives/test_steps.py::test_a_sync_step_runs_in_a_thread_*": NO_THREADS,
     "tests/primitives/test_waiting_elsewhere.py::test_a_runtime_that_is_collected_after_its_loop_*": ONE_LOOP,
     "tests/testing/test_conformance_suite.py::test_a_broken_promise_is_found?ThreadsSwallow*": NO_THREADS,
