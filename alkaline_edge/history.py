@@ -15,7 +15,7 @@ import msgpack
 
 from .codec import BlobRef, Codec, Plain, pack
 from .errors import StoreError
-from .events import CLASSES, FORMAT_VERSION, LENGTHS, STARTED, STEP_COMPLETED, SYNCHRONOUS, Event, event_of
+from .events import CLASSES, FORMAT_VERSION, LENGTHS, STARTED, STEP_COMPLETED, Event, event_of
 from .records import dataclass
 
 MAGIC = b"alkaline_edge\x00\x00" + bytes([FORMAT_VERSION])
@@ -151,8 +151,3 @@ def blobs_of(events: Iterable[Event]) -> list[BlobRef]:
         if BlobRef in map(type, event):
             found += [item for item in event if type(item) is BlobRef]
     return found
-
-
-def is_synchronous(event: Event) -> bool:
-    """Whether the handler consumes ``event`` without awaiting."""
-    return event[0] in SYNCHRONOUS
