@@ -1,28 +1,38 @@
 # make demo   the research agent, killed and resumed
 # make test   lint, types and every test; installs what it needs
-# make bench  ratios against a floor, in one run
+# make bench  ratios against a floor, in one run; ARGS="--json FILE --only growth"
+# make docs   the site, in build/site
 # make wasm   the Pyodide distribution, in wasm/dist; make bench-wasm measures it
 
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lane-python lane-runtimes lint types unit versions wasm test-pyodide test-browser bench bench-wasm \
-	bench-servers test-workers bench-workers test-servers test-postgres test-redis test-handoff soak soak-servers simulate clean
+.PHONY: demo test docs release installed coverage lint types unit versions wasm test-pyodide test-browser bench bench-wasm \
+	bench-servers test-workers bench-workers test-servers test-postgres test-redis test-handoff soak exhaustive soak-servers simulate mutants fuzz bench-peers clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
-# Two lanes at a time, one for each of two cores. What both of them need is made before.
+# Two at a time, one for each of two cores, begun in this order: what is quick to say no, then the longest. What several of
+# them need is made before, so that no two make it at once.
+SHARES := lint types test-browser versions unit test-pyodide test-workers test-servers test-handoff
+
 test: $(READY)
+	$(MAKE) --jobs=2 --output-sync=target ready-wasm ready-workers
+	$(MAKE) --jobs=2 --output-sync=target $(SHARES:%=timed-%)
+
+# Both of the first use apt, which is one at a time.
+ready-wasm: $(READY)
+	sh tests/servers/install.sh
 	$(MAKE) -C wasm ready
-	$(MAKE) --jobs=2 --output-sync=target lane-python lane-runtimes
 
-lane-python:
-	@$(MAKE) --jobs=1 lint types unit versions test-servers test-handoff
+ready-workers: $(READY)
+	$(MAKE) -C wasm/workers workers
 
-lane-runtimes:
-	@$(MAKE) --jobs=1 test-workers test-browser test-pyodide
+# A share, and how long it took beside the others: what to look at when the whole takes longer than 15 minutes.
+timed-%:
+	@begun=$$(date +%s); $(MAKE) $*; code=$$?; echo "$*: $$(($$(date +%s) - begun)) s"; exit $$code
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -31,6 +41,25 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev,demo]'
 	@touch $(READY)
+
+# The site, in build/site; a warning is an error. tests/test_docs_site.py builds it too, and looks at what came of it.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "build/site/index.html"
+
+# What a release uploads, in dist/, built and checked; docs/releasing.md. Then the wheel on each CPython that is found.
+release:
+	sh tools/release/build.sh
+
+installed:
+	sh tools/release/installed.sh
+
+# Lines and branches that the tests reach, by package, with a floor for each (pyproject.toml); ten minutes and more.
+coverage: $(READY)
+	@$(BIN)/python -c 'import coverage' 2>/dev/null || $(BIN)/python -m pip install --quiet 'coverage>=7.6'
+	mkdir -p build/coverage
+	$(BIN)/python -m coverage run -m pytest tests $(APART:%=--ignore=tests/%) $(UNCOUNTED:%=--ignore=tests/%)
+	$(BIN)/python -m tools.coverage_floors
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -42,6 +71,8 @@ types: $(READY)
 
 # Those that need a browser, workerd or a server have targets of their own.
 APART := wasm workers handoff servers
+# Run in processes of their own, or by minutes: where lines are counted they say nothing more.
+UNCOUNTED := mutants simulator simulation examples fuzz test_docs_site.py test_readme.py test_typing.py
 
 unit: $(READY)
 	$(BIN)/python -m pytest tests $(APART:%=--ignore=tests/%)
@@ -53,6 +84,8 @@ versions: $(READY)
 # Pyodide under Node and in Chromium; wasm/Makefile has a venv of its own, for CPython 3.12 or newer.
 wasm test-pyodide test-browser bench-wasm:
 	$(MAKE) -C wasm $@
+
+test-browser: $(READY)
 
 # The real workerd.
 test-workers bench-workers: $(READY)
@@ -77,10 +110,20 @@ test-handoff: $(READY)
 	$(MAKE) -C wasm/workers workers
 	$(BIN)/python -m pytest tests/handoff
 
+# Real kills for HOURS over STORES, each in turn: file,postgres,redis,workerd,chromium; with a table of what was lost.
+soak: $(READY)
+	sh tests/servers/install.sh
+	$(if $(findstring chromium,$(STORES)),$(MAKE) -C wasm ready)
+	$(if $(findstring workerd,$(STORES)),$(MAKE) -C wasm/workers workers)
+	$(BIN)/python -m tests.soak --hours $(or $(HOURS),1) --stores $(STORES)
+
+STORES ?= file,postgres,redis,workerd,chromium
+
 # Every fault at every callback, pairs of crashes, random moves, and the tests inside Pyodide in every combination:
 # half an hour.
-soak: $(READY)
+exhaustive: $(READY)
 	ALKALINE_EXHAUSTIVE=1 $(BIN)/python -m pytest tests/simulation/test_exhaustive.py tests/simulation/test_moves.py
+	ALKALINE_EVERYWHERE=1 sh tests/versions.sh
 	$(MAKE) -C wasm test-everywhere
 
 # Workers and their server are killed for minutes behind a bad network; MINUTES, WORKERS and STORE (redis) may be given.
@@ -98,8 +141,21 @@ bench-servers: $(READY)
 simulate: $(READY)
 	$(BIN)/python -m tests.simulator --schedules $(or $(SCHEDULES),10000) --seed $(or $(SEED),1)
 
+# Small bugs put in one at a time, and what catches each; ARGS="--only WORDS --jobs 2 --schedules 1500".
+mutants: $(READY)
+	$(BIN)/python -m tests.mutants $(ARGS)
+
+# Every reader of bytes from outside, guided by coverage; MINUTES for all of them together.
+fuzz: $(READY)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet atheris
+	$(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),12) $(ARGS)
+
 bench: $(READY)
-	$(BIN)/python tests/benchmarks/bench.py
+	$(BIN)/python -m tests.benchmarks.bench $(ARGS)
+
+# The same jobs with other engines, each in a venv of its own, in one run; ARGS="--rounds 5 --only DBOS".
+bench-peers: $(READY)
+	$(BIN)/python -m tests.benchmarks.peers $(ARGS)
 
 clean:
 	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

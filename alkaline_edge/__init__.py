@@ -26,22 +26,50 @@ if TYPE_CHECKING:
         UnknownOutcome,
     )
     from .failures import StepError
+    from .history import Recorded
+    from .lifecycle import (
+        BudgetWarned,
+        Emission,
+        LifecycleEvent,
+        LogLine,
+        Published,
+        RunCompleted,
+        RunContinuedAsNew,
+        RunFailed,
+        RunPaused,
+        RunResumed,
+        RunRetried,
+        RunStarted,
+        RunStuck,
+        RunSuspended,
+        RunWasCancelled,
+        SignalArrived,
+        StepFinished,
+        StepRetrying,
+    )
     from .retry import Retry
     from .runs import ExecutionInfo, ExecutionRecord, StepInfo
-    from .runtime import Meter, Page, Recorded, Run, Runtime, in_thread
+    from .runtime.following import Followed
+    from .runtime.listing import Page
     from .runtime.migrating import migrate
-    from .runtime.syncing import Peer, Synced, hand_over, sync
+    from .runtime.pace import in_thread
+    from .runtime.runtime import Run, Runtime
+    from .runtime.syncing import Peer, Synced, hand_over, reclaim, sync
+    from .runtime.telling import Meter
     from .workflows import Workflow, workflow
 
 __version__ = "0.1.0"
 
 __all__ = [
     "workflow", "Runtime", "Run", "Retry", "Budget", "Context", "RAISE",
-    "Codec", "ExecutionInfo", "ExecutionRecord", "Meter", "Page", "Recorded", "StepInfo", "Workflow",
-    "in_thread", "migrate", "sync", "Synced", "hand_over", "Peer",
+    "Codec", "ExecutionInfo", "ExecutionRecord", "Followed", "Meter", "Page", "Recorded", "StepInfo", "Workflow",
+    "in_thread", "migrate", "sync", "Synced", "hand_over", "reclaim", "Peer",
     "AlkalineError", "BudgetExceeded", "ClosedError", "ConflictError", "CycleDetected", "DepthExceeded",
     "DeterminismError", "InvalidInput", "NotFound", "RunCancelled", "StepError", "StepOutcomeUnknown", "StoreError",
     "UnknownOutcome",
+    "LifecycleEvent", "RunStarted", "RunResumed", "StepFinished", "StepRetrying", "SignalArrived", "RunSuspended",
+    "RunPaused", "RunCompleted", "RunFailed", "RunWasCancelled", "RunContinuedAsNew", "RunRetried", "Emission",
+    "Published", "LogLine", "RunStuck", "BudgetWarned",
 ]  # fmt: skip
 
 _PLACES = {
@@ -51,11 +79,19 @@ _PLACES = {
     "errors": "AlkalineError BudgetExceeded ClosedError ConflictError CycleDetected DepthExceeded DeterminismError "
     "InvalidInput NotFound RunCancelled StepOutcomeUnknown StoreError UnknownOutcome",
     "failures": "StepError",
+    "history": "Recorded",
+    "lifecycle": "LifecycleEvent RunStarted RunResumed StepFinished StepRetrying SignalArrived RunSuspended RunPaused "
+    "RunCompleted RunFailed RunWasCancelled RunContinuedAsNew RunRetried Emission Published LogLine RunStuck "
+    "BudgetWarned",
     "retry": "Retry",
     "runs": "ExecutionInfo ExecutionRecord StepInfo",
-    "runtime": "Meter Page Recorded Run Runtime in_thread",
+    "runtime.following": "Followed",
+    "runtime.listing": "Page",
     "runtime.migrating": "migrate",
-    "runtime.syncing": "Peer Synced hand_over sync",
+    "runtime.pace": "in_thread",
+    "runtime.runtime": "Run Runtime",
+    "runtime.syncing": "Peer Synced hand_over reclaim sync",
+    "runtime.telling": "Meter",
     "workflows": "Workflow workflow",
 }
 _PLACE_OF = {name: module for module, names in _PLACES.items() for name in names.split()}

@@ -11,13 +11,13 @@ from hashlib import sha256
 from typing import Any
 
 from .codec import Codec
-from .envelope import Form, check_bytes, check_fields, check_pairs, pack, read_history, unpack
+from .envelope import Contents, Form, check_bytes, check_fields, check_pairs, pack, read_history, unpack
 from .errors import InvalidInput, StoreError
 from .events import Started
-from .history import Cursor, Timed, blobs_of, digest_of
-from .records import dataclass, field
+from .history import Cursor, digest_of
 from .runs import Header
 from .shapes import check_record, check_shared
+from .structs import dataclass, field
 
 SEALED = b"\xc1alkaline_edge sealed bundle"
 """What a sealed bundle begins with; the first byte is one that msgpack never writes."""
@@ -65,8 +65,8 @@ def encode(bundle: Bundle, codec: Codec) -> bytes:
     return pack(_FORM, [bundle.header(), bundle.commits, bundle.blobs], codec)
 
 
-def decode(data: bytes, codec: Codec) -> tuple[Bundle, list[list[Timed]]]:
-    """The bundle of bytes from outside, and its commits' events. InvalidInput or StoreError if it is not sound."""
+def decode(data: bytes, codec: Codec) -> tuple[Bundle, Contents]:
+    """The bundle of bytes from outside, and what its history holds. InvalidInput or StoreError if it is not sound."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise InvalidInput(f"a bundle is bytes, not {type(data).__name__}; read the file in binary")
     if bytes(data[: len(SEALED)]) == SEALED:
@@ -78,27 +78,24 @@ def decode(data: bytes, codec: Codec) -> tuple[Bundle, list[list[Timed]]]:
     for triple in header["shared"]:
         check_shared(triple)
     bundle = Bundle(**header, commits=commits, blobs=blobs)
-    events = read_history(commits, blobs, Cursor(), codec)
+    contents = read_history(commits, blobs, Cursor(), codec)
     check_record(bundle.record)
-    _check_contents(bundle, events)
-    return bundle, events
-
-
-def _check_contents(bundle: Bundle, events: list[list[Timed]]) -> None:
-    if not events or not isinstance(events[0][0][1], Started):
+    if contents is None or not isinstance(contents.first, Started):
         raise StoreError("the bundle's history does not begin with a Started event: export it again")
-    header = Header.from_map(events[0][0][1].header)
+    _check_contents(bundle, contents.first, contents.large)
+    return bundle, contents
+
+
+def _check_contents(bundle: Bundle, first: Started, large: set[bytes]) -> None:
+    header = Header.from_map(first.header)
     for name in ("workflow", "version", "generation"):
         if bundle.record.get(name, getattr(bundle, name)) != getattr(bundle, name):
             raise InvalidInput(f"the bundle's record and its history differ in {name}: it was edited; export it again")
     said = (header.id, header.run, header.workflow, header.version, header.generation)
     if said != (bundle.id, bundle.run, bundle.workflow, bundle.version, bundle.generation):
         raise InvalidInput("the bundle's header and its history name different runs: it was edited; export it again")
-    there = {sha256(blob).digest() for blob in bundle.blobs}
-    for commit in events:
-        for ref in blobs_of(event for _, event in commit):
-            if ref.digest not in there:
-                raise InvalidInput("a large value of the history is missing from the bundle; export it again")
+    if not large <= {sha256(blob).digest() for blob in bundle.blobs}:
+        raise InvalidInput("a large value of the history is missing from the bundle; export it again")
 
 
 def head_of(bundle: Bundle) -> bytes:

@@ -6,9 +6,9 @@ import functools
 import inspect
 import sys
 import typing
-from collections.abc import Callable
-from types import CodeType
-from typing import Any
+from collections.abc import Awaitable, Callable
+from types import CodeType, GeneratorType
+from typing import Any, TypeGuard
 
 from .runs import StepInfo
 
@@ -48,10 +48,28 @@ def is_async(fn: Any) -> bool:
     return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(innermost(fn))
 
 
+def is_awaitable(value: Any) -> TypeGuard[Awaitable[Any]]:
+    """Whether ``value`` is to be awaited. Its type alone is asked: an unbound proxy raises whatever it is asked."""
+    kind = type(value)
+    if kind is GeneratorType:
+        return bool(value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+    return any("__await__" in vars(base) for base in kind.__mro__)
+
+
 def code_of(fn: Any) -> CodeType | None:
     """The code that runs when ``fn`` is called; None for what is not written in Python."""
     code = getattr(innermost(fn), "__code__", None)
     return code if isinstance(code, CodeType) else None
+
+
+_OF_THE_LOOP = {"create_task", "ensure_future"}
+_OF_ANOTHER_LOOP = {"run", "run_until_complete", "new_event_loop", "Runner"}
+
+
+def asks_for_the_loop(code: Any) -> bool:
+    """Whether ``code`` names what makes tasks of the running loop, and nothing that runs another one."""
+    names = set(code.co_names) if isinstance(code, CodeType) else set()
+    return bool(names & _OF_THE_LOOP) and not names & _OF_ANOTHER_LOOP
 
 
 def info_parameter(fn: Callable[..., Any]) -> str | None:

@@ -18,19 +18,27 @@ from zlib import crc32
 
 import msgpack
 
+from . import canonical
+from .arguments import expect, expect_call, refused
+from .canonical import EXT_BIGINT, EXT_BLOB, EXT_DATETIME, EXT_REGISTERED
 from .errors import InvalidInput, StoreError, UnreadableValue
-from .limits import MAX_DEPTH_OF_VALUE, MAX_NODES_OF_VALUE
-from .records import dataclass
+from .limits import MAX_DEPTH_OF_VALUE
+from .names import check_name
+from .structs import dataclass
 
-EXT_DATETIME, EXT_BIGINT, EXT_REGISTERED, EXT_BLOB = 1, 2, 3, 4
 SEALED_VALUE = b"\xc1ae"
 """What a sealed value begins with (SPEC.md, "Sealed values"): a byte that msgpack never writes, and two more."""
 
+AROUND = 16
+"""Levels that may stand around users' values in what is stored and sent: of commits, records, requests, bundles."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 _PLAIN = frozenset((str, bool, float, bytes, type(None)))
 _SIMPLE = _PLAIN | {int}
+_AS_IT_IS = _PLAIN - {str}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,10 @@ def _datetime_ext(value: datetime, path: str) -> msgpack.ExtType:
         raise InvalidInput(
             f"{path} is a datetime without a timezone; give it one, such as datetime.now(UTC)", path=path
         )
-    return msgpack.ExtType(EXT_DATETIME, pack((value - _EPOCH) // _MICROSECOND))
+    since = value - _EPOCH
+    if not _FIRST - _EPOCH <= since <= _LAST - _EPOCH:
+        raise InvalidInput(f"{path} is a datetime that in UTC is before the year 1 or after 9999", path=path)
+    return msgpack.ExtType(EXT_DATETIME, pack(since // _MICROSECOND))
 
 
 def _bigint_ext(value: int) -> msgpack.ExtType:
@@ -89,6 +100,7 @@ class Codec:
     def __init__(self, convert: Callable[[Any, str], Any] | None = None) -> None:
         self._by_type: dict[type, tuple[str, Callable[[Any], Any]]] = {}
         self._by_name: dict[str, Callable[[Any], Any]] = {}
+        expect_call(convert, "Codec(convert=)", "a function of a value and its path, or None")
         self._convert = convert
         self.blobs_seen = 0
         """How many references to blobs were decoded: says whether looking for them is worth it."""
@@ -99,6 +111,11 @@ class Codec:
 
         A name that is already taken is ERR_INVALID_INPUT. Decoding never imports a class: it only looks names up here.
         """
+        expect(cls, type, "Codec.register(cls=)", "a class")
+        check_name(name, "the name of a registered type")
+        for call, what in ((to_value, "to_value"), (from_value, "from_value")):
+            if not callable(call):
+                raise refused(f"Codec.register({what}=)", "a function", call)
         if name in self._by_name or cls in self._by_type:
             raise InvalidInput(f"{cls.__name__} or the name {name!r} is registered already; use another name")
         self._by_type[cls] = (name, to_value)
@@ -113,6 +130,10 @@ class Codec:
         if type(value) is int:
             return value if _INT_MIN <= value <= _INT_MAX else _bigint_ext(value)
         return self._plain(value, path, 0)
+
+    def plain_whole(self, value: Any, path: str = "value") -> Any:
+        """As ``plain``, for what holds users' values, each of which was held to its own bounds: it may go deeper."""
+        return self._plain(value, path, -AROUND)
 
     def _plain(self, value: Any, path: str, depth: int) -> Any:
         kind = type(value)
@@ -130,7 +151,15 @@ class Codec:
         if kind is dict:
             return self._plain_dict(value, path, depth + 1)
         if kind is list or kind is tuple:
-            return [self._plain(item, f"{path}[{i}]", depth + 1) for i, item in enumerate(value)]
+            # Most items are what they are stored as: no call for these, and no path, which only an error shows.
+            return [
+                item
+                if (of := type(item)) in _AS_IT_IS
+                or (of is str and item.isascii())
+                or (of is int and _INT_MIN <= item <= _INT_MAX)
+                else self._plain(item, f"{path}[{i}]", depth + 1)
+                for i, item in enumerate(value)
+            ]
         if kind is Plain:
             return value.value
         if kind is datetime:
@@ -143,7 +172,7 @@ class Codec:
             return msgpack.ExtType(EXT_REGISTERED, pack([name, inner]))
         if self._convert is not None:
             return self._plain(self._convert(value, path), path, depth + 1)
-        raise InvalidInput(_refusal(value, path), path=path, type=kind.__name__)
+        raise InvalidInput(_refusal(value, path), path=path, type=_NAME_OF(kind))
 
     def _plain_dict(self, value: dict[Any, Any], path: str, depth: int) -> dict[str, Any]:
         for key in value:
@@ -155,11 +184,22 @@ class Codec:
                 _check_text(key, f"a key of {path}")
         keys = list(value)
         ordered = sorted(keys)
-        return {key: self._plain(value[key], f"{path}.{key}", depth) for key in ordered}
+        return {
+            key: item
+            if (of := type(item := value[key])) in _AS_IT_IS
+            or (of is str and item.isascii())
+            or (of is int and _INT_MIN <= item <= _INT_MAX)
+            else self._plain(item, f"{path}.{key}", depth)
+            for key in ordered
+        }
 
     def encode(self, value: Any, path: str = "value") -> bytes:
         """Canonical bytes of ``value``. InvalidInput names the path of what can't be stored."""
         return pack(self.plain(value, path))
+
+    def encode_whole(self, value: Any, path: str = "value") -> bytes:
+        """As ``encode``, for what holds users' values: see ``plain_whole``."""
+        return pack(self._plain(value, path, -AROUND))
 
     def decode(self, data: bytes) -> Any:
         """The value of bytes that this kernel wrote. Damaged or sealed ones are ERR_STORE; see ``decode_untrusted``."""
@@ -176,52 +216,29 @@ class Codec:
                 ) from None
             raise StoreError(f"stored bytes are not a canonical value ({type(error).__name__}); restore them") from None
 
-    def decode_untrusted(self, data: bytes, max_bytes: int) -> Any:
+    def decode_untrusted(self, data: bytes, max_bytes: int, around: int = 0) -> Any:
         """The value of bytes from outside: bounded in size, depth and count, and only in canonical form.
 
-        Anything else is InvalidInput. Re-encoding and comparing finds duplicate keys, unsorted keys and long forms,
-        all of which msgpack itself accepts.
+        Anything else, or more than ``max_bytes`` of them, is ERR_INVALID_INPUT, before any of it is built: also
+        duplicate keys, unsorted keys and long forms, all of which msgpack itself accepts. ``around``: levels that do
+        not count, where the bytes hold users' values and are none themselves.
         """
         if len(data) > max_bytes:
             raise InvalidInput(f"{len(data)} bytes were given, at most {max_bytes} are taken", limit=max_bytes)
+        canonical.check(data, around)
         try:
-            raw = msgpack.unpackb(
-                data,
-                ext_hook=msgpack.ExtType,
-                strict_map_key=True,
-                max_array_len=MAX_NODES_OF_VALUE,  # before any of it is built
-                max_map_len=MAX_NODES_OF_VALUE,
-            )
-        except Exception as error:
-            raise InvalidInput(f"these bytes are not msgpack ({type(error).__name__}): damaged or not ours") from None
-        _bound(raw)
-        try:
-            value = msgpack.unpackb(data, ext_hook=self._ext_hook, strict_map_key=True)
-            same = self.encode(value) == data
+            return msgpack.unpackb(data, ext_hook=self._ext_hook)
         except InvalidInput:
             raise
         except Exception as error:
             raise InvalidInput(f"these bytes hold a value outside the profile ({type(error).__name__})") from None
-        if not same:
-            raise InvalidInput("these bytes are msgpack, but not in canonical form: re-export them with alkaline_edge")
-        return value
 
     def check_commit(self, data: bytes) -> None:
         """InvalidInput for a commit from outside that is past a bound, or not in canonical form.
 
-        Each item of an event is held to the bounds of a value of its own, as it was when it was written.
+        The levels around the values in it do not count.
         """
-        try:
-            _bound(msgpack.unpackb(data, ext_hook=msgpack.ExtType), _COMMIT_LEVELS)
-            commit = msgpack.unpackb(data, ext_hook=self.ext_hook)
-            events = [[self.plain(item, "event") for item in event] for event in commit[2:]]
-            same = pack([*commit[:2], *events]) == data
-        except InvalidInput:
-            raise
-        except Exception as error:
-            raise InvalidInput(f"a commit of the bundle is not one ({type(error).__name__}): export it again") from None
-        if not same:
-            raise InvalidInput("a commit of the bundle is not in canonical form: export the run again")
+        canonical.check(data, AROUND)
 
     def through(self, value: Any, path: str = "value") -> Any:
         """decode(encode(value)): what a handler may see of ``value``."""
@@ -264,7 +281,7 @@ class Codec:
         It tells an accident, not an attack: the chain's sha256 does that. Arguments that can't be stored, such as a
         client object, count by the name of their type, since only the difference matters here and nothing is kept.
         """
-        if not kwargs and _SIMPLE.issuperset(map(type, args)):
+        if not kwargs and (args[0].__class__ in _SIMPLE if len(args) == 1 else _SIMPLE.issuperset(map(type, args))):
             if not args:
                 return None
             try:
@@ -305,6 +322,10 @@ class _Lenient(Codec):
         return super()._plain_dict({key if type(key) is str else str(key): v for key, v in value.items()}, path, depth)
 
 
+_NAME_OF = vars(type)["__name__"].__get__
+"""The name of a class by ``type`` itself: a metaclass may have its own idea."""
+
+
 def _check_text(text: str, path: str) -> None:
     try:
         text.encode()
@@ -319,39 +340,16 @@ def _shorten(path: str) -> str:
 
 
 def _refusal(value: Any, path: str) -> str:
+    """Asked of its type alone: what can't be stored may raise whatever it is asked."""
     kind = type(value)
-    name = kind.__name__
+    name = _NAME_OF(kind)
     if name in ("JsProxy", "JsNull", "JsUndefined", "JsException"):
         how = "convert the JavaScript value with alkaline_hosts.javascript.to_python before returning it"
-    elif isinstance(value, (str, int, float, bytes, dict, list, tuple)):
-        base = next(t.__name__ for t in (str, int, float, bytes, dict, list, tuple) if isinstance(value, t))
+    elif issubclass(kind, (str, int, float, bytes, dict, list, tuple)):
+        base = next(t.__name__ for t in (str, int, float, bytes, dict, list, tuple) if issubclass(kind, t))
         how = f"it would come back as a plain {base}: convert it yourself, or register {name} on the codec"
-    elif hasattr(value, "__await__"):
+    elif any("__await__" in vars(base) for base in kind.__mro__):
         how = "it was never awaited: await it and return its result"
     else:
         how = f"return plain values, or register {name} on the codec"
     return f"{_shorten(path)} is of type {name}, which a history can't hold; {how}"
-
-
-_COMMIT_LEVELS = 2
-"""Levels around a value in a commit: the commit's list and the event's."""
-
-
-def _bound(raw: Any, around: int = 0) -> None:
-    """Depth and node count of a decoded value, without recursion: the bytes may be hostile."""
-    nodes = 0
-    stack: list[tuple[Any, int]] = [(raw, 0)]
-    while stack:
-        item, depth = stack.pop()
-        nodes += 1
-        if depth > MAX_DEPTH_OF_VALUE + around or nodes > MAX_NODES_OF_VALUE:
-            what, limit = (
-                ("depth", MAX_DEPTH_OF_VALUE) if nodes <= MAX_NODES_OF_VALUE else ("count", MAX_NODES_OF_VALUE)
-            )
-            raise InvalidInput(f"the value is past the limit of {what}, {limit}: refused", limit=limit)
-        if isinstance(item, dict):
-            stack.extend((child, depth + 1) for child in item.values())
-        elif isinstance(item, list):
-            stack.extend((child, depth + 1) for child in item)
-        elif isinstance(item, msgpack.ExtType) and item.code == EXT_REGISTERED:
-            stack.append((msgpack.unpackb(item.data, ext_hook=msgpack.ExtType, strict_map_key=True), depth + 1))

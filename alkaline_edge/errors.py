@@ -109,8 +109,23 @@ class UnknownOutcome(StoreError):
 class UnreadableValue(StoreError):
     """The store answered with a value that can't be read here: sealed, sealed otherwise, or damaged.
 
-    Asking again gives the same; ``detail["reason"]`` says in a word why.
+    Asking again gives the same; ``detail["reason"]`` says in a word why. ``page``: of several values that were asked
+    for, all of them, with an ``Unopened`` in place of each that can't be read.
     """
+
+    page: list[Any] | None = None
+
+
+class Unopened(bytes):
+    """Stands for a value that can't be read, among others of an ``UnreadableValue.page``."""
+
+    def __new__(cls, error: UnreadableValue) -> Unopened:
+        """``error`` says why."""
+        made = super().__new__(cls, b"\xc1")  # no value of msgpack
+        made.error = error
+        return made
+
+    error: UnreadableValue
 
 
 class ClosedError(AlkalineError):

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from .errors import StoreError
-from .records import NamedTuple
+from .structs import NamedTuple
 
 FORMAT_VERSION = 1
+"""The version of the history format. A commit of a higher one is refused with the version that is needed."""
 LOOP_RULES = 2
 """By which the handler's loop orders and numbers what asyncio does. Each history says its own; 0.1 said none."""
-"""The version of the history format. A commit of a higher one is refused with the version that is needed."""
 
 
 class Started(NamedTuple):
@@ -205,16 +205,28 @@ class ContinuedAsNew(NamedTuple):
     input: Any
 
 
+class Retried(NamedTuple):
+    """A run that had failed goes on again. What stands in ``void`` counts no more: see ``retried``.
+
+    ``tokens`` and ``micros`` were spent in it, and stay spent.
+    """
+
+    kind: int
+    void: list[list[int]]
+    tokens: int
+    micros: int
+
+
 Event = (
     Started | StepCompleted | StepFailed | AttemptFailed | StepIntended | StepCharged | TimerFired | SignalReceived
     | Drawn | Spent | ChildStarted | ChildFinished | CancelRequested | Paused | Resumed | UpdateReceived
-    | UpdateReplied | Emitted | Completed | Failed | Cancelled | ContinuedAsNew
+    | UpdateReplied | Emitted | Completed | Failed | Cancelled | ContinuedAsNew | Retried
 )  # fmt: skip
 
 STARTED, STEP_COMPLETED, STEP_FAILED, ATTEMPT_FAILED, STEP_INTENDED, STEP_CHARGED = 0, 1, 2, 3, 4, 5
 TIMER_FIRED, SIGNAL_RECEIVED, DRAWN, SPENT, CHILD_STARTED, CHILD_FINISHED = 6, 7, 8, 9, 10, 11
 CANCEL_REQUESTED, PAUSED, RESUMED, UPDATE_RECEIVED, UPDATE_REPLIED, EMITTED = 12, 13, 14, 15, 16, 17
-COMPLETED, FAILED, CANCELLED, CONTINUED_AS_NEW = 18, 19, 20, 21
+COMPLETED, FAILED, CANCELLED, CONTINUED_AS_NEW, RETRIED = 18, 19, 20, 21, 22
 
 
 class Kind(NamedTuple):
@@ -227,6 +239,12 @@ class Kind(NamedTuple):
     """What a replay does with it, see the sets below; ``wakes``: it tells the handler something."""
     differs: tuple[int, ...] = ()
     """Its items that differ between any two runs: comparing leaves them out, and the id of the command."""
+    named: int = 0
+    """Its item that is the name which the handler or the sender gave; 0: there is none."""
+    value: int = 0
+    """Its item that people want to see, such as a result; 0: there is none."""
+    alike: str = ""
+    """What it is: events that are the same stand in each other's place, when two histories are compared."""
     colour: str = ""
     """In a terminal; none for what goes well and is nothing special."""
 
@@ -236,44 +254,89 @@ def _of(verb: str) -> Callable[[Any], str]:
 
 
 KINDS: tuple[Kind, ...] = (
-    Kind(Started, _of("run started"), colour="bold"),
-    Kind(StepCompleted, lambda event: f"step {event.name!r} completed (command {event.id})"),
-    Kind(StepFailed, lambda event: f"step {event.name!r} failed (command {event.id})", colour="red"),
+    Kind(Started, _of("run started"), value=2, colour="bold"),
+    Kind(
+        StepCompleted,
+        lambda event: f"step {event.name!r} completed (command {event.id})",
+        named=2,
+        value=4,
+        alike="outcome of a step",
+    ),
+    Kind(
+        StepFailed,
+        lambda event: f"step {event.name!r} failed (command {event.id})",
+        named=2,
+        value=4,
+        alike="outcome of a step",
+        colour="red",
+    ),
     Kind(
         AttemptFailed,
         lambda event: f"attempt {event.attempt} of step {event.name!r} failed (command {event.id})",
         differs=(6,),
+        named=2,
+        value=5,
         colour="yellow",
     ),
-    Kind(StepIntended, lambda event: f"step {event.name!r} intended, at most once (command {event.id})", "compared"),
+    Kind(
+        StepIntended,
+        lambda event: f"step {event.name!r} intended, at most once (command {event.id})",
+        "compared",
+        named=2,
+    ),
     Kind(StepCharged, lambda event: f"{event.tokens} tokens charged (command {event.id})", differs=(4,), colour="dim"),
     Kind(TimerFired, lambda event: f"a timer fired (command {event.id})"),
-    Kind(SignalReceived, lambda event: f"signal {event.name!r} received", differs=(1,), colour="cyan"),
+    Kind(
+        SignalReceived,
+        lambda event: f"signal {event.name!r} received",
+        differs=(1,),
+        named=2,
+        value=3,
+        colour="cyan",
+    ),
     Kind(
         Drawn,
         lambda event: f"ctx.patched({event.value!r})" if event.what == "patched" else f"ctx.{event.what}()",
         "synchronous",
+        named=1,
+        value=2,
         colour="dim",
     ),
-    Kind(Spent, lambda event: f"ctx.spend({event.tokens}, {event.label!r})", "synchronous", (5,), "dim"),
-    Kind(ChildStarted, lambda event: f"child {event.workflow!r} started (command {event.id})", differs=(4,)),
-    Kind(ChildFinished, lambda event: f"a child {event.outcome} (command {event.id})"),
-    Kind(CancelRequested, _of("cancel requested"), colour="yellow"),
+    Kind(
+        Spent,
+        lambda event: f"ctx.spend({event.tokens}, {event.label!r})",
+        "synchronous",
+        differs=(5,),
+        named=3,
+        colour="dim",
+    ),
+    Kind(ChildStarted, lambda event: f"child {event.workflow!r} started (command {event.id})", differs=(4,), named=2),
+    Kind(ChildFinished, lambda event: f"a child {event.outcome} (command {event.id})", value=3),
+    Kind(CancelRequested, _of("cancel requested"), value=1, colour="yellow"),
     Kind(Paused, _of("run paused"), "told"),
     Kind(Resumed, _of("run resumed"), "told"),
-    Kind(UpdateReceived, lambda event: f"update {event.name!r} received", differs=(1,), colour="cyan"),
+    Kind(
+        UpdateReceived,
+        lambda event: f"update {event.name!r} received",
+        differs=(1,),
+        named=2,
+        value=3,
+        colour="cyan",
+    ),
     Kind(
         UpdateReplied,
         lambda event: "update answered" if event.ok else "update refused by its handler",
         "told, compared",
-        (1,),
+        differs=(1,),
+        value=3,
     ),
-    Kind(Emitted, lambda event: f"emitted on {event.topic!r}", "told"),
-    Kind(Completed, _of("run completed"), "ends", colour="bold green"),
-    Kind(Failed, _of("run failed"), "ends", colour="bold red"),
-    Kind(Cancelled, _of("run cancelled"), "ends", colour="bright_black"),
-    Kind(ContinuedAsNew, _of("run continued as new"), "ends"),
-)  # fmt: skip
+    Kind(Emitted, lambda event: f"emitted on {event.topic!r}", "told", named=1, value=2),
+    Kind(Completed, _of("run completed"), "ends", value=1, alike="ending", colour="bold green"),
+    Kind(Failed, _of("run failed"), "ends", value=1, alike="ending", colour="bold red"),
+    Kind(Cancelled, _of("run cancelled"), "ends", value=1, alike="ending", colour="bright_black"),
+    Kind(ContinuedAsNew, _of("run continued as new"), "ends", value=1, alike="ending"),
+    Kind(Retried, _of("run tried again"), "synchronous", differs=(1, 2, 3), colour="yellow"),
+)
 """Every kind, at the place of its number. A new one is a class, a number, an entry here, one in ``shapes.EVENTS``, one
 in SPEC.md, and what ``Execution._apply`` does with it; tests/test_events.py fails where one of them is forgotten."""
 
@@ -334,3 +397,10 @@ def name_of(event: Event) -> str:
 def describe(event: Event) -> str:
     """``step 'search' completed (command 3)``: how messages name an event."""
     return KINDS[event[0]].words(event)
+
+
+def given_name(event: Event) -> str | None:
+    """The name that the handler or the sender gave to what happened; None for what has none."""
+    place = KINDS[event[0]].named
+    name = event[place] if place else None
+    return name if isinstance(name, str) else None  # a long label stands in a blob

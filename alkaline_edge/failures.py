@@ -8,14 +8,12 @@ the exception that is made from the failure, the first time too, so live and rep
 from __future__ import annotations
 
 import builtins
-from contextlib import suppress
 from typing import Any
 
 from .codec import Codec
 from .errors import BY_CODE, StepOutcomeUnknown
+from .interrupts import ends_the_process
 from .limits import MAX_MESSAGE, MAX_NAME
-from .redaction import redact as redact
-from .redaction import redact_deep
 
 Failure = dict[str, Any]
 
@@ -37,16 +35,22 @@ def describe(error: BaseException, codec: Codec) -> Failure:
     """The durable form of ``error``. It can't fail, whatever the error's parts are or raise."""
     failure: Failure = {"type": _name(error)[:MAX_MESSAGE], "message": _message(error)}
     code = _part(error, "code")
-    if isinstance(code, str):
+    kind = type(code)  # asked by its type alone: it may raise whatever it is asked itself
+    if issubclass(kind, str):
         failure["code"] = _text_of(code)[:MAX_NAME]
-    elif isinstance(code, int) and not isinstance(code, bool) and abs(int.__int__(code)) < 2**63:
+    elif issubclass(kind, int) and kind is not bool and abs(int.__int__(code)) < 2**63:
         failure["code"] = int.__int__(code)  # of an IntEnum, such as http.HTTPStatus, the number
     detail = _part(error, "detail")
     # A detail that can't be stored is left out: the message says what happened. Its parts are the user's, and may
     # raise anything.
-    with suppress(Exception):
+    try:
         if detail:
+            from .redaction import redact_deep
+
             failure["detail"] = redact_deep(codec.decode(codec.encode(detail, "detail")))
+    except BaseException as raised:
+        if ends_the_process(raised):
+            raise
     return failure
 
 
@@ -54,7 +58,9 @@ def _part(error: BaseException, name: str) -> Any:
     """An attribute of an error; None where reading it raises."""
     try:
         return getattr(error, name, None)
-    except Exception:
+    except BaseException as raised:
+        if ends_the_process(raised):
+            raise
         return None
 
 
@@ -112,21 +118,30 @@ def _text(self: StepError) -> str:
     return str(self.args[0]) if self.args else ""  # KeyError's own __str__ would add quotes
 
 
+def redact(text: str) -> str:
+    """``text`` without what looks like a secret."""
+    from .redaction import redact as cut  # needed once something has failed: an import costs a browser's start
+
+    return cut(text)
+
+
 def _message(error: BaseException) -> str:
     try:
         if isinstance(error, OSError) and error.strerror and not isinstance(error, StepError):
             text = str(error.strerror)  # str(error) would add the file's name
         elif isinstance(error, KeyError) and len(error.args) == 1:
             text = str(error.args[0])
-        elif type(error).__name__ == _JAVASCRIPT and isinstance(said := _part(error, "message"), str):
+        elif _class_name(error) == _JAVASCRIPT and isinstance(said := _part(error, "message"), str):
             text = said  # its str begins with the name
         else:
             text = str(error)
         if isinstance(error, BaseExceptionGroup):
             text = f"{text}: {'; '.join(_causes(error))}"
         return redact(_text_of(text[: 8 * MAX_MESSAGE]))[:MAX_MESSAGE]
-    except Exception:
-        return f"(its __str__ raised; the class is {type(error).__name__})"[:MAX_MESSAGE]
+    except BaseException as raised:
+        if ends_the_process(raised):
+            raise
+        return f"(its __str__ raised; the class is {_class_name(error)})"[:MAX_MESSAGE]
 
 
 def _causes(group: BaseExceptionGroup[Any], most: int = 10) -> list[str]:
@@ -146,9 +161,15 @@ def _causes(group: BaseExceptionGroup[Any], most: int = 10) -> list[str]:
 
 def _name(error: BaseException) -> str:
     """What the class of ``error`` is called: that of a StepError as it was recorded, JavaScript's as it is there."""
-    kind, name = type(error).__name__, None
-    if isinstance(error, StepError):
+    kind, name = _class_name(error), None
+    if issubclass(type(error), StepError):
         name = _part(error, "type")
     elif kind == _JAVASCRIPT:
         name = _part(error, "name")
-    return _text_of(name if isinstance(name, str) and name else kind)
+    text = _text_of(name if issubclass(type(name), str) and name else kind)
+    return text.replace("\0", "\ufffd")  # it is to be the name of a class
+
+
+def _class_name(error: BaseException) -> str:
+    """By ``type`` itself: a metaclass may have its own idea."""
+    return str(vars(type)["__name__"].__get__(type(error)))

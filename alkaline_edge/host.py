@@ -17,9 +17,9 @@ The four outcomes of a commit:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
-from .records import NamedTuple, dataclass
+from .structs import NamedTuple, Protocol, dataclass, runtime_checkable
 
 Durability = Literal["volatile", "weak", "process", "disk", "replicated"]
 """What survives. volatile: nothing; weak: may lose the last seconds; process: a kill of the process, not of the
@@ -95,6 +95,9 @@ class Capabilities:
     single_writer: bool = False
     """Checks hold against what this handle knows, no more: that nobody else writes is its author's promise, which
     nothing enforces. Said with ``conditional=False``. A runtime runs on it; what needs several writers is refused."""
+    synchronous: bool = False
+    """``commit_now(batch)`` exists: as ``commit``, without a wait, or None and nothing done where ``commit`` is to be
+    asked this time. A step that ends at once is then recorded without a turn of the loop."""
     max_key: int = 512
     max_value: int = 16 * 1024 * 1024
     max_batch_bytes: int = 64 * 1024 * 1024
@@ -110,6 +113,21 @@ class Capabilities:
     def checks(self) -> bool:
         """Whether a batch may hold checks: against every writer, or against the one that there is."""
         return self.conditional or self.single_writer
+
+
+def commits_now(host: Any) -> Callable[[Batch], Committed | Conflict | None] | None:
+    """The host's ``commit_now``, where it says that it is synchronous; None where each commit is to go by ``commit``.
+
+    It counts only beside the ``commit`` of the very same class. A wrapper that hands on what it does not know, such as
+    one that seals, and a subclass or a test that has a ``commit`` of its own, mean to see each commit.
+    """
+    if not host.capabilities.synchronous or "commit" in getattr(host, "__dict__", ()):
+        return None
+    for kind in type(host).__mro__:
+        if "commit" in vars(kind) or "commit_now" in vars(kind):
+            both = "commit" in vars(kind) and "commit_now" in vars(kind)
+            return host.commit_now if both else None
+    return None
 
 
 @runtime_checkable
@@ -150,6 +168,22 @@ class Host(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Return after about ``seconds``; cancelled like any await."""
+        ...
+
+
+@runtime_checkable
+class KnowsNetwork(Protocol):
+    """Optional, for a host whose platform can tell that it is offline: steps wait that ask for it by their Retry."""
+
+    def is_online(self) -> bool:
+        """Whether there may be a network. False is certain, True is not."""
+        ...
+
+    def when_online(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` when there may be one again; the answer ends that.
+
+        A host without it is asked every second while something waits.
+        """
         ...
 
 

@@ -7,10 +7,25 @@
     i/<id>/<place>                  the inbox: what others ask of the run
     d/<run>/<dedupe>                a signal, update, cancel or timer with that dedupe key was accepted
     u/<run>/<entry>                 the reply to an update
+    l/<run>                         a lease of the run that ends impossibly late: since when it stands there
     m/<run>                         the run was taken over here: of which hand-over; it outlives the run
     m/store                         a random name of this store, once a run was to be handed over to it
     t/<time>/<id>                   a suspended run that wants to be woken: 13 digits of ms; later, ~ and position(ms)
+    t/<time>/!<kind>:<name>         something else that is to be done then: a schedule
+    c/<schedule>                    a schedule
     g/<run>                         what all who share the run's budget have spent
+    k/<board>/h                     the head of a board: what it counts, and the number of its last event
+    k/<board>/t/<task>              a task
+    k/<board>/q/<state>/<lane>/<order>/<task>   an index of tasks, in the order in which they are claimed
+    k/<board>/p/<task>/<child>      a task that depends on another one
+    k/<board>/e/<position>          an event of the board
+    k/<board>/c/<task>/<position>   a comment
+    k/<board>/a/<task>/<digest>/<position>      a chunk of an attachment
+    k/<board>/i/<digest>            the task that an idempotency key stands for
+    k/<board>/s/<subscriber>        how far a subscriber has read the events
+    a/<budget>                      a named budget
+    l/<limit>                       who holds a limit, and who waits for it
+    e/<rule>                        which runs are purged by themselves, and how far that is
     x/s/<status>/<workflow>/<id>    indexes
     x/w/<workflow>/<id>
     x/a/<name>=<value>/<id>
@@ -35,8 +50,18 @@ BLOBS = "b/"
 """Behind it stands every large value."""
 REPLIES = "u/"
 """Behind it stand the replies to updates."""
+BOARDS = "k/"
+"""Behind it stand all boards."""
+SCHEDULES = "c/"
+"""Behind it stand all schedules."""
 BY_STATUS = "x/s/"
 """Behind it stand all runs once more, by their status."""
+RULES = "e/"
+"""Behind it stand the rules of retention."""
+TASK = "task"
+"""The attribute of a run that a task has started: ``board:task``."""
+_CHORE = "!"
+"""No run's id begins with it."""
 _BEHIND = "\x7f"
 """Behind every character that a key may hold."""
 
@@ -50,6 +75,11 @@ def position(n: int) -> str:
 def position_of(key: str) -> int:
     """The number at the end of a key."""
     return int(key.rsplit("/", 1)[1][1:])
+
+
+def is_position(text: str) -> bool:
+    """Whether ``position`` returns that for a number, and as many more behind it as any list has."""
+    return len(text) <= 16 and text[1:].isdigit() and text[1:].isascii() and position(int(text[1:])) == text
 
 
 def record(id: str) -> str:
@@ -80,6 +110,11 @@ def segment(name: str, n: int) -> str:
 def segments(name: str) -> str:
     """The prefix of the segments of the history ``name``."""
     return f"s/{name}/"
+
+
+def is_segment(key: str) -> bool:
+    """Whether a key of a history is that of a segment."""
+    return key.startswith("s/")
 
 
 def blob(run: str, digest: bytes, chunk: int) -> str:
@@ -143,9 +178,55 @@ def timer(wake_at: int, id: str) -> str:
 
 
 def timer_of(key: str) -> tuple[int, str]:
-    """When a timer is due, ms since 1970, and the id of its run. Both forms of the time are read."""
+    """When a timer is due, ms since 1970, and the id of its run. Both forms of the time are read.
+
+    ValueError for a key that is no timer's.
+    """
     _, time, id = key.split("/")
+    if not id:
+        raise ValueError("a timer is of a run")
     return int(time.lstrip("~abcdefghijklmnopqrstuvwxyz")), id
+
+
+def chore(kind: str, name: str) -> str:
+    """What stands in a timer's key in place of a run's id, where something else is to be done."""
+    return f"{_CHORE}{kind}:{name}"
+
+
+def is_chore(id: str) -> bool:
+    """Whether a timer is of a chore, and not of a run."""
+    return id[:1] == _CHORE
+
+
+def chore_of(id: str) -> tuple[str, str]:
+    """The kind and the name of a chore."""
+    kind, _, name = id[1:].partition(":")
+    return kind, name
+
+
+def schedule(name: str) -> str:
+    """A schedule."""
+    return f"{SCHEDULES}{name}"
+
+
+def rule(name: str) -> str:
+    """A rule of retention."""
+    return f"{RULES}{name}"
+
+
+def limit(name: str) -> str:
+    """A limit that processes share."""
+    return f"l/{name}"
+
+
+def budget(name: str) -> str:
+    """A named budget."""
+    return f"a/{name}"
+
+
+def board(name: str, kind: str, *parts: str) -> str:
+    """What a board keeps of that kind. Without the last part it is a prefix, which ends in a slash."""
+    return "/".join((f"{BOARDS}{name}", kind, *parts))
 
 
 def in_order(key: str) -> bool:
@@ -170,6 +251,11 @@ def _time(ms: int) -> str:
     """13 digits up to the year 2286; behind that the number of digits goes before them, so that order is numeric."""
     digits = f"{max(0, ms):013d}"
     return digits if len(digits) == 13 else f"~{position(ms)}"
+
+
+def doubted(run: str) -> str:
+    """What says since when a lease of the run stands there that a clock which was ahead has written."""
+    return f"l/{run}"
 
 
 def taken(run: str) -> str:

@@ -18,9 +18,9 @@ MAX_BUNDLE_BYTES = 1024 * 1024 * 1024
 
 # --- names --------------------------------------------------------------------------------------------------------
 MAX_ID = 160
-"""Characters of a run id, a workflow name, an attribute name, a signal's dedupe key."""
+"""Characters of a run id, a workflow name, an attribute name."""
 MAX_NAME = 200
-"""Characters of the name of a step, signal, query, update or topic."""
+"""Characters of the name of a step, signal, query, update or topic, and of a signal's dedupe key."""
 
 # --- runs ---------------------------------------------------------------------------------------------------------
 MAX_RUN_DEPTH = 16
@@ -30,6 +30,8 @@ CONTINUE_AS_NEW_AFTER = 10_000
 MAX_MESSAGE = 2_000
 """Characters of a failure's message in the durable record; of a cancel's reason, of what a charge is for, of a text
 attribute."""
+MAX_PUBLISHED = 64 * 1024
+"""Bytes of what a step publishes at a time; it is kept nowhere, and sent to each who watches."""
 MAX_ATTRIBUTES = 256
 """Attributes of a run: each is a key of an index."""
 MAX_WAITING = 100
@@ -42,6 +44,8 @@ MAX_USD = 1_000_000_000.0
 """Dollars of one charge, or of a budget."""
 LEASE_SECONDS = 30.0
 """Seconds for which an owner holds a run without renewing its lease."""
+CLOCKS_DIFFER_MS = 60_000
+"""By how much the clocks of the processes that share a store may differ, in ms."""
 
 
 _NO_NUMBER = float("-inf")

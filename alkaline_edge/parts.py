@@ -6,18 +6,20 @@ are (SPEC.md, "Parts"). Pure: bytes in, bytes out.
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from typing import Any
 
-from .codec import Codec
-from .envelope import Form, check_bytes, check_fields, check_pairs, pack, read_history, unpack
+from . import keys
+from .codec import AROUND, Codec
+from .envelope import Contents, Form, check_bytes, check_fields, check_pairs, pack, read_history, unpack
 from .errors import InvalidInput
-from .events import Started
-from .history import DIGEST, Cursor, Timed, blobs_of
+from .events import Event, Started
+from .history import DIGEST, Cursor
 from .limits import MAX_BUNDLE_BYTES
-from .records import NamedTuple, dataclass, field
 from .runs import Header
 from .shapes import check_record, check_request, check_shared
+from .structs import NamedTuple, dataclass, field
 
 PART_BYTES = 1024 * 1024
 """Bytes of commits and large values in a part, of which at least one commit is whole: what an interruption repeats."""
@@ -128,8 +130,8 @@ def _opened(data: bytes, form: Form, fields: dict[str, type], codec: Codec) -> d
     return values
 
 
-def decode_part(data: bytes, codec: Codec) -> tuple[Part, list[list[Timed]]]:
-    """The part of bytes from outside, and its commits' events. InvalidInput or StoreError if it is not sound.
+def decode_part(data: bytes, codec: Codec) -> tuple[Part, Contents]:
+    """The part of bytes from outside, and what its commits hold. InvalidInput or StoreError if it is not sound.
 
     The chain holds from ``before`` on; that ``before`` is the head of what is there is for the caller to check.
     """
@@ -138,18 +140,17 @@ def decode_part(data: bytes, codec: Codec) -> tuple[Part, list[list[Timed]]]:
     if not part.commits or len(part.before) != DIGEST:
         raise InvalidInput("a part holds one commit or more, and the digest of the one before them")
     cursor = Cursor() if part.first == 0 else Cursor(part.first, part.before)
-    events = read_history(part.commits, part.blobs, cursor, codec)
+    contents = read_history(part.commits, part.blobs, cursor, codec)
+    assert contents is not None  # there are commits
     if part.first == 0:
-        _check_start(part, events)
-    refs = [ref for commit in events for ref in blobs_of(event for _, event in commit)]
-    if {ref.digest for ref in refs} != {sha256(blob).digest() for blob in part.blobs}:
+        _check_start(part, contents.first)
+    if contents.large != {sha256(blob).digest() for blob in part.blobs}:
         raise InvalidInput("the large values of a part are not those that its commits refer to; send it again")
     check_record(part.record)
-    return part, events
+    return part, contents
 
 
-def _check_start(part: Part, events: list[list[Timed]]) -> None:
-    first = events[0][0][1]
+def _check_start(part: Part, first: Event) -> None:
     if not isinstance(first, Started):
         raise InvalidInput("the history does not begin with a Started event: nothing was written")
     header = Header.from_map(first.header)
@@ -170,9 +171,16 @@ def decode_letter(data: bytes, codec: Codec) -> Letter:
 
 def check_requests(requests: list[Any], markers: list[Any], codec: Codec) -> None:
     """InvalidInput for inbox entries and dedupe markers from outside that a run could not read."""
-    for _, raw in requests:
-        check_request(codec.decode_untrusted(raw, MAX_BUNDLE_BYTES))
-    for _, raw in markers:
+    for pairs in (requests, markers):
+        if len({end for end, _ in pairs}) < len(pairs):
+            raise InvalidInput("two requests or two markers stand under one key: nothing was written")
+    for end, raw in requests:
+        if end[0] != "~" and not keys.is_position(end):
+            raise InvalidInput("a request stands neither under a number nor under the run that sent it: refused")
+        check_request(codec.decode_untrusted(raw, MAX_BUNDLE_BYTES, AROUND))
+    for end, raw in markers:
+        if re.fullmatch("[0-9a-f]{32}", end) is None:
+            raise InvalidInput("a dedupe marker does not stand under the digest of its key: refused")
         marker = codec.decode_untrusted(raw, MAX_BUNDLE_BYTES)
         rest = marker[1:] if isinstance(marker, list) else []
         if not isinstance(marker[0] if rest and len(rest) == 2 else marker, str) or not _whole(rest):

@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from .errors import StoreError
 from .events import FORMAT_VERSION, LOOP_RULES
 from .limits import MAX_ID
-from .records import dataclass, field
+from .names import check_name
+from .structs import NamedTuple, dataclass, field
 
 Status = Literal["running", "suspended", "completed", "failed", "paused", "cancelled"]
+ANCESTRY: ContextVar[tuple[str, ...]] = ContextVar("ancestry", default=())
+"""The workflows of the run whose step is under way here, root first, or those that a task came of which is worked on:
+what is made meanwhile comes of them too."""
 NOT_BEGUN = "timer start_at"
 """What a run waits for whose time to begin has not come."""
-FINISHED: frozenset[str] = frozenset(("completed", "failed", "cancelled"))
-STATUSES: tuple[Status, ...] = ("running", "suspended", "completed", "failed", "paused", "cancelled")
+
+
+class State(NamedTuple):
+    """What is known of all runs of a status."""
+
+    finished: bool
+    """Nothing of the run changes any more."""
+    colour: str
+    """In a terminal."""
+
+
+STATES: dict[Status, State] = {
+    "running": State(False, "cyan"),
+    "suspended": State(False, "yellow"),
+    "completed": State(True, "green"),
+    "failed": State(True, "red"),
+    "paused": State(False, "magenta"),
+    "cancelled": State(True, "bright_black"),
+}
+STATUSES: tuple[Status, ...] = tuple(STATES)
+FINISHED: frozenset[str] = frozenset(status for status, state in STATES.items() if state.finished)
 
 
 @dataclass(slots=True)
@@ -42,6 +66,8 @@ class Header:
     carried: list[list[Any]] = field(default_factory=list)
     """Signals that an earlier generation left: [entry, name, payload]."""
     forked_from: list[Any] | None = None
+    policy: list[Any] | None = None
+    """What the budget says beside its limits, see ``Purse.policy``; stored where there is something."""
     loop: int = LOOP_RULES
     """The rules of the handler's loop. 1, which is not stored: those of 0.1, the asyncio of the Python that ran it."""
 
@@ -77,6 +103,8 @@ class Header:
         values = {name: getattr(self, name) for name in self.__slots__}
         if self.former:
             del values["loop"]
+        if self.policy is None:
+            del values["policy"]
         return {"format": FORMAT_VERSION, **values}
 
     @classmethod
@@ -85,7 +113,7 @@ class Header:
         if not isinstance(values, dict):
             raise StoreError("the history's header is not a map: it is damaged, restore it")
         version = values.get("format")
-        if version != FORMAT_VERSION:
+        if type(version) is not int or version != FORMAT_VERSION:
             raise StoreError(
                 f"the history is of format {version}, and this alkaline_edge reads format {FORMAT_VERSION}; upgrade to "
                 f"a version that reads format {version}. Nothing was changed",
@@ -99,14 +127,20 @@ class Header:
                 loop=rules,
             )
         try:
-            return cls(**{name: values[name] for name in cls.__slots__ if name != "loop"}, loop=rules)
+            needed = {name: values[name] for name in cls.__slots__ if name not in ("loop", "policy")}
+            return cls(**needed, policy=values.get("policy"), loop=rules)
         except KeyError as missing:
             raise StoreError(f"the history's header lacks {missing.args[0]!r}: it is damaged, restore it") from None
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionInfo:
-    """``ctx.execution``: what a handler may know of its run. ``attempt`` counts replay passes: never branch on it."""
+    """``ctx.execution``: what a handler may know of its run. ``attempt`` counts replay passes: never branch on it.
+
+    ``id`` is what callers name the run by, ``run`` the random id that it keeps wherever it is moved, ``generation`` how
+    often it has continued as new. ``workflow`` and ``version`` say what it runs. ``parent`` is the id of the run that
+    started it, None for a root, and ``depth`` how many ancestors it has.
+    """
 
     id: str
     workflow: str
@@ -127,6 +161,7 @@ class StepInfo:
     """What a step may know: give the step function a parameter annotated ``StepInfo`` to get it.
 
     ``idempotency_key`` is the same for every attempt of this step, in every process; ``attempt`` is 1 at first.
+    ``run_id`` is the id of the run, ``step`` the step's name and ``command_id`` its place in the handler.
     """
 
     run_id: str
@@ -135,15 +170,33 @@ class StepInfo:
     attempt: int
     idempotency_key: str
 
+    def publish(self, topic: str, data: Any = None) -> None:
+        """Show ``data`` to whoever watches the run in this process now: a model's tokens as they come, a progress.
+
+        They hear ``Published``, and ``runtime.follow(id, live=True)`` and the stream over HTTP pass it on. It is never
+        recorded and nobody may need it: who comes later, or watches from another process, gets the step's result alone.
+        An attempt that is tried again publishes again; ``attempt`` tells them apart. May be called from any thread.
+        ERR_INVALID_INPUT for data that can't be stored, or takes more than 64 KiB.
+        """
+        check_name(topic, "a topic")  # here nobody watches: what a step is called with by a test of its own
+
 
 @dataclass(slots=True)
 class ExecutionRecord:
     """A run as the store knows it. Times are milliseconds since 1970; ``spent`` is tokens and usd.
 
-    ``owner`` and ``epoch`` are the lease: the epoch goes up with each new owner. ``waiting`` says in words what a
-    suspended run waits for, ``wake_at`` when a timer is next due. ``cursor_length`` is the number of commits.
-    ``ahead``: by how many ms recorded time is ahead of the clock, after a clock that was; stored where it is not 0.
-    ``clocks``: the clock when the owner before the last one wrote the record, and when it was written last.
+    ``id`` is what callers name it by, ``run`` the random id that it keeps wherever it is moved. ``workflow`` and
+    ``version`` say what it runs, ``parent`` is the id of the run that started it and ``depth`` how many ancestors it
+    has. ``status`` is where it stands. It was made at ``created_at``, and written last at ``updated_at``.
+    ``generation``: how often it has continued as new; ``attempt``: how often it was replayed. ``result``, or
+    ``failure`` with ``type`` and ``message``, is how it ended; ``attributes`` are what lists find it by; ``moved_to``
+    is where it went. ``owner``, ``lease_until`` and ``epoch`` are the lease: the epoch goes up with each new owner.
+    ``head`` is the digest of the last commit. ``waiting`` says in words what a suspended run waits for, ``wake_at``
+    when a timer is next due. ``cursor_length`` is the number of commits. ``ahead``: by how many ms recorded time is
+    ahead of the clock, after a clock that was, and ``ahead_since``: up to which recorded time it was not;
+    ``doubted_since``: since when, by the clock, it is not known whether the recorded time is ahead or the clock is
+    behind; stored where they are not 0. ``clocks``: the clock when the owner before the last one wrote the record, and
+    when it was written last.
     """
 
     id: str
@@ -170,22 +223,23 @@ class ExecutionRecord:
     failure: dict[str, Any] | None = None
     moved_to: str | None = None
     ahead: int = 0
+    ahead_since: int = 0
+    doubted_since: int = 0
     clocks: list[int] = field(default_factory=list)
     copy: bool = False
     """It goes on in another store, as far as is known here: it stays paused, and its requests wait, until somebody
     resumes it or the run is handed over to this store. Stored where it is true."""
+    retried: int = 0
+    """So often it has failed and was tried again in its present history. Stored where it is not 0."""
     version_tag: str = ""
     """The store's version of this record: what a conditional commit checks. Not part of the stored map."""
 
     def to_map(self) -> dict[str, Any]:
         """What is stored."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "version_tag"}
-        if not self.ahead:
-            del values["ahead"]
-        if not self.copy:
-            del values["copy"]
-        if not self.clocks:
-            del values["clocks"]
+        for name in ("ahead", "ahead_since", "doubted_since", "copy", "clocks", "retried"):
+            if not values[name]:
+                del values[name]
         return values
 
     @classmethod

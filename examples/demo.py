@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import os
 import random
+import re
 import sys
 import tempfile
 import time
@@ -203,10 +204,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pace", type=float, default=0.1, help="seconds that every step takes at least")
     parser.add_argument("--seed", type=int, default=None, help="draws the moments of the kills and the failures")
     parser.add_argument("--keep", metavar="DIRECTORY", help="keep stores, logs and reports there")
+    parser.add_argument("--picture", metavar="FILE", help="draw what the terminal shows as an SVG file")
     options = parser.parse_args(arguments)
     if options.seed is None:
         options.seed = int.from_bytes(os.urandom(2), "big")
-    console = Console(width=None if sys.stdout.isatty() else 100)
+    console = Console(width=None if sys.stdout.isatty() else 100, record=bool(options.picture))
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="alkaline-demo-") as temporary:
         directory = Path(options.keep or temporary)
@@ -224,6 +226,10 @@ def main(arguments: list[str] | None = None) -> int:
     seconds = round(time.monotonic() - begun)
     verdict = "Everything holds" if held else "Something does not hold"
     console.print(f"{verdict}, after {seconds} seconds with seed {options.seed}.", highlight=False)
+    if options.picture:
+        drawn = console.export_svg(title="make demo")
+        no_fonts = re.sub(r"@font-face {.*?}\s*", "", drawn, flags=re.DOTALL)  # those that it has are elsewhere
+        Path(options.picture).write_text(no_fonts, "utf-8")
     return 0 if held else 1
 
 

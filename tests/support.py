@@ -42,6 +42,24 @@ class Process:
         return self.runtime
 
 
+def bundle_of(definition: Workflow, input: Any = None, seed: int = 0, end: bool = True) -> bytes:
+    """The bundle of a run of ``definition``, which waits for the signal "go", and with ``end`` was sent that."""
+
+    async def test() -> bytes:
+        process = Process(definition, host=SimulatedHost(seed=seed))
+        run = await process.runtime.start(definition, input, id="a")
+        await run.settle()
+        if end:
+            await run.signal("go")
+            await run.result()
+        bundle = await process.runtime.export("a")
+        await process.runtime.close()
+        return bundle
+
+    made: bytes = drive(test)
+    return made
+
+
 def kinds(history: list[Any]) -> list[str]:
     """The names of a history's events, in order."""
     return [type(recorded.event).__name__ for recorded in history]

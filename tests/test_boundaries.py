@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from alkaline_edge import Budget, Codec, Context, InvalidInput, Retry, Runtime, in_thread, workflow
+from alkaline_edge import Budget, Context, InvalidInput, Retry, Runtime, in_thread, workflow
 from alkaline_edge import events as ev
 from tests.support import Process, drive
 
@@ -295,54 +294,3 @@ def test_values_that_cross_a_border_are_copies(name: str) -> None:
         assert results[0][1] == ["sent"]
 
     drive(test)
-
-
-class Box:
-    def __init__(self, items: list[Any]) -> None:
-        self.items = items
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_a_copy_is_equal_and_shares_nothing_that_changes(seed: int) -> None:
-    """Values of any shape; what can't be stored is handed on as it is, and costs nothing."""
-    draw = random.Random(seed)
-    codec = Codec()
-    codec.register(Box, "box", lambda box: box.items, Box)
-    client = object()
-    changeable: list[Any] = []
-
-    def make(depth: int) -> Any:
-        kind = draw.choice(
-            ["int", "str", "client", "list", "dict", "tuple", "set", "bytearray", "box"][: 9 if depth else 3]
-        )
-        match kind:
-            case "list":
-                made: Any = [make(depth - 1) for _ in range(draw.randint(0, 3))]
-            case "dict":
-                made = {f"k{n}": make(depth - 1) for n in range(draw.randint(0, 3))}
-            case "tuple":
-                return tuple(make(depth - 1) for _ in range(draw.randint(0, 3)))
-            case "set":
-                made = {1, 2}
-            case "bytearray":
-                made = bytearray(b"x")
-            case "box":
-                made = Box([1])
-            case _:
-                return {"int": 10**30, "str": "é", "client": client}[kind]
-        changeable.append(made)
-        return made
-
-    def walk(value: Any) -> Any:
-        yield value
-        inner = value.values() if isinstance(value, dict) else value.items if isinstance(value, Box) else value
-        if isinstance(value, (list, tuple, dict, Box)):
-            for item in inner:
-                yield from walk(item)
-
-    value = make(4)
-    copy = codec.apart(value)
-    assert not {id(each) for each in walk(copy)} & {id(each) for each in changeable}
-    assert [type(each) for each in walk(copy)] == [type(each) for each in walk(value)]
-    for plain in (5, "text", 1.5, b"bytes", (1, "two"), client):
-        assert codec.apart(plain) is plain

@@ -24,23 +24,28 @@ ALLOWED = {
     "collections": "abstract types, deques",
     "contextlib": "context managers",
     "cryptography": "what seals on servers: an extra, imported when a cipher is made",
+    "cronsim": "cron expressions: an extra, imported when one is read",
     "contextvars": "each task of a handler has a context",
-    "dataclasses": "records",
+    "dataclasses": "classes that hold values",
     "datetime": "values",
     "gc": "finds what a suspended frame holds",
     "hashlib": "sha256 of the chain",
-    "importlib": "the backend of anyio, where a handler's process has loaded anyio",
+    "importlib": "the backend of anyio, where a process has loaded anyio; the host of a Runtime without one",
     "functools": "partials are steps",
     "inspect": "signatures of handlers and steps",
     "itertools": "pages in turn",
     "logging": "a traceback where it happened, for whoever runs the program: none is in the record",
     "msgpack": "the one dependency",
+    "opcode": "whether an instruction raises by itself, or a signal came at it",
     "re": "names, and what is cut out of messages",
+    "signal": "whose signal handler raised; nothing is set",
     "sys": "the running frames",
     "types": "coroutines",
     "typing": "types",
+    "typing_extensions": "type variables with defaults: for type checkers, which bring it along, alone",
     "weakref": "what must not be kept alive",
     "zlib": "crc32 of arguments",
+    "zoneinfo": "time zones of schedules: imported when one is named",
 }
 """Modules that the kernel may import anywhere, each with why."""
 
@@ -93,15 +98,67 @@ def test_the_import_adds_no_module_without_a_reason() -> None:
         "atexit": "lets go of suspended handlers; built in",
     }  # fmt: skip
     program = (
-        "import sys, asyncio, msgpack\nbefore = set(sys.modules)\n"
+        "import sys, asyncio, msgpack, re\nbefore = set(sys.modules)\ncompile, patterns = re.compile, []\n"
+        "def noted(*given):\n patterns.append(sys._getframe(1).f_globals['__name__'])\n return compile(*given)\n"
+        "re.compile = noted\n"
         "from alkaline_edge import Context, Runtime, workflow\n"
-        "print(*sorted(n for n in set(sys.modules) - before if not n.startswith('alkaline_edge')))"
+        "print(*sorted(n for n in set(sys.modules) - before if not n.startswith('alkaline_edge')))\n"
+        "print(*sorted(n for n in patterns if n.startswith('alkaline_edge')))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert set(done.stdout.split()) - justified.keys() == set()
+    others, patterns = done.stdout.splitlines()
+    assert set(others.split()) - justified.keys() == set()
+    assert patterns == "", "compiled at import, which costs more than a module: compile it when it is first needed"
+
+
+MODULES, CLASSES = 69, 160
+"""What importing the names of a first program loads of the kernel, and makes: that is what the import costs."""
+FIRST_PROGRAM = """
+import asyncio, builtins, sys
+
+make, made = builtins.__build_class__, []
+
+def noted(body, *given, **named):
+    made.append(body.__globals__.get("__name__", ""))
+    return make(body, *given, **named)
+
+def loaded():
+    return {name for name in sys.modules if name.startswith("alkaline_edge")}
+
+builtins.__build_class__ = noted
+from alkaline_edge import Context, Runtime, workflow
+first, classes = loaded(), sum(name.startswith("alkaline_edge") for name in made)
+from alkaline_hosts.memory import MemoryHost
+
+async def double(n):
+    return 2 * n
+
+@workflow
+async def hello(ctx: Context, n):
+    return await ctx.step("double", double, n)
+
+async def main():
+    async with Runtime(MemoryHost(), workflows=[hello]) as runtime:
+        return await (await runtime.start("hello", 3)).result()
+
+assert asyncio.run(main()) == 6
+print(len(first), classes, *sorted(loaded() - first))
+"""
+
+
+def test_a_first_program_loads_little_and_its_run_loads_nothing_more() -> None:
+    """Its modules and classes are counted, since each costs the start of a page; what few programs use comes later."""
+    env = {"PYTHONPATH": f"{ROOT}:{HOSTS.parent}"}
+    command = [sys.executable, "-c", FIRST_PROGRAM]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    modules, classes, *later = done.stdout.split()
+    assert later == [], "the import leaves out what every program needs"
+    assert int(modules) <= MODULES, f"{modules} modules: import on its first use what a first program does without"
+    assert int(classes) <= CLASSES, f"{classes} classes"
 
 
 def test_each_public_name_is_imported_when_it_is_asked_for() -> None:

@@ -68,6 +68,9 @@ PREFIXES = {
     keys.REPLIES: keys.replies(RUN),
     keys.TIMERS: keys.timer(5, ID),
     keys.RECORDS: keys.record(ID),
+    keys.SCHEDULES: keys.schedule(ID),
+    keys.BOARDS: keys.board("b", "h"),
+    keys.board("b", "t", ""): keys.board("b", "t", ID),
     keys.with_status("running"): keys.with_status("running", "w"),
     keys.BY_STATUS: keys.with_status("running"),
 }

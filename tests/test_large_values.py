@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from alkaline_edge import Budget, Context, InvalidInput, Run, Runtime, StepError, hand_over, workflow
+from alkaline_edge import Budget, Context, InvalidInput, Runtime, StepError, workflow
 from alkaline_edge import events as ev
 from alkaline_edge.host import Capabilities
 from alkaline_edge.replay import check
@@ -160,78 +160,6 @@ def test_a_value_of_any_size_goes_through_every_door(door: str, seed: int) -> No
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
-BORDERS = [INLINE - 60, INLINE, VALUE - 1_024, VALUE, 2 * (VALUE - 1_024), BATCH, 3 * BATCH]
-ROUTES = ["read at once", "read by the next process", "export", "hand over", "twice", "refused", "after the end"]
-
-
-@workflow
-async def reads(ctx: Context) -> list[Any]:
-    """The sizes of all payloads up to an empty one, and those of the updates before it."""
-    got: list[Any] = []
-
-    def taken(text: str) -> int:
-        got.append(-len(text))
-        return len(text)
-
-    def check(text: str) -> None:
-        if text.startswith("no"):
-            raise ValueError("no")
-
-    ctx.on_update("u", taken, validator=check)
-    while (text := await ctx.wait_for_signal("s"))[1:]:
-        got.append(len(text))
-    return got
-
-
-def blobs(host: SimulatedHost) -> list[str]:
-    return [key for key in host.store.keys if key.startswith("b/")]
-
-
-@pytest.mark.parametrize("route", ROUTES)
-@pytest.mark.parametrize("border", BORDERS)
-def test_the_payload_of_a_request_is_of_any_size(route: str, border: int) -> None:
-    """Unread, moved to another store, read by the next process: it comes whole, once, and leaves nothing in blobs."""
-    draw = random.Random(f"{route} {border}")
-
-    async def test() -> None:
-        host, there = SimulatedHost(capabilities=SMALL), SimulatedHost(capabilities=replace(SMALL, inline_limit=900))
-        runtime, other = Runtime(host, workflows=[reads]), Runtime(there, workflows=[reads])
-        size = max(2, border + draw.randint(-70, 10))
-        text = "x" * size
-        run = await runtime.start(reads, id="a")
-        await run.settle()
-        outside = Runtime(host.reopen())
-        for _ in range(2 if route == "twice" else 1):
-            await outside.signal("a", "s", text, dedupe="one")
-        expected = [size]
-        if route == "export":
-            bundle = await runtime.export("a", handoff=True)
-            runtime = other
-            await runtime.import_(bundle, mode="take_over")
-        elif route == "hand over":
-            await hand_over(runtime, "a", other)
-            runtime = other
-        elif route == "read by the next process":
-            host.dead = True
-            again = host.reopen()
-            again.advance(60)
-            runtime = Runtime(again, workflows=[reads])
-        elif route == "refused":
-            with pytest.raises(StepError, match="no"):
-                await run.update("u", "no" + text)
-        elif route == "after the end":
-            await outside.signal("a", "s", "x")
-            await outside.signal("a", "s", text)
-        await runtime.run_due()
-        run = Run(runtime, "a")
-        if route != "after the end":
-            assert await run.update("u", text) == size
-            await run.signal("s", "x")
-            expected.append(-size)
-        assert await run.result() == expected
-        await runtime.delete("a")
-        assert blobs(runtime.host) == []  # type: ignore[arg-type]
-        assert not [key for key in runtime.host.store.keys if key[0] in "id"]  # type: ignore[attr-defined]
 
 
 @workflow
@@ -303,24 +231,6 @@ def test_bursts_of_small_values_go_into_as_many_commits_as_the_store_takes(seed:
     drive(test)
 
 
-def test_large_payloads_leave_nothing_behind_in_a_run_that_goes_on() -> None:
-    """Each is deleted from where it waited as it is recorded; of a refused update nothing stays."""
-
-    async def test() -> None:
-        host = SimulatedHost(capabilities=SMALL)
-        async with Runtime(host, workflows=[reads]) as runtime:
-            run = await runtime.start(reads, id="a")
-            await run.signal("s", "x" * 5_000)
-            await run.settle()
-            recorded = len(blobs(host))
-            for _ in range(20):
-                with pytest.raises(StepError):
-                    await run.update("u", "no" + "x" * 5_000)
-            assert len(blobs(host)) == recorded
-
-    drive(test)
-
-
 def test_an_outcome_that_the_store_refuses_is_the_failure_of_its_step() -> None:
     """Said once, to the handler: the step is not run again and again by a run that can't go on."""
     starts: list[int] = []
@@ -350,3 +260,60 @@ def test_an_outcome_that_the_store_refuses_is_the_failure_of_its_step() -> None:
 
     drive(test)
     assert starts == [1]
+
+
+@pytest.mark.parametrize("then", ["returns", "raises", "sleeps", "steps", "spends", "answers", "continues", "pauses"])
+@pytest.mark.parametrize("limit", ["keys", "length"])
+def test_a_run_that_a_store_cannot_record_any_further_ends_failed(then: str, limit: str) -> None:
+    """With the limit in its failure, whatever it does next; what was recorded before stands, and it replays."""
+    can = replace(SMALL, max_batch_keys=30) if limit == "keys" else replace(SMALL, max_key=150)
+    given = {f"a{n}": n for n in range(40)} if limit == "keys" else {"a" * 100: "v" * 60}
+
+    @workflow(name="gives", version=1)
+    async def gives(ctx: Context, again: bool = False) -> Any:
+        ctx.on_update("ask", lambda payload: payload)
+        ctx.on_query("how", lambda: "so")
+        ctx.set_attributes(before=1)
+        await ctx.step("first", lambda: 1)
+        await ctx.wait_for_signal("go")
+        ctx.set_attributes(**given)
+        match then:
+            case "returns":
+                return 1
+            case "raises":
+                raise ValueError("on its own")
+            case "sleeps":
+                await ctx.sleep(5)
+            case "steps":
+                await ctx.step("second", lambda: 2)
+            case "spends":
+                ctx.spend(5)
+                ctx.emit("topic", 1)
+                await ctx.step("second", lambda: 2)
+            case "continues":
+                ctx.continue_as_new(True)
+            case _:
+                await ctx.wait_for_signal("never")
+
+    async def body() -> None:
+        host = SimulatedHost(capabilities=can)
+        async with Runtime(host, workflows=[gives]) as runtime:
+            run = await runtime.start(gives, id="r")
+            await run.settle()
+            await run.signal("go")
+            if then in ("answers", "pauses"):
+                await run.settle()
+                asked = run.update("ask", 1) if then == "answers" else run.pause()
+                await asyncio.gather(asked, return_exceptions=True)
+            with pytest.raises(InvalidInput, match="can't be recorded any further") as told:
+                await run.result(timeout=60)
+            assert told.value.detail.get("limit") == (30 if limit == "keys" else None)
+            record = await runtime.get_execution("r")
+            assert (record.status, record.attributes, record.spent["tokens"]) == ("failed", {"before": 1}, 0)
+            assert "r" not in runtime.stuck
+            assert await runtime.query("r", "how") == "so"
+            assert [each.verdict for each in check(await runtime.export("r"), gives)] == ["ok"]
+        async with Runtime(host.reopen(), workflows=[gives]) as runtime:
+            assert await runtime.query("r", "how") == "so"
+
+    drive(body)

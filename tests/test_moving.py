@@ -9,45 +9,23 @@ from typing import Any
 import pytest
 
 from alkaline_edge import (
+    AlkalineError,
     ConflictError,
     Context,
     InvalidInput,
     NotFound,
     Run,
     Runtime,
-    StoreError,
     hand_over,
-    migrate,
     workflow,
 )
-from alkaline_edge.codec import Codec
 from alkaline_edge.errors import UnknownOutcome
-from alkaline_edge.runtime import inbox
+from alkaline_edge.host import Capabilities
 from alkaline_edge.runtime.handing import Local
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost
+from alkaline_edge.testing.simulated import crash_at
 from tests.support import Process, drive, kinds
-
-ran: list[Any] = []
-
-
-async def work(n: int) -> Any:
-    ran.append(n)
-    return n * 10
-
-
-@workflow
-async def flow(ctx: Context, size: int) -> Any:
-    ran_before = [await ctx.step("work", work, n) for n in range(3)]
-    big = await ctx.step("big", lambda: "x" * size)
-    await ctx.wait_for_signal("go")
-    return [ran_before, len(big), await ctx.wait_for_signal("more", timeout=5, default="none")]
-
-
-async def suspended(size: int = 10) -> Process:
-    ran.clear()
-    process = Process(flow)
-    await (await process.runtime.start("flow", size, id="a")).settle()
-    return process
+from tests.travellers import flow, ran, suspended
 
 
 def test_a_copy_is_paused_and_goes_on_when_it_is_resumed() -> None:
@@ -104,133 +82,6 @@ def test_a_hand_over_freezes_the_source_and_carries_unread_signals_and_dedupe_ke
     drive(test)
 
 
-def test_every_damaged_byte_of_a_bundle_is_refused_and_nothing_is_written() -> None:
-    """One bit flipped anywhere: a typed error, and an empty store stays empty."""
-
-    async def test() -> None:
-        process = await suspended()
-        bundle = await process.runtime.export("a")
-        other = Process(flow, host=SimulatedHost(seed=2))
-        for place in range(len(bundle)):
-            damaged = bundle[:place] + bytes([bundle[place] ^ 0x10]) + bundle[place + 1 :]
-            with pytest.raises((InvalidInput, StoreError)):
-                await other.runtime.import_(damaged)
-        for cut in (0, 1, len(bundle) // 2, len(bundle) - 1):
-            with pytest.raises(InvalidInput):
-                await other.runtime.import_(bundle[:cut])
-        assert other.host.store.entries == {}
-        await process.runtime.close()
-        await other.runtime.close()
-
-    drive(test)
-
-
-def test_a_newer_format_is_refused_with_the_version_that_is_needed() -> None:
-    """A history of a later format is left alone, and the message names the format."""
-
-    async def test() -> None:
-        process = await suspended()
-        codec = Codec()
-        raw = codec.decode(await process.runtime.export("a"))
-        raw[1] = 9
-        with pytest.raises(InvalidInput, match="format 9"):
-            await process.runtime.import_(codec.encode(raw))
-        record = await process.runtime.get_execution("a")
-        key = next(k for k in process.host.store.entries if k.startswith(f"h/{record.run}/a0"))
-        first = codec.decode(process.host.store.entries[key].value)
-        first[0] = first[0][:13] + b"\x00\x00\x07"
-        process.host.store.entries[key] = process.host.store.entries[key]._replace(value=codec.encode(first))
-        await process.crash()
-        with pytest.raises(StoreError, match="format 7"):
-            await process.runtime.history("a")
-        await process.runtime.close()
-
-    drive(test)
-
-
-@pytest.mark.parametrize("damage", ["gap", "swap", "edit", "tail"])
-def test_a_damaged_history_is_found(damage: str) -> None:
-    """A gap, a swap, an edit or a lost end is ERR_STORE, and nothing runs."""
-
-    async def test() -> None:
-        process = await suspended()
-        record = await process.runtime.get_execution("a")
-        entries = process.host.store.entries
-        keys = sorted(k for k in entries if k.startswith(f"h/{record.run}/"))
-        if damage == "gap":
-            del entries[keys[2]]
-        elif damage == "tail":
-            del entries[keys[-1]]
-        elif damage == "swap":
-            a, b = entries[keys[1]], entries[keys[2]]
-            entries[keys[1]], entries[keys[2]] = a._replace(value=b.value), b._replace(value=a.value)
-        else:
-            entry = entries[keys[1]]
-            entries[keys[1]] = entry._replace(value=entry.value[:-1] + bytes([entry.value[-1] ^ 1]))
-        process.host.store.keys = sorted(entries)
-        await process.crash()
-        ran.clear()
-        with pytest.raises(StoreError, match=r"restore it|Restore it"):
-            await (await process.runtime.resume("a")).result()
-        assert ran == []
-        await process.runtime.close()
-
-    drive(test)
-
-
-def test_a_large_signal_that_is_carried_over_can_be_exported() -> None:
-    """The header of a history stays in its commit, however large what it carries."""
-
-    @workflow
-    async def carries(ctx: Context, n: int) -> Any:
-        if n == 0:
-            await ctx.wait_for_signal("next")
-            ctx.continue_as_new(1)
-        return len(await ctx.wait_for_signal("large"))
-
-    async def test() -> None:
-        process = Process(carries)
-        run = await process.runtime.start("carries", 0, id="c")
-        await run.signal("large", "x" * 200_000)
-        await run.signal("next")
-        assert await run.result() == 200_000
-        other = Process(carries, host=SimulatedHost(seed=4))
-        imported = await other.runtime.import_(await process.runtime.export("c"))
-        assert await imported.result() == 200_000
-        await process.runtime.close()
-        await other.runtime.close()
-
-    drive(test)
-
-
-@pytest.mark.parametrize("damage", ["time", "event", "header"])
-def test_a_bundle_of_wrong_shapes_with_right_digests_is_refused(damage: str) -> None:
-    """An edit that computes every digest anew is still a typed error."""
-    from hashlib import sha256
-
-    async def test() -> None:
-        process = await suspended()
-        codec = Codec()
-        raw = codec.decode(await process.runtime.export("a"))
-        commit = codec.decode(raw[3][0])
-        if damage == "time":
-            commit[1] = "soon"
-        elif damage == "event":
-            commit[2] = {}
-        else:
-            commit[2][1] = "header"
-        raw[3] = [codec.encode(commit)]
-        raw[5] = sha256(codec.encode(raw[:5])).digest()
-        other = Process(flow, host=SimulatedHost(seed=2))
-        with pytest.raises((InvalidInput, StoreError)):
-            await other.runtime.import_(codec.encode(raw))
-        assert other.host.store.entries == {}
-        await process.runtime.close()
-        await other.runtime.close()
-
-    drive(test)
-
-
 def test_a_fork_goes_on_from_a_commit_with_an_edited_result() -> None:
     """The original is untouched; the fork repeats only what comes behind the place."""
 
@@ -269,50 +120,90 @@ def test_delete_leaves_nothing_behind() -> None:
     drive(test)
 
 
-def test_a_runtime_goes_on_upon_another_host() -> None:
-    """swap_host copies everything, and the run ends there; a host that holds other runs is refused."""
+@pytest.mark.parametrize("how", ["take_over", "hand_over"])
+@pytest.mark.parametrize("begun", [True, False])
+@pytest.mark.parametrize("driven", [True, False])
+def test_a_pause_goes_with_the_run(how: str, begun: bool, driven: bool) -> None:
+    """There and back it stays paused and runs no step, until it is resumed; a move pauses nothing by itself."""
+    did: list[int] = []
+
+    @workflow
+    async def held(ctx: Context) -> int:
+        await ctx.wait_for_signal("go")
+        await ctx.step("did", lambda: did.append(1))
+        return 7
+
+    async def move(a: Runtime, b: Runtime) -> None:
+        if how == "hand_over":
+            await hand_over(a, "a", b)
+        else:
+            await b.import_(await a.export("a", handoff=True), mode="take_over")
+        await b.run_due()
+        await b.settle("a")
 
     async def test() -> None:
-        process = await suspended()
-        target = SimulatedHost(seed=3)
-        await process.runtime.swap_host(target)
-        await process.runtime.signal("a", "go")
-        assert await process.runtime.result("a", None) == [[0, 10, 20], 10, "none"]
-        assert ran == [0, 1, 2]
-        assert (await Runtime(process.host.reopen(), workflows=[flow]).get_execution("a")).status == "suspended"
-        foreign = Process(flow, host=SimulatedHost(seed=9))
-        await foreign.runtime.start("flow", 1, id="other")
-        with pytest.raises(ConflictError, match="empty store"):
-            await migrate(target, foreign.host)
-        await process.runtime.close()
-        await foreign.runtime.close()
+        host = SimulatedHost()
+        one, two = Runtime(host, workflows=[held]), Runtime(SimulatedHost(clock=host.clock), workflows=[held])
+        run = await one.start(held, id="a")
+        if begun:
+            await run.settle()
+        await move(one, two)
+        await move(two, one)
+        assert (await one.get_execution("a")).status == "suspended"  # nobody has paused it
+        assert "Paused" not in kinds(await one.history("a"))
+        await one.pause("a")
+        if driven:
+            await one.settle("a")
+        await one.signal("a", "go")
+        for a, b in ((one, two), (two, one), (one, two)):
+            await move(a, b)
+            assert (await b.get_execution("a")).status == "paused"
+            assert did == []
+        run = await two.resume("a")
+        assert await run.result() == 7
+        assert did == [1]
 
     drive(test)
 
 
-@pytest.mark.parametrize("how", ["take_over", "hand_over"])
-def test_the_pause_of_a_move_that_was_cut_off_does_not_go_with_the_run(how: str) -> None:
-    """Nobody has read it when the run is moved for good: it would be paused where it arrives, by nobody's wish."""
+@pytest.mark.parametrize("how", ["export", "hand_over"])
+@pytest.mark.parametrize("cut", range(14))
+def test_a_move_that_is_cut_off_and_given_up_leaves_no_pause(how: str, cut: int) -> None:
+    """Whoever drives the run next goes on with it: nothing durable says that it was to stop for a move."""
+    gate = asyncio.Event()
+
+    async def gated() -> int:
+        await gate.wait()
+        return 3
 
     @workflow
-    async def waits(ctx: Context) -> int:
-        await ctx.wait_for_signal("go")
-        return 7
+    async def works(ctx: Context) -> int:
+        await ctx.step("gated", gated)
+        await ctx.sleep(0.5)
+        return await ctx.step("more", lambda: 4)
 
     async def test() -> None:
-        process = Process(waits)
-        one, two = process.runtime, Runtime(SimulatedHost(), workflows=[waits])
-        run = await one.start(waits, id="a")
-        await run.settle()
-        await inbox.send(one.store, "a", "pause", "", None, mark=inbox.OF_A_MOVE)  # and there it was cut off
-        if how == "hand_over":
-            await hand_over(one, "a", two)
-        else:
-            await two.import_(await one.export("a", handoff=True), mode="take_over")
-        await two.run_due()
-        assert (await two.get_execution("a")).status == "suspended"
-        await two.signal("a", "go")
-        assert await Run(two, "a").result() == 7
+        process, two = Process(works), Runtime(SimulatedHost(seed=4), workflows=[works])
+        await process.runtime.start(works, id="a")
+        await process.runtime.get_execution("a")
+        process.host.fault = crash_at(process.host.calls + cut)
+        move = process.runtime.export("a", handoff=True) if how == "export" else hand_over(process.runtime, "a", two)
+        task = asyncio.ensure_future(move)
+        for _ in range(50):
+            await asyncio.sleep(0)
+        gate.set()
+        with contextlib.suppress(SimulatedCrash, AlkalineError):
+            await task
+        runtime = await process.crash()
+        if (await runtime.get_execution("a")).moved_to is None:
+            assert (await runtime.get_execution("a")).status != "paused"
+            await runtime.recover()
+            await runtime.run_due()
+            process.host.advance(1)
+            await runtime.run_due()
+            assert await Run(runtime, "a").result(timeout=5) == 4
+        await runtime.close()
+        await two.close()
 
     drive(test)
 
@@ -472,5 +363,97 @@ def test_a_child_is_not_deleted_before_its_parent_has_read_its_large_result() ->
         with contextlib.suppress(NotFound):
             await process.runtime.delete("kid")
         await process.runtime.close()
+
+    drive(test)
+
+
+@pytest.mark.parametrize("how", ["export", "hand_over"])
+def test_who_waits_for_a_run_that_leaves_is_told_where_it_went(how: str) -> None:
+    """``result`` and ``events`` end: nothing more is to come here."""
+    gate = asyncio.Event()
+
+    @workflow
+    async def works(ctx: Context) -> int:
+        return await ctx.step("gated", gate.wait) + await ctx.step("more", lambda: 4)
+
+    async def test() -> None:
+        async with Runtime(SimulatedHost(), workflows=[works]) as one, Runtime(SimulatedHost(seed=2)) as two:
+            run = await one.start(works, id="a")
+
+            async def listen() -> None:
+                async for _ in run.events():
+                    pass
+
+            waiting = [asyncio.ensure_future(run.result()), asyncio.ensure_future(listen())]
+            move = asyncio.ensure_future(
+                one.export("a", handoff=True) if how == "export" else Local(one).freeze("a", "b", "00")
+            )
+            for _ in range(50):
+                await asyncio.sleep(0)
+            gate.set()
+            await move
+            for waiter in waiting:
+                with pytest.raises(ConflictError, match="handed over to"):
+                    await asyncio.wait_for(waiter, 5)
+            assert (await two.list_executions()).items == []
+
+    drive(test)
+
+
+def test_a_run_that_never_waits_is_handed_over() -> None:
+    """It is ahead of every part that is sent: what is missing goes once it has stopped."""
+
+    @workflow
+    async def restless(ctx: Context, n: int) -> None:
+        await ctx.step("work", lambda: n)
+        ctx.continue_as_new(n + 1)
+
+    async def test() -> None:
+        one, two = Runtime(SimulatedHost(), workflows=[restless]), Runtime(SimulatedHost(seed=2))
+        await one.start(restless, 0, id="a")
+        assert (await hand_over(one, "a", two)).status == "suspended"
+        assert (await one.get_execution("a")).cursor_length == (await two.get_execution("a")).cursor_length
+        await one.close()
+        await two.close()
+
+    drive(test)
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+def test_a_delete_that_is_cut_off_anywhere_is_ended_by_the_next(status: str) -> None:
+    """Also of a run whose result, failure or attributes are large: they are gone before its record is."""
+
+    @workflow(name="large")
+    async def large(ctx: Context) -> str:
+        ctx.set_attributes(**{f"name{n}": "x" * 200 for n in range(5)})
+        if status == "failed":
+            raise ValueError("y" * 5_000)
+        return await ctx.step("make", lambda: "z" * 5_000)
+
+    async def cut(call: int) -> bool:
+        host = SimulatedHost(capabilities=Capabilities("simulated", durability="volatile", inline_limit=400))
+        process = Process(large, host=host)
+        run = await process.runtime.start("large", id="run")
+        await run.settle()
+        process.host.fault = crash_at(process.host.calls + call)
+        try:
+            await process.runtime.delete("run")
+            ended = True
+        except SimulatedCrash:
+            ended = False
+            other = await process.crash()
+            record = await other.store.find("run")
+            if record is not None:
+                page = await other.list_executions()
+                assert (len(page.items), page.unreadable) == (1, {})
+                await other.delete("run")
+        assert process.host.store.keys == []
+        return ended
+
+    async def test() -> None:
+        call = 1
+        while not await cut(call):
+            call += 1
+        assert call > 8
 
     drive(test)

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CARRIED = {".py", ".js", ".typed"}
-"""What a package may carry: code, the JavaScript that two hosts load, and the type marker."""
+CARRIED = {".py", ".js", ".json", ".md", ".css", ".html", ".typed"}
+"""What a package may carry: code, the JavaScript that hosts load, the inspector and its reader, and the type marker."""
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_the_wheel_holds_nothing_else(wheel: Path) -> None:
     """No tests, examples, harnesses or caches: two packages and the metadata."""
     tops = {name.split("/")[0] for name in names(wheel)}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"alkaline_edge", "alkaline_hosts"}
-    assert not [name for name in names(wheel) if "test_" in name or "__pycache__" in name or name.endswith(".so")]
+    assert not [name for name in names(wheel) if "/test_" in name or "__pycache__" in name or name.endswith(".so")]
 
 
 def test_the_kernel_needs_msgpack_alone(wheel: Path) -> None:

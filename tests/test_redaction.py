@@ -8,9 +8,9 @@ import time
 import pytest
 
 from alkaline_edge.codec import Codec
-from alkaline_edge.failures import describe, redact
+from alkaline_edge.failures import describe
 from alkaline_edge.limits import MAX_MESSAGE
-from alkaline_edge.redaction import redact_deep
+from alkaline_edge.redaction import redact, redact_deep
 
 VALUE = "abcd1234efgh5678"
 PRIVATE = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKCAQEA\n-----END RSA PRIVATE KEY-----"

@@ -16,7 +16,7 @@ from alkaline_edge import events as ev
 from alkaline_edge.history import digest_of
 from alkaline_edge.runs import Header
 from alkaline_edge.testing import SimulatedHost
-from tests.support import Process, drive
+from tests.support import Process, bundle_of, drive
 
 
 def version(steps: list[str], ending: str = "done", value: int = 1) -> Workflow:
@@ -33,20 +33,7 @@ def version(steps: list[str], ending: str = "done", value: int = 1) -> Workflow:
 
 
 def made(definition: Workflow, input: int = 0, seed: int = 1, end: bool = True) -> bytes:
-    out: list[bytes] = []
-
-    async def test() -> None:
-        process = Process(definition, host=SimulatedHost(seed=seed))
-        run = await process.runtime.start("flow", input, id="a")
-        await run.settle()
-        if end:
-            await run.signal("go")
-            await run.result()
-        out.append(await process.runtime.export("a"))
-        await process.runtime.close()
-
-    drive(test)
-    return out[0]
+    return bundle_of(definition, input, seed, end)
 
 
 def test_inspect_and_format_show_every_event() -> None:
@@ -315,7 +302,7 @@ def done(id: str, name: str, value: Any = None, args: int | None = None) -> ev.S
 
 
 def drew(value: float) -> ev.Drawn:
-    return ev.Drawn(ev.DRAWN, "random", value)
+    return ev.Drawn(ev.DRAWN, "random", value / 1000 % 1)
 
 
 def told(found: replay.Diff) -> list[tuple[str, int | None, int | None]]:
@@ -405,6 +392,34 @@ def test_bundles_commits_and_recorded_events_are_the_same_history() -> None:
             replay.read(wrong)  # type: ignore[arg-type]  # what a caller may do by mistake
     with pytest.raises(StoreError, match="does not begin"):
         replay.read([])
+
+
+def test_what_is_no_commit_is_refused_by_its_type() -> None:
+    """Commits that somebody has put together, of whatever they took for one: an error of ours, which says what."""
+    started = of().commits[0][0]
+    odd: list[Any] = [
+        5,
+        None,
+        "text",
+        b"",
+        {},
+        [5],
+        [None],
+        [(1,)],
+        [(1, 2)],
+        [(0, started)],
+        [started],
+        [[started[0]]],
+    ]
+    for wrong in odd:
+        for commits in ([wrong], [[started], wrong], [[started, wrong]]):
+            if wrong == [started] and commits == [wrong]:
+                continue  # the one that is right
+            with pytest.raises((InvalidInput, StoreError)):
+                replay.of_events(commits)
+    for ms in (None, "5", 1.5, True, float("nan"), 10**5_000):
+        with pytest.raises(InvalidInput, match="duration"):
+            replay.duration(ms)  # type: ignore[arg-type]  # what a caller may do by mistake
 
 
 def test_durations_are_read_at_a_glance() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from alkaline_edge import Context, Runtime, sync, workflow
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.runtime.segments import Tail, cut, keys_of, lengths, room_of
-from alkaline_edge.runtime.store import Write
+from alkaline_edge.runtime.write import Write
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost, SimulatedStore, VirtualClock
 from alkaline_hosts.file import FileHost
 from alkaline_hosts.memory import MemoryHost

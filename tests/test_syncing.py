@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import random
 from functools import partial
 from typing import Any
 
@@ -17,73 +18,21 @@ from alkaline_edge import (
     Runtime,
     StoreError,
     hand_over,
-    parts,
     sync,
     workflow,
 )
-from alkaline_edge.codec import Codec
 from alkaline_edge.host import Capabilities
 from alkaline_edge.parts import Place
 from alkaline_edge.runtime import handing
 from alkaline_edge.runtime.handing import Local
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost
+from tests.exchanged import closed, flow, other, parent, ran, suspended, work
 from tests.support import Process, drive, kinds
 
-ran: list[Any] = []
 FAULTS = ["crash", "crash-after", "applied-then-error", "error-before", "applied-then-conflict"]
 
 
-async def work(n: int) -> Any:
-    ran.append(n)
-    return n * 10
-
-
-@workflow
-async def flow(ctx: Context, size: int) -> Any:
-    done = [await ctx.step("work", work, n) for n in range(3)]
-    big = await ctx.step("big", lambda: "x" * size)
-    go = await ctx.wait_for_signal("go")
-    done += [await ctx.step("work", work, n) for n in range(3, 6)]
-    return [done, len(big), go, await ctx.wait_for_signal("more", timeout=5, default="none")]
-
-
-@workflow
-async def generations(ctx: Context, n: int) -> Any:
-    await ctx.step("work", work, n)
-    await ctx.wait_for_signal("next")
-    if n < 3:
-        ctx.continue_as_new(n + 1)
-    return n
-
-
-@workflow
-async def child(ctx: Context, n: int) -> int:
-    await ctx.wait_for_signal("child")
-    return n
-
-
-@workflow
-async def parent(ctx: Context, n: int) -> Any:
-    return await ctx.child("child", n, id="c")
-
-
 DONE = [[0, 10, 20, 30, 40, 50], 10, "yes", "none"]
-
-
-async def suspended(size: int = 10, **options: Any) -> Process:
-    ran.clear()
-    process = Process(flow, generations, parent, child, host=SimulatedHost(**options))
-    await (await process.runtime.start("flow", size, id="a", attributes={"team": "blue"})).settle()
-    return process
-
-
-def other(seed: int = 2, **options: Any) -> Process:
-    return Process(flow, generations, parent, child, host=SimulatedHost(seed=seed, **options))
-
-
-async def closed(*processes: Process) -> None:
-    for process in processes:
-        await process.runtime.close()
 
 
 class Wire:
@@ -364,54 +313,6 @@ def test_a_family_is_not_torn_apart() -> None:
     drive(test)
 
 
-def test_every_damaged_byte_of_a_part_or_a_letter_is_refused() -> None:
-    """One bit flipped anywhere, or an end cut off: a typed error, and nothing is written."""
-
-    async def test() -> None:
-        a, b = await suspended(), other()
-        identity = await Local(b.runtime).identity()
-        part = await Local(a.runtime).part("a", None)
-        await a.runtime.signal("a", "other", 1)
-        letter = await Local(a.runtime).freeze("a", "b", identity)
-        before = dict(b.host.store.entries)
-        for data, verb in ((part, Local(b.runtime).accept), (letter, Local(b.runtime).take_over)):
-            cuts = [data[:n] for n in (0, 1, len(data) // 2, len(data) - 1)]
-            for damaged in (*cuts, *(data[:n] + bytes([data[n] ^ 4]) + data[n + 1 :] for n in range(len(data)))):
-                with pytest.raises((InvalidInput, StoreError)):
-                    await verb(damaged)
-        assert b.host.store.entries == before
-        await closed(a, b)
-
-    drive(test)
-
-
-@pytest.mark.parametrize("field", ["before", "record", "commits", "blobs", "first", "version", "run"])
-def test_a_part_of_wrong_shapes_with_a_right_digest_is_refused(field: str) -> None:
-    """An edit that computes the digest anew is still a typed error, and nothing is written."""
-    wrong: dict[str, Any] = {
-        "before": b"x" * 16, "record": {"attributes": {"a": [1]}}, "commits": [b"\x90"], "blobs": [b"\xc0"], "first": 1,
-        "version": 9, "run": "another",
-    }  # fmt: skip
-
-    async def test() -> None:
-        a, b, codec = await suspended(), other(), Codec()
-        part, _ = parts.decode_part(await Local(a.runtime).part("a", None), codec)
-        setattr(part, field, wrong[field])
-        with pytest.raises((InvalidInput, StoreError, ConflictError)):
-            await Local(b.runtime).accept(parts.encode(part, codec))
-        assert b.host.store.entries == {}
-        await closed(a, b)
-
-    drive(test)
-
-
-def test_a_place_from_outside_is_checked() -> None:
-    """What the other side says is not believed in its shape."""
-    for raw in (None, [], ["a"] * 9, {}):
-        with pytest.raises(InvalidInput, match="does not say where"):
-            Place.of(raw)
-
-
 def test_a_long_history_goes_in_parts_and_an_interruption_repeats_at_most_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of bounded size; after a cut only what did not arrive is sent again; in a store with small batches too."""
     monkeypatch.setattr(handing, "PART_BYTES", 600)
@@ -444,6 +345,63 @@ def test_a_long_history_goes_in_parts_and_an_interruption_repeats_at_most_one(mo
 
     for target in (small, Capabilities("keys", durability="volatile", segment_commits=0)):
         drive(lambda target=target: test(target))  # type: ignore[misc]  # bound now
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("grows", ["commits", "generations"])
+def test_a_sync_ends_though_the_run_goes_on_faster_than_it_is_sent(
+    grows: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was there when it began arrives, in no more parts than it takes; a later one brings the rest."""
+    draw = random.Random(seed)
+    monkeypatch.setattr(handing, "PART_BYTES", draw.randrange(100, 2_000))
+
+    @workflow
+    async def endless(ctx: Context, n: int) -> None:
+        for k in range(n):
+            await ctx.step("work", work, k)
+        while True:
+            await ctx.wait_for_signal("go")
+            for k in range(n):
+                await ctx.step("work", work, k)
+            if grows == "generations":
+                ctx.continue_as_new(n)
+
+    async def on(source: Process) -> None:
+        with contextlib.suppress(ConflictError):  # it is frozen: it goes on no more
+            await source.runtime.signal("e", "go")
+        await source.runtime.settle("e")
+
+    class Growing(Wire):
+        """A source whose run goes on before each part is read."""
+
+        parts = 0
+
+        async def part(self, id: str, at: Place | None) -> bytes:
+            self.parts += 1
+            assert self.parts <= most, "what comes meanwhile is sent for ever"
+            await on(a)
+            return await self.local.part(id, at)
+
+    a, b = Process(endless), Process(endless, host=SimulatedHost(seed=2))
+
+    async def test() -> None:
+        nonlocal most
+        await (await a.runtime.start("endless", draw.randrange(2, 40), id="e")).settle()
+        there = await Local(a.runtime).place("e")
+        assert there is not None
+        most = there.length + 1
+        first = await sync(Growing(a.runtime), b.runtime, "e")
+        assert (first.place.generation, first.place.length) >= (there.generation, there.length)
+        moved = Growing(a.runtime)
+        last = await hand_over(moved, "e", b.runtime)
+        assert last.moved_to is None
+        assert (await a.runtime.get_execution("e")).moved_to is not None
+        assert await b.runtime.history("e") == await a.runtime.history("e")
+        await closed(a, b)
+
+    most = 0
+    drive(test)
 
 
 def test_a_history_arrives_in_segments_as_long_as_the_store_seals_them() -> None:

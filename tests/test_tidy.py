@@ -13,8 +13,8 @@ MODULES = sorted(KERNEL.rglob("*.py"))
 LINES_OF_A_FUNCTION = 70
 LINES_OF_A_FILE = 420
 LINES_OF_A_CLASS_FILE = 650
-CLASS_FILES = {"machine/execution.py", "runtime/runtime.py", "context.py"}
-"""One class each: the machine, the public Runtime and the context, mostly docstrings and short methods."""
+CLASS_FILES = {"machine/execution.py", "runtime/runtime.py", "context.py", "board/board.py"}
+"""One class each: the machine, the public Runtime, the context and the board, mostly docstrings and short methods."""
 LATER = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b")
 
 
@@ -36,7 +36,7 @@ def test_functions_stay_small(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_files_stay_small(path: Path) -> None:
-    """Up to 420 lines, and the three that are one class each up to 650."""
+    """Up to 420 lines, and the four that are one class each up to 650."""
     limit = LINES_OF_A_CLASS_FILE if name_of(path) in CLASS_FILES else LINES_OF_A_FILE
     assert len(path.read_text().splitlines()) <= limit
 

@@ -30,10 +30,13 @@ class Branches:
     async def all(self) -> list[Any]:
         """Every result, in the order of the branches. The first error cancels the others and is raised."""
         results: list[Any] = [None] * len(self._starters)
+        finished = self._finished
         try:
-            while (finished := await self._one()) is not None:
-                index, task = finished
-                results[index] = task.result()
+            while self._are_running():
+                if not finished:
+                    await self._until_one_ends()
+                task = finished.popleft()
+                results[self._running.pop(task)] = task.result()
         finally:
             await self._stop()
         return results
@@ -41,30 +44,29 @@ class Branches:
     async def first(self) -> tuple[int, Any]:
         """The position and result of the branch that ends first; the others are cancelled."""
         try:
-            finished = await self._one()
-            assert finished is not None
-            index, task = finished
-            return index, task.result()
+            assert self._are_running()
+            await self._until_one_ends()
+            task = self._finished.popleft()
+            return self._running.pop(task), task.result()
         finally:
             await self._stop()
 
-    async def _one(self) -> tuple[int, Task[Any]] | None:
-        """The next branch that has ended; None when none is left."""
+    def _are_running(self) -> bool:
+        """Begin as many as there is room for; False when none is left."""
         while self._next < len(self._starters) and len(self._running) < self._limit:
             index = self._next
             self._next += 1
-            task = self._loop.task_in(self._scopes[index], _as_coroutine(self._starters[index]))
+            branch = _as_coroutine(self._starters[index])
+            task = self._loop.task_in(self._scopes[index], branch, ended=self._ended)
             self._running[task] = index
-            task.add_done_callback(self._ended)
-        if not self._running:
-            return None
-        if not self._finished:
-            self._wake = self._loop.create_future()
-            await self._wake
-        task = self._finished.popleft()
-        return self._running.pop(task), task
+        return bool(self._running)
+
+    async def _until_one_ends(self) -> None:
+        self._wake = self._loop.create_future()
+        await self._wake
 
     def _ended(self, task: Task[Any]) -> None:
+        self._loop.forget(task)
         self._finished.append(task)
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)

@@ -7,61 +7,44 @@ checks what the user gave it and calls one of these; the runtime's side of the m
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import events as ev
+from ..activations import timed
 from ..budget import Purse
 from ..calling import takes_a_value
 from ..codec import Codec
 from ..errors import CycleDetected, DepthExceeded, InvalidInput
 from ..events import Event
 from ..limits import CONTINUE_AS_NEW_AFTER
-from ..names import check_id
+from ..names import Need, check_id
 from ..runs import ExecutionInfo, Header
 from ..workflows import Workflow
-from .branches import Branches, Starter
 from .commands import AwaitSignal, RunStep, StartChild, StartTimer
 from .handler import ContinueAsNew, Handler
 from .loop.loop import SCOPE, CancelledError, DeterministicLoop, Future, running_loop
+from .loop.tasks import NUMBERS, number
 from .mailbox import Mailbox
 from .pending import Pending
-from .script import Script
+from .script import Script, Sources
+from .undoing import Undoing
 
+if TYPE_CHECKING:
+    from .branches import Branches, Starter
+    from .passing import Passing
+
+_scope = SCOPE.get
 TIMED_OUT: Final = object()
 """What ``await_signal`` returns instead of a payload when its time is up."""
-
-
-class Sources:
-    """Where live values come from: the host's clock (ms since 1970) and entropy."""
-
-    __slots__ = ("entropy", "now_ms")
-
-    def __init__(self, now_ms: Callable[[], int], entropy: Callable[[int], bytes]) -> None:
-        self.now_ms = now_ms
-        self.entropy = entropy
 
 
 class Calls:
     """What one run's ``ctx`` calls. It knows the machine's parts; the parts do not know it."""
 
     __slots__ = (
-        "_ahead",
-        "_codec",
-        "_handler",
-        "_header",
-        "_lookup",
-        "_loop",
-        "_mailbox",
-        "_pending",
-        "_purse",
-        "_ready",
-        "_script",
-        "_sources",
-        "attributes",
-        "emissions",
-        "info",
-        "logs",
+        "_ahead", "_codec", "_digest", "_handler", "_header", "_lookup", "_loop", "_mailbox", "_passing", "_pending",
+        "_purse", "_ready", "_script", "_sources", "_undoing", "attributes", "emissions", "info", "limits", "logs",
     )  # fmt: skip
 
     def __init__(
@@ -75,17 +58,23 @@ class Calls:
         script: Script,
         pending: Pending,
         handler: Handler,
+        undoing: Undoing,
         sources: Sources,
         lookup: Callable[[Any], Workflow] | None,
     ) -> None:
         self._header, self.info, self._codec, self._purse = header, info, codec, purse
         self._loop, self._ready, self._script, self._pending = loop, loop.ready, script, pending
-        self._mailbox, self._handler = mailbox, handler
+        self._mailbox, self._handler, self._undoing = mailbox, handler, undoing
         self._ahead = script.events
         """The recorded events ahead: the same deque for as long as the machine lives."""
+        self._digest = codec.digest_of_call
+        self._passing: Passing | None = None
         self._sources = sources
+        """Asked beyond the end of the history alone: a replay reads neither clock nor entropy."""
         self._lookup = lookup
         """The workflow of a name, for children; None in a replay without a runtime, where any name will do."""
+        self.limits: tuple[Need, ...] = ()
+        """What steps need a place of that name no limits of their own."""
         self.attributes: dict[str, Any] = {}
         """Written to the run's record with the next commit."""
         self.logs: list[tuple[str, str, dict[str, Any]]] = []
@@ -139,57 +128,76 @@ class Calls:
         compensate: Callable[..., Any] | None,
         cost: Any,
     ) -> Any:
-        """The RunStep of the step, to be handed to ``run_step``; or its result, where the history has that next.
+        """The RunStep of the step, to be handed to ``issue_step``; or its result, where the history has that next.
 
         In that case, most of a replay, the next event answers this very command and nothing else is ready: suspending,
         applying it and waking up again would come to the same, in the same order.
         """
         loop = self._loop
-        if running_loop() is not loop:
+        if not loop.stepping:  # dearer ways to ask are for those who are not replayed
             raise self.outside("ctx.step")
-        scope = SCOPE.get()
-        scope.count += 1
-        id = f"{scope.prefix}{scope.count}"
-        digest = self._codec.digest_of_call(args, kwargs) if args or kwargs else None
-        script, ahead = self._script, self._ahead
-        if ahead and cost is None and not self._ready and not loop.must_suspend:
-            time_ms, event = ahead[0]
-            if at_most_once and event == (ev.STEP_INTENDED, id, name, digest) and len(ahead) > 1:
+        scope = _scope()
+        scope.count = count = scope.count + 1
+        try:
+            id = scope.prefix + NUMBERS[count]
+        except IndexError:
+            id = scope.prefix + number(count)
+        digest = self._digest(args, kwargs) if args or kwargs else None
+        ahead = self._ahead
+        if ahead and cost is None and not self._ready and not loop.must_suspend and self._undoing.waiter is None:
+            entry = ahead[0]
+            if at_most_once and len(ahead) > 1 and entry[1] == (ev.STEP_INTENDED, id, name, digest):
                 ahead.popleft()
                 self._pending.intents.add(id)
-                time_ms, event = ahead[0]
-            if event[0] == ev.STEP_COMPLETED and event[1] == id and script.next_totals is None:
-                if event[2] != name or event[3] != digest:
-                    script.same_call(event, RunStep(id, name, digest, fn, args, kwargs))
-                ahead.popleft()
-                script.position += 1
-                if time_ms > loop.now_ms:
-                    loop.now_ms = time_ms
-                if compensate is not None:
-                    self._handler.compensations.append((name, compensate, event[4]))
-                return event[4]
+                entry = ahead[0]
+            if entry[1] == id:  # it is bare: see ``page_of``
+                script = self._script
+                if script.next_totals is None:
+                    time_ms, _, named, args_digest, value = entry
+                    if named != name or args_digest != digest:
+                        script.same_call(timed(entry)[1], RunStep(id, name, digest, fn, args, kwargs))
+                    ahead.popleft()
+                    script.position += 1
+                    script.time_ms = time_ms
+                    if time_ms > loop.now_ms:
+                        loop.now_ms = time_ms
+                    if compensate is not None:
+                        self._undoing.compensations.append((name, compensate, value))
+                    return value
+        if running_loop() is not loop:
+            raise self.outside("ctx.step")
         command = RunStep(id, name, digest, fn, args, kwargs)
         command.at_most_once, command.compensate, command.cost = at_most_once, compensate, cost
         return command
 
-    async def run_step(self, command: RunStep) -> Any:
-        """The result of the step, once the history has it. Its arguments are copied, and its cost reserved, now."""
-        if command.cost is not None:
-            tokens = 0 if callable(command.cost) else command.cost
-            self._purse.check(tokens if tokens else 1, 0, f"step {command.name!r}")
-            command.reserved = (tokens, 0)
-            self._purse.reserve(tokens, 0)
+    @property
+    def bounded(self) -> bool:
+        """Whether each step has to ask the budget, also one without a cost."""
+        return self._purse.policy is not None
+
+    async def afford(self, command: RunStep) -> None:
+        """Reserve what the step is to cost, once the budget has room for it."""
+        if self._purse.pauses:  # what it is given may change while it waits
+            command.args, command.kwargs = self._codec.apart(command.args), self._codec.apart(command.kwargs)
+        await self._pending.afford(command)
+
+    def issue_step(self, command: RunStep) -> Future[Any]:
+        """What the step's result resolves, once the history has it. Its arguments are copied now."""
         command.args = self._codec.apart(command.args)
         if command.kwargs:
             command.kwargs = self._codec.apart(command.kwargs)
-        return await self._answer(command.id, self._pending.issue(command))
+        return self._pending.issue(command)
+
+    def withdraw(self, id: str) -> None:
+        """Whoever waited for the command was cancelled: it is asked for no more."""
+        self._pending.withdraw(id)
 
     async def undo(self, name: str, fn: Callable[..., Any], value: Any) -> None:
         """Run a compensation as a step of its own."""
         args = (value,) if takes_a_value(fn) else ()
         command = self.begin_step(name[:200], fn, args, {}, False, None, None)
         if type(command) is RunStep:
-            await self.run_step(command)
+            await self._undoing.to_its_end(self._pending.issue(command))
 
     async def _answer(self, id: str, future: Future[Any]) -> Any:
         """What resolves ``future``; whoever is cancelled while it waits asks for the command no more."""
@@ -198,6 +206,14 @@ class Calls:
         except CancelledError:
             self._pending.withdraw(id)
             raise
+
+    def _next(self) -> Passing:
+        """What the history answers next: imported by a replay."""
+        if self._passing is None:
+            from .passing import Passing
+
+            self._passing = Passing(self._script, self._loop, self._purse, self._undoing)
+        return self._passing
 
     # --- values ----------------------------------------------------------------------------------------------------
     def draw_now(self) -> int:
@@ -228,12 +244,14 @@ class Calls:
     async def sleep(self, deadline_ms: int, is_date: bool = False) -> None:
         """Wait for a durable timer."""
         id = SCOPE.get().next_id()
+        if self._ahead and self._next().event(ev.TIMER_FIRED, id) is not None:
+            return
 
         def fire() -> None:
             if not future.done():
                 future.set_result(None)
 
-        future = self._pending.issue(StartTimer(id, "sleep", deadline_ms, fire, is_date))
+        future = self._pending.issue(StartTimer(id, "sleep", self._loop.now_ms, deadline_ms, fire, is_date))
         await self._answer(id, future)
 
     # --- signals ---------------------------------------------------------------------------------------------------
@@ -242,11 +260,11 @@ class Calls:
         pending, scope = self._pending, SCOPE.get()
         id = scope.next_id()
         timer_id = scope.next_id() if timeout is not None else None  # counted whether or not one is needed
-        buffered = self._mailbox.buffered
-        if buffered.get(name):
-            return buffered[name].popleft()
+        mailbox = self._mailbox
+        if mailbox.is_kept(name):
+            return mailbox.take(name)
         future = pending.issue(AwaitSignal(id, name))
-        self._mailbox.waiters.setdefault(name, deque()).append(id)
+        mailbox.waiters.setdefault(name, deque()).append(id)
         if timer_id is not None and timeout is not None:
 
             def expire() -> None:
@@ -254,21 +272,23 @@ class Calls:
                 if not future.done():
                     future.set_result(TIMED_OUT)
 
-            pending.issue(StartTimer(timer_id, f"timeout of signal {name}", self.after(timeout), expire))
+            what = f"timeout of signal {name}"
+            pending.issue(StartTimer(timer_id, what, self._loop.now_ms, self.after(timeout), expire))
         try:
             return await future
         except CancelledError:
             if future.done() and not future.cancelled() and future.result() is not TIMED_OUT:
-                buffered.setdefault(name, deque()).appendleft(future.result())  # it was ours: put it back
+                mailbox.take_back(name, id, future.result())  # it was ours
             pending.withdraw(id)
             raise
         finally:
+            mailbox.handed.pop(id, None)
             if timer_id is not None:
                 pending.withdraw(timer_id)
 
     def signals(self, name: str) -> list[Any]:
         """Copies of the payloads that have arrived and that nobody has taken, oldest first."""
-        return [self._codec.apart(payload) for payload in self._mailbox.buffered.get(name, ())]
+        return [self._codec.apart(payload) for payload in self._mailbox.kept(name)]
 
     # --- children and branches -------------------------------------------------------------------------------------
     async def run_child(
@@ -286,6 +306,9 @@ class Calls:
         child_id, former = (check_id(id), None) if id is not None else self._header.child_ids(command_id)
         plain = self._codec.through(input, "input")
         digest = self._codec.digest_of_call((plain,), {}) if input is not None else None
+        finished = self._next().child(command_id, name, digest, child_id) if self._ahead else None
+        if finished is not None:
+            return finished.value
         command = StartChild(command_id, name, digest, version, child_id, plain, budget, on_parent_close)
         command.former = former
         return await self._answer(command_id, self._pending.issue(command))
@@ -314,8 +337,16 @@ class Calls:
                 limit=header.max_depth,
             )
 
-    def branches(self, starters: Sequence[Starter], limit: int | None = None) -> Branches:
+    def branches(self, awaitables: Iterable[Awaitable[Any]], limit: int | None = None) -> Branches:
         """Several awaitables at once, at most ``limit``."""
+        from .branches import Given  # not every handler needs it, and an import costs a browser's start
+
+        return self.branches_from([Given(one) for one in awaitables], limit)
+
+    def branches_from(self, starters: Sequence[Starter], limit: int | None = None) -> Branches:
+        """As ``branches``, of what is awaited once there is room for it."""
+        from .branches import Branches
+
         return Branches(self._loop, starters, limit)
 
     # --- talking to the outside ------------------------------------------------------------------------------------

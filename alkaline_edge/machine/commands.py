@@ -2,6 +2,10 @@
 
 A command is identified by ``id``: its place in the order in which its scope issued commands, such as ``3`` for the
 third of the handler itself or ``2.1`` for the first of the second thing the handler started.
+
+A new kind is a class here and in the unions below, and has an answer to each of these: who carries it out
+(``Driver._obey``), which event answers it (``Execution._apply``), and what becomes of it when nobody awaits it any more
+(``Pending.withdraw``).
 """
 
 from __future__ import annotations
@@ -9,18 +13,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from ..records import dataclass
+from ..names import Need
 from ..retry import Retry
+from ..structs import dataclass
 
 
 class RunStep:
-    """Run ``fn(*args, **kwargs)`` outside of the handler. ``attempt`` and ``not_before_ms`` move with its retries."""
+    """Run ``fn(*args, **kwargs)`` outside of the handler. ``attempt`` and ``not_before_ms`` move with its retries.
+
+    ``began_ms``: when its last attempt began here, by the host's clock; 0 before.
+    """
 
     verb: ClassVar[str] = "step"
     __slots__ = (
         "args",
         "at_most_once",
         "attempt",
+        "began_ms",
         "compensate",
         "cost",
         "digest",
@@ -28,6 +37,7 @@ class RunStep:
         "id",
         "intended",
         "kwargs",
+        "limits",
         "name",
         "not_before_ms",
         "reserved",
@@ -51,23 +61,33 @@ class RunStep:
         self.at_most_once = False
         self.compensate: Callable[..., Any] | None = None
         self.cost: Any = None
+        self.limits: tuple[Need, ...] = ()
         self.reserved: tuple[int, int] = (0, 0)
         self.attempt = 1
+        self.began_ms = 0
         self.not_before_ms = 0
         self.intended = False
+
+    @property
+    def outlives(self) -> bool:
+        """Whether its completion counts though nobody waits for it: it is to be undone, or has cost something."""
+        return self.compensate is not None or self.cost is not None
 
 
 class StartTimer:
     """Wake the handler at ``deadline_ms``. ``name`` says what for: sleep, timeout, or the loop's call_later.
 
-    ``is_date``: the deadline is a date of the world's clock, not a delay from the recorded time.
+    ``is_date``: the deadline is a date of the world's clock, not a delay from the recorded time ``begun_ms``.
     """
 
     verb: ClassVar[str] = "timer"
-    __slots__ = ("deadline_ms", "fire", "id", "is_date", "name")
+    __slots__ = ("begun_ms", "deadline_ms", "fire", "id", "is_date", "name")
 
-    def __init__(self, id: str, name: str, deadline_ms: int, fire: Callable[[], None], is_date: bool = False) -> None:
-        self.id, self.name, self.deadline_ms, self.fire, self.is_date = id, name, deadline_ms, fire, is_date
+    def __init__(
+        self, id: str, name: str, begun_ms: int, deadline_ms: int, fire: Callable[[], None], is_date: bool = False
+    ) -> None:
+        self.id, self.name, self.fire, self.is_date = id, name, fire, is_date
+        self.begun_ms, self.deadline_ms = begun_ms, deadline_ms
 
 
 class AwaitSignal:

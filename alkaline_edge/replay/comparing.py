@@ -8,10 +8,11 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Literal
 
 from .. import events as ev
+from ..arguments import expect
 from ..codec import Codec
 from ..events import Event
-from ..records import dataclass
-from .reading import Source, id_of, name_of, read
+from ..structs import dataclass
+from .reading import Source, id_of, read
 
 ChangeKind = Literal["added", "removed", "changed", "moved"]
 
@@ -20,8 +21,9 @@ ChangeKind = Literal["added", "removed", "changed", "moved"]
 class Change:
     """One difference: ``a`` and ``b`` are positions, None where the side has no such event.
 
-    ``changed``: the same event with another value; ``where`` says at which place, with both sides. ``moved``: the same
-    event, earlier or later among the others.
+    ``text_a`` and ``text_b`` are the events in words. ``kind``: ``added``; ``removed``; ``changed``, the same event
+    with another value, and then ``where`` says at which place, with both sides; ``moved``, the same event earlier or
+    later among the others.
     """
 
     kind: ChangeKind
@@ -36,6 +38,7 @@ class Change:
 class Diff:
     """Two histories compared. ``common`` is the number of events that both begin with; times are not compared.
 
+    ``changes``: what differs, in the order of the histories.
     ``renumbered`` counts events that are the same but for the id of their command: a command more or less before them
     moves the numbers of those behind it.
     """
@@ -59,7 +62,7 @@ def diff(a: Source, b: Source, codec: Codec | None = None) -> Diff:
     """What differs between two histories: events are aligned by command, then by what they say.
 
     Times, random ids and drawn values differ between any two runs and do not count, and neither do totals of budgets
-    that other runs spend from.
+    that other runs spend from. ``codec``: that of the runtime which wrote them, where types are registered on it.
     """
     codec = codec or Codec()
     left, right = _side(a, codec), _side(b, codec)
@@ -96,7 +99,10 @@ def diff(a: Source, b: Source, codec: Codec | None = None) -> Diff:
 # --- aligning -------------------------------------------------------------------------------------------------------
 @dataclass(slots=True)
 class _Item:
-    """One event, with what it is compared by. ``anchor`` is the position of the last event that answers a command."""
+    """One event, with what it is compared by. ``anchor`` is the position of the last event that answers a command.
+
+    ``kind``: a step that failed on one side and completed on the other is one change, not two.
+    """
 
     event: Event
     items: list[Any]
@@ -120,22 +126,14 @@ def _side(source: Source, codec: Codec) -> list[_Item]:
         id = id_of(event)
         anchor = position if id is not None else anchor
         items = _comparable(event)
-        content = codec.encode([items, name_of(event)])
+        content = codec.encode_whole([items, ev.given_name(event)])
         found.append(
             _Item(
-                event, items, _KINDS.get(event[0], ev.name_of(event)), id, name_of(event), getattr(event, "args", None),
-                anchor, content, (id, content),
+                event, items, ev.KINDS[event[0]].alike or ev.name_of(event), id, ev.given_name(event),
+                getattr(event, "args", None), anchor, content, (id, content),
             )
         )  # fmt: skip
     return found
-
-
-_KINDS = {
-    ev.STEP_COMPLETED: "outcome of a step",
-    ev.STEP_FAILED: "outcome of a step",
-    **dict.fromkeys(ev.ENDINGS, "ending"),
-}
-"""Kinds that stand in each other's place: a step that failed here and completed there is one change, not two."""
 
 
 def _pairs(left: list[_Item], right: list[_Item], common: int) -> dict[int, int]:
@@ -246,11 +244,20 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _cut(value: Any, limit: int = 60) -> str:
-    text = repr(value[: limit + 1] if isinstance(value, (str, bytes)) else value)
+    try:
+        text = repr(value[: limit + 1] if isinstance(value, (str, bytes)) else value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits in decimal
+        text = repr(_short(value))
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
-_VALUES = ("value", "failure", "payload", "input", "data")
+def _short(value: Any) -> Any:
+    """``value`` with its long integers as the text of their hexadecimal digits."""
+    if isinstance(value, dict):
+        return {_short(key): _short(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_short(item) for item in value]
+    return hex(value) if isinstance(value, int) and value.bit_length() > 2_000 else value
 
 
 def _shown(event: Event) -> str:
@@ -258,10 +265,10 @@ def _shown(event: Event) -> str:
     args = getattr(event, "args", None)
     if isinstance(args, int):
         text += f", arguments {args:08x}"
-    field = next((name for name in _VALUES if hasattr(event, name)), None)
-    if field is None:
+    place = ev.KINDS[event[0]].value
+    if not place:
         return text
-    value = getattr(event, field)
+    value = event[place]
     if isinstance(value, dict) and "message" in value and "type" in value:
         return f"{text}: {value['type']}: {_cut(value['message'], 80)}"
     return f"{text}: {_cut(value, 80)}"
@@ -272,6 +279,7 @@ _SIGNS = {"changed": "~", "moved": ">", "removed": "-", "added": "+"}
 
 def format_diff(found: Diff) -> str:
     """The diff as text: ``-`` only in the first, ``+`` only in the second, ``~`` another value, ``>`` another place."""
+    expect(found, Diff, "format_diff(found=)", "what diff returned")
     if found.same:
         return f"the same: {found.common} events"
     return "\n".join([f"the first {found.common} events are the same", *(text for _, text in diff_lines(found))])

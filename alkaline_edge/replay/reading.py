@@ -9,12 +9,14 @@ from typing import Any, Protocol
 
 from .. import bundle as bundles
 from .. import events as ev
+from ..arguments import expect, refused, whole
 from ..codec import BlobRef, Codec
 from ..errors import AlkalineError, InvalidInput, StoreError
 from ..events import Event
 from ..history import CARRIED, Timed, blobs_of, decode_all
-from ..records import dataclass
 from ..runs import Header
+from ..shapes import check_history
+from ..structs import dataclass
 
 
 class RecordedEvent(Protocol):
@@ -38,7 +40,12 @@ class RecordedEvent(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One event as people read it. ``at`` is ms since 1970, ``since`` ms since the event before, ``size`` bytes."""
+    """One event as people read it. ``at`` is ms since 1970, ``since`` ms since the event before, ``size`` bytes.
+
+    ``position`` counts events and ``commit`` commits, both from 0. ``kind`` is the name of the event's kind, ``id``
+    that of its command and ``name`` what the handler or the sender called it, None where there is none; ``text`` says
+    it all.
+    """
 
     position: int
     commit: int
@@ -53,7 +60,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A whole history: the run's header, and the events of each commit."""
+    """A whole history: the run's header, and ``commits``, the events of each with their times, ms since 1970."""
 
     header: Header
     commits: list[list[Timed]]
@@ -68,9 +75,13 @@ Source = bytes | History | Sequence[bytes] | Sequence[RecordedEvent]
 
 
 def read(source: Source, codec: Codec | None = None) -> History:
-    """The history of ``source``. ERR_INVALID_INPUT or ERR_STORE for what is not a sound one, whatever it is."""
+    """The history of ``source``. ERR_INVALID_INPUT or ERR_STORE for what is not a sound one, whatever it is.
+
+    ``codec``: that of the runtime which wrote it, where types are registered on it.
+    """
     if isinstance(source, History):
         return source
+    expect(codec, (Codec, type(None)), "codec", "a Codec")
     codec = codec or Codec()
     try:
         return _read(source, codec)
@@ -86,7 +97,8 @@ def read(source: Source, codec: Codec | None = None) -> History:
 
 def _read(source: Any, codec: Codec) -> History:
     if isinstance(source, (bytes, bytearray, memoryview)):
-        bundle, commits = bundles.decode(bytes(source), codec)
+        bundle, _ = bundles.decode(bytes(source), codec)
+        commits = decode_all(bundle.commits, codec)[1]
         values = {sha256(blob).digest(): codec.decode(blob) for blob in bundle.blobs}
         return of_events([[(at, _fill(event, values)) for at, event in commit] for commit in commits])
     if isinstance(source, str) or not isinstance(source, Iterable):
@@ -104,41 +116,21 @@ def _read(source: Any, codec: Codec) -> History:
 
 def of_events(commits: list[list[Timed]]) -> History:
     """A history of decoded commits. ERR_STORE if it does not begin with a Started event."""
+    wanted = "a list of lists of events, each in a pair with its time"
+    expect(commits, list, "commits", wanted)
+    for commit in commits:
+        expect(commit, list, "an item of commits", wanted)
+        for timed in commit:
+            if not isinstance(timed, tuple) or len(timed) != 2 or not isinstance(timed[1], ev.CLASSES):
+                raise refused("an item of commits", wanted, timed)
     first = commits[0][0][1] if commits and commits[0] else None
     if not isinstance(first, ev.Started):
         raise StoreError("the history does not begin with a Started event: it is damaged, export it again")
-    for commit in commits:
-        for at, event in commit:
-            _check_shape(at, event)
+    try:
+        check_history(commits)
+    except InvalidInput as error:
+        raise StoreError(f"{error}: no alkaline_edge writes this, it was edited; export it again") from None
     return History(Header.from_map(first.header), commits)
-
-
-_LAST_MS = 253_402_300_799_999
-"""The end of the year 9999."""
-_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("kind", "attempt", "retry_at", "tokens", "micros"), (int,)),
-    **dict.fromkeys(("id", "name", "entry", "what", "label", "workflow", "child", "outcome", "topic"), (str,)),
-    **dict.fromkeys(("ok", "refused"), (bool,)),
-    **dict.fromkeys(("header", "failure"), (dict,)),
-    "args": (int, type(None)),
-    "reason": (str, type(None)),
-    "totals": (list, type(None)),
-}
-"""What the fields of events hold; those that are not here hold any value."""
-_SHAPES = {cls: [_TYPES.get(field) for field in cls._fields] for cls in ev.CLASSES}
-
-
-def _check_shape(at: int, event: Event) -> None:
-    """StoreError for an event whose parts are not of the types that its class says: its bytes were edited."""
-    fits = 0 <= at <= _LAST_MS and all(
-        kinds is None or type(item) in kinds for item, kinds in zip(event, _SHAPES[type(event)], strict=True)
-    )
-    failure = getattr(event, "failure", None)
-    if not fits or (failure is not None and not all(isinstance(failure.get(key), str) for key in ("type", "message"))):
-        raise StoreError(
-            f"the history's {ev.name_of(event)} event has parts that no alkaline_edge writes: it was edited; export it "
-            "again"
-        )
 
 
 def _fill(event: Event, values: dict[bytes, Any]) -> Event:
@@ -153,7 +145,7 @@ def _fill(event: Event, values: dict[bytes, Any]) -> Event:
 def inspect(source: Source, codec: Codec | None = None) -> list[Line]:
     """Every event as a line: what it was, when, how long after the one before, and how many bytes it takes.
 
-    The run's header is ``read(source).header``.
+    The run's header is ``read(source).header``. ``codec``: as ``read`` takes it.
     """
     codec = codec or Codec()
     lines: list[Line] = []
@@ -163,8 +155,8 @@ def inspect(source: Source, codec: Codec | None = None) -> list[Line]:
             since = at - before if lines else 0
             lines.append(
                 Line(
-                    len(lines), number, at, since, ev.name_of(event), id_of(event), name_of(event),
-                    ev.describe(event), len(codec.encode(list(event))),
+                    len(lines), number, at, since, ev.name_of(event), id_of(event), ev.given_name(event),
+                    ev.describe(event), len(codec.encode_whole(list(event))),
                 )
             )  # fmt: skip
             before = at
@@ -177,19 +169,11 @@ def id_of(event: Event) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def name_of(event: Event) -> str | None:
-    """The name that the handler or the sender gave to what happened."""
-    for field in ("name", "workflow", "what", "label", "topic"):
-        value = getattr(event, field, None)
-        if isinstance(value, str):
-            return value
-    return None
-
-
 def format(source: Source, codec: Codec | None = None) -> str:
     """The history as text: a heading, then a line an event.
 
     Its columns are position, commit, time since the start, time since the event before, bytes, and what happened.
+    ``codec``: as ``read`` takes it.
     """
     history = read(source, codec)
     lines = inspect(history, codec)
@@ -212,6 +196,7 @@ def format(source: Source, codec: Codec | None = None) -> str:
 
 def duration(ms: int) -> str:
     """``ms`` in the two largest units that say something: 12 ms, 3.500 s, 4 min 05 s, 2 h 00 min, 30 d 04 h."""
+    whole(ms, "duration(ms=)", -(2**63), 2**63)
     if ms < 1_000:
         return f"{ms} ms"
     if ms < 60_000:

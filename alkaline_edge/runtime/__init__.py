@@ -1,7 +1,4 @@
-"""The one async part of the kernel: a thin runtime around the machine."""
+"""The one async part of the kernel: a thin runtime around the machine.
 
-from .listing import Page
-from .pace import in_thread
-from .runtime import Meter, Recorded, Run, Runtime
-
-__all__ = ["Meter", "Page", "Recorded", "Run", "Runtime", "in_thread"]
+The package imports nothing itself: each module of it is loaded by what needs that.
+"""

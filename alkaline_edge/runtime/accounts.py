@@ -13,7 +13,8 @@ from .. import keys
 from ..budget import Purse
 from ..events import Event
 from ..runs import Header
-from .store import Store, Write
+from .store import Store
+from .write import Write
 
 TRIES = 50
 

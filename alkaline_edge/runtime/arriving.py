@@ -15,10 +15,11 @@ from ..host import Conflict
 from ..runs import ExecutionRecord
 from . import payloads
 from .copying import put_in_batches
-from .inbox import OF_A_MOVE, entry_of
 from .moved import ARRIVING
 from .segments import keys_of, room_of
-from .store import Store, Write, indexes_of
+from .sending import entry_of
+from .store import Store
+from .write import Write, indexes_of
 
 Ends = list[list[Any]]
 """What stands under a prefix: [the key's last part, bytes]."""
@@ -125,10 +126,6 @@ async def ends(store: Store, prefix: str) -> Ends:
 
 
 async def requests_of(store: Store, record: ExecutionRecord) -> Ends:
-    """The unread requests of a run as they go with it, large payloads within them.
-
-    A move that was cut off may have left the pause by which it was to stop the run: that one goes nowhere.
-    """
+    """The unread requests of a run as they go with it, large payloads within them."""
     found = await ends(store, keys.requests(record.id))
-    found = [[end, raw] for end, raw in found if not entry_id(store.codec, raw).startswith(OF_A_MOVE)]
     return [[end, await payloads.whole(store, record.run, raw)] for end, raw in found]

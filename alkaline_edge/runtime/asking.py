@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from .. import keys
+from ..budget import TOP_UP, micros
 from ..codec import BlobRef
 from ..errors import AlkalineError, ClosedError, ConflictError, NotFound, RunCancelled
 from ..failures import revive
+from ..limits import check_charge, check_seconds
+from ..names import check_name
 from ..runs import ExecutionRecord
 from ..workflows import Registry
-from . import inbox
 from .fleet import Fleet
 from .loading import Loader
+from .moved import ARRIVING, gone
 from .reporting import Reports
 from .scheduled import Scheduled
 from .store import Store
@@ -42,12 +45,21 @@ class Asker:
         return self._changes.mark()
 
     async def request(
-        self, id: str, kind: str, name: str = "", payload: Any = None, dedupe: str | None = None, mark: str = ""
+        self, id: str, kind: str, name: str = "", payload: Any = None, dedupe: str | None = None
     ) -> tuple[str, str]:
         """Append to the run's inbox and wake it if it can run here; the run's random id and the entry's id."""
-        sent = await inbox.send(self._store, id, kind, name, payload, dedupe, mark)
+        from . import sending  # only who asks something needs it, and an import costs a browser's start
+
+        sent = await sending.send(self._store, id, kind, name, payload, dedupe)
         self._fleet.poke(id)
         return sent
+
+    async def top_up(self, id: str, tokens: int, usd: float | None, seconds: Any, key: str | None) -> None:
+        """See ``Runtime.top_up``."""
+        check_charge(tokens, usd, "top_up")
+        ms = round(check_seconds(seconds, "top_up(seconds=)") * 1000)
+        dedupe = None if key is None else f"{TOP_UP} {check_name(key, 'the key of a top-up')}"
+        await self.request(id, "signal", TOP_UP, [tokens, micros(usd), ms], dedupe)
 
     async def query(self, id: str, name: str, args: tuple[Any, ...]) -> Any:
         """See ``Runtime.query``."""
@@ -125,11 +137,11 @@ class Asker:
         if id in self._fleet.stuck:
             raise self._fleet.stuck[id]
         for other, error in list(self._fleet.stuck.items()):
-            record = await self._store.find(other)
+            record = await self._store.unreadable.record(other)
             while record is not None and record.parent is not None:
                 if record.parent == id and not record.finished:
                     raise error
-                record = await self._store.find(record.parent)
+                record = await self._store.unreadable.record(record.parent)
 
     async def wait(
         self, id: str, deadline: float | None, mark: int, record: ExecutionRecord | None, for_end: bool = False
@@ -153,7 +165,7 @@ class Asker:
                 return
         if not self._fleet.closing:
             pause = (until - self._store.host.now_ms()) / 1000
-            await self._changes.wait(min(86_400.0, max(0.0, pause)), mark)
+            await self._changes.wait(min(86_400.0, max(0.0, pause)), mark, run=id)
         if self._fleet.closing:
             raise _closed()
 
@@ -166,6 +178,8 @@ class Asker:
             if record is not None:
                 if record.finished:
                     return outcome_of(record, self._reports.raised_by(id))
+                if record.moved_to not in (None, ARRIVING):  # it ends elsewhere
+                    raise gone(record, "wait for")
                 await self.raise_if_stuck(id)
             await self.wait(id, deadline, mark, record, for_end=True)
 

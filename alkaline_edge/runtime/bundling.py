@@ -8,21 +8,23 @@ from .. import bundle as bundles
 from .. import events as ev
 from .. import keys
 from ..bundle import Bundle
-from ..codec import BlobRef, Codec
+from ..codec import BlobRef
+from ..envelope import Contents
 from ..errors import ConflictError, InvalidInput
-from ..history import Timed, blobs_of, decode_all
+from ..history import blobs_of, decode_all
 from ..host import Conflict
 from ..parts import check_requests
 from ..runs import ExecutionRecord, Header
 from ..shapes import RECORD_NEEDS, check_record
-from . import creation, lease
+from . import creation, lease, sending
 from .accounts import shared_by
 from .arriving import bring, changed, claim, ends, requests_of
 from .copying import put_run
 from .frozen import Freezer, may_be_replaced, taken
 from .loading import started
 from .moved import ARRIVING, BUNDLE, DELETING, gone
-from .store import Store, Write, indexes_of
+from .store import Store
+from .write import Write, indexes_of
 
 
 async def export(store: Store, freezer: Freezer, id: str, handoff: bool) -> bytes:
@@ -33,10 +35,22 @@ async def export(store: Store, freezer: Freezer, id: str, handoff: bool) -> byte
     record, commits = await store.whole(record)
     cursor, events = decode_all(commits, store.codec)
     refs = {ref for commit in events for ref in blobs_of(event for _, event in commit)}
-    blobs = [store.codec.encode(await store.blob(record.run, ref)) for ref in sorted(refs, key=lambda r: r.digest)]
+    blobs = [
+        store.codec.encode_whole(await store.blob(record.run, ref)) for ref in sorted(refs, key=lambda r: r.digest)
+    ]
     shared = await shared_by(store, Header.from_map(started(events[0][0][1] if events else None).header))
     values = record.to_map()
-    for name in ("owner", "lease_until", "moved_to", "result", "ahead", "clocks", "copy"):
+    for name in (
+        "owner",
+        "lease_until",
+        "moved_to",
+        "result",
+        "ahead",
+        "ahead_since",
+        "doubted_since",
+        "clocks",
+        "copy",
+    ):
         values.pop(name, None)
     values.update(cursor_length=cursor.length, head=cursor.head)
     bundle = Bundle(
@@ -51,11 +65,11 @@ async def import_(store: Store, data: bytes, mode: str) -> str:
     """See ``Runtime.import_``; the id of the run."""
     if mode not in ("copy", "take_over"):
         raise InvalidInput(f'mode is "copy" or "take_over", not {mode!r}')
-    bundle, events = bundles.decode(data, store.codec)
+    bundle, contents = bundles.decode(data, store.codec)
     check_record(bundle.record, RECORD_NEEDS)
     check_requests(bundle.requests, bundle.markers, store.codec)
     existing = await store.find(bundle.id)
-    record = _record_of(bundle, events, store.host.now_ms(), mode)
+    record = _record_of(bundle, contents, store, mode)
     write = Write({keys.record(bundle.id): existing.version_tag if existing is not None else None})
     if mode == "take_over":
         if not bundle.handoff and not record.finished:
@@ -87,6 +101,8 @@ async def import_(store: Store, data: bytes, mode: str) -> str:
     written = await put_run(store, record, bundle.commits, bundle.blobs, fence)
     if written and mode == "take_over" and not record.finished:
         await bring(store, claimed, bundle.requests, bundle.markers)
+        if sending.leaves_paused(store.codec, await ends(store, keys.requests(bundle.id))):
+            record.status, record.wake_at = "paused", record.begins_at
     batch = Write({**write.checks, **fence}, {})
     store.put_record(batch, record, indexes_of(claimed), store.reference(record.result))
     batch.puts.update(write.puts)
@@ -137,13 +153,14 @@ async def _makes_way(store: Store, existing: ExecutionRecord, bundle: Bundle) ->
     return bundle.commits[: len(ours)] == ours
 
 
-def _record_of(bundle: Bundle, events: list[list[Timed]], now: int, mode: str) -> ExecutionRecord:
+def _record_of(bundle: Bundle, contents: Contents, store: Store, mode: str) -> ExecutionRecord:
+    now = store.host.now_ms()
     record = ExecutionRecord.from_map({**bundle.record, "id": bundle.id}, "")
     record.run, record.generation, record.epoch = bundle.run, bundle.generation, bundle.epoch + 1
     lease.free(record)
     record.moved_to = None
     record.updated_at, record.copy = now, False
-    last = events[-1][-1][1]
+    last = contents.last
     if isinstance(last, ev.Completed):
         record.status, record.result = "completed", last.value
     elif isinstance(last, ev.Failed):
@@ -154,10 +171,10 @@ def _record_of(bundle: Bundle, events: list[list[Timed]], now: int, mode: str) -
         record.status, record.wake_at, record.waiting = "suspended", now, ["its new host"]
     else:
         record.status, record.wake_at, record.copy = "paused", None, True
-    begins_at = creation.begins_at(record, events[0][0][0], len(events), now)
+    begins_at = creation.begins_at(record, contents.times[0], len(contents.times), now)
     if begins_at is not None:
         record.begin_at(begins_at)
     if isinstance(last, ev.Completed) and type(record.result) is BlobRef:
         ref = record.result
-        record.result = next(Codec().decode(blob) for blob in bundle.blobs if sha256(blob).digest() == ref.digest)
+        record.result = next(store.codec.decode(blob) for blob in bundle.blobs if sha256(blob).digest() == ref.digest)
     return record

@@ -15,7 +15,7 @@ from ..workflows import Registry
 from . import creation
 from .fleet import Fleet
 from .journal import Journal, Lost
-from .store import Write
+from .write import Write
 
 _AT_ONCE = 40
 """Children that are asked to end in one batch."""
@@ -85,12 +85,13 @@ class Children:
             accounts=accounts,
             shared=bool(accounts),
             totals=totals,
+            policy=purse.policy,
         )
 
     async def cancel(self, command: CancelChild) -> None:
         """Ask a child to end, whose waiter is gone. The request is an entry of its own; repeating it is harmless."""
         self._machine.commands.pop(f"cancel {command.id}", None)
-        record = await self._store.find(command.child)
+        record = await self._store.unreadable.record(command.child)
         if record is None or record.finished:
             return
         write = Write()
@@ -133,10 +134,10 @@ class Children:
         entry, now = f"child-{self._journal.record.run}", self._host.now_ms()
         place = keys.inbox(id, f"~{self._journal.record.id}")
         told = [run, int(generation), outcome, value, None]
-        data = self._codec.encode([entry, "child", command, told, now])
+        data = self._codec.encode_whole([entry, "child", command, told, now])
         if len(data) > self._store.limits.inline_limit:  # the parent reads it from the child's record
             told[3:] = [None, self._journal.record.id]
-            data = self._codec.encode([entry, "child", command, told, now])
+            data = self._codec.encode_whole([entry, "child", command, told, now])
         write.puts[place] = data
 
     async def _may_wait(self, parent: list[str]) -> bool:
@@ -145,13 +146,15 @@ class Children:
         here = self._fleet.in_memory(id)
         if here is not None and (here.record.run, here.machine.header.generation) == (run, int(generation)):
             return True
-        record = await self._store.find(id)
+        records, damaged = await self._store.unreadable.records([id])
+        if damaged:
+            return True  # it is told, for when its record is restored
+        record = records[0] if records else None
         if record is None or record.finished:
             return False
         return record.run == run and record.generation <= int(generation)
 
     def _open_children(self) -> list[StartChild]:
         """Children that were started, have not ended, and end with their parent."""
-        pending = self._machine.pending
-        commands = [command for command, _ in pending.waiting.values()] + list(pending.withdrawn.values())
-        return [c for c in commands if isinstance(c, StartChild) and c.started and c.on_parent_close == "cancel"]
+        asked = self._machine.asked_for()
+        return [c for c in asked if isinstance(c, StartChild) and c.started and c.on_parent_close == "cancel"]

@@ -8,7 +8,8 @@ from .. import keys
 from ..host import Conflict
 from ..runs import ExecutionRecord
 from . import segments
-from .store import Store, Write
+from .store import Store
+from .write import Write
 
 
 async def put_run(

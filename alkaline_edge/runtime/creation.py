@@ -9,7 +9,8 @@ from .. import keys
 from ..history import Cursor, digest_of
 from ..host import Host
 from ..runs import ExecutionRecord, Header, Status
-from .store import Store, Write
+from .store import Store
+from .write import Write
 
 
 def new_run_id(host: Host) -> str:

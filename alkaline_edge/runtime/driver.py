@@ -26,7 +26,7 @@ from .children import Children
 from .endings import Endings
 from .fleet import Fleet
 from .inbox import Inbox
-from .journal import Journal
+from .journal import Journal, Refused
 from .telling import Teller
 
 BREATH_ROUNDS = 32
@@ -54,7 +54,10 @@ class Driver:
         self._machine, self._host, self._clock = journal.machine, journal.host, journal.clock
         self.failed: AlkalineError | None = None
         """What the handler met before anything could be driven: a start whose first turn disagrees with the rules."""
-        self._unbroken, self._breathed, self._now = 0, self._host.now_ms(), 0
+        # A later generation hears what has come in before it does anything: one that goes on as new at each step would
+        # otherwise never, since each of them is over before its driver first waits.
+        self._unbroken = BREATH_ROUNDS if self._machine.header.generation else 0
+        self._breathed, self._now = self._host.now_ms(), 0
         """Rounds since the driver last waited, when it last did or gave the loop a turn, and the present time."""
 
     @property
@@ -83,12 +86,18 @@ class Driver:
                     await self._endings.finish()
                     return
                 self.attempts.stop_withdrawn()
+                if self._machine.settling:  # first: nothing is started meanwhile
+                    await self._settle_late()
+                    continue
                 if self._unbroken_for_long() and await self._breathe():
+                    continue
+                if self._simple() and self._step_now():
+                    await self.journal.seal_if_due()
                     continue
                 # Effects first, so that all branches are in flight together; what was drawn is durable before they are.
                 if await self._obey():
                     continue
-                # One result at a time: what the handler draws between two of them stands between them in the history.
+                # All that have ended: they are applied together, and what the handler then draws stands behind them.
                 self.attempts.reap()
                 if self.attempts.done:
                     await self.attempts.record()
@@ -96,11 +105,14 @@ class Driver:
                 # Behind the results that are there: what was accepted before a deadline goes before its timer.
                 if await self.inbox.advance():
                     continue
-                if not self.attempts.flying and (self._holding() or not self.attempts.retry_soon()):
+                nothing_soon = not self.attempts.flying and (self._holding() or not self.attempts.retry_soon())
+                if nothing_soon and await self.attempts.idle():
                     if await self._endings.suspend():
                         return
                     continue
                 await self._wait()
+        except Refused as error:
+            await self._endings.give_up(error)
         except GeneratorExit:  # the loop ended before this did, so nothing can be awaited any more
             collected = True
             raise
@@ -129,28 +141,70 @@ class Driver:
         self.inbox.poked = True
         self._bell.ring()
 
-    async def _wait(self) -> None:
-        """Until an attempt ends, the inbox is poked, a deadline passes, or the lease wants renewing."""
+    async def _wait(self, starting: bool = True) -> None:
+        """Until an attempt ends, the inbox is poked, a deadline passes, or the lease wants renewing.
+
+        ``starting``: whether what is ready would be started.
+        """
         now = self._host.now_ms()
         # A paused run fires no timer: an alarm for one that is due would ring at once, again and again.
-        timer_at = None if self.inbox.paused else self._clock.next_timer_at()
-        attempt_at = None if self._holding() else self.attempts.next_at()
+        timer_at = None if self.inbox.holds_timers() else self._clock.next_timer_at()
+        attempt_at = None if self._holding() or not starting else self.attempts.next_at()
         at = self.journal.renew_at()
         if timer_at is not None:
             at = min(at, timer_at)
         if attempt_at is not None:
             at = min(at, self._clock.on_host(attempt_at))
-        if self.inbox.poked or self.attempts.ended():  # it woke nobody yet
+        if self.inbox.poked or (self.attempts.ended() if starting else self.attempts.landed()):  # it woke nobody yet
             return
         await self._bell.wait(at, now)
         self._unbroken, self._breathed = 0, self._host.now_ms()
         if self._breathed >= self.journal.renew_at():
             await self.journal.renew()
 
+    async def _settle_late(self) -> None:
+        """Compensation waits for steps that were withdrawn: for one to end; once none is left, it goes on.
+
+        What comes in meanwhile is heard. One in a thread may take as long as it likes.
+        """
+        attempts = self.attempts
+        if await attempts.settle_late() or await self.inbox.advance():
+            return
+        await self.inbox.answer_all()
+        if not attempts.late:
+            self._machine.undo()
+        else:
+            await self._wait(starting=False)
+
     # --- commands --------------------------------------------------------------------------------------------------
     def _holding(self) -> bool:
         """Whether nothing new is started."""
-        return self.inbox.paused or self._fleet.draining
+        return self.inbox.paused or self._fleet.stops(self.record.id)
+
+    def _simple(self) -> bool:
+        """Whether the handler asks for one step alone. What has come in is looked at between two breaths, as ever."""
+        journal = self.journal
+        if journal.store.now is None or len(journal.agenda.fresh) != 1 or self._now >= journal.renew_at():
+            return False
+        return not (journal.agenda.timers or self._machine.drawn or self._holding())
+
+    def _step_now(self) -> bool:
+        """Run that step, record it and let the handler go on, all without a wait.
+
+        False where it takes one. What has begun by then goes on in the ordinary way.
+        """
+        journal, agenda, attempts = self.journal, self.journal.agenda, self.attempts
+        command = agenda.fresh[0]
+        if not isinstance(command, RunStep) or not agenda.is_open(command.id, command):
+            return False
+        ended = attempts.call_now(command, self._now)
+        recorded = None if ended is None else journal.append_now(command, ended.value)
+        if recorded is None:
+            return False
+        attempts.done.popleft()
+        attempts.outcomes.tell_finished(command, recorded[0])
+        self._machine.feed_live([recorded])
+        return True
 
     async def _obey(self) -> bool:
         """Start what the machine asks for; True when something was fed and there may be new commands."""
@@ -181,13 +235,11 @@ class Driver:
     def _report(self) -> None:
         """Tell what the handler logged, and raise what keeps it from ever going on."""
         machine, id = self._machine, self.record.id
-        if machine.calls.logs or machine.loop.unhandled:
+        if machine.has_said_something():
             now = self._host.now_ms()
-            logs = machine.take_logs()
-            for level, message, fields in logs:
+            for level, message, fields in machine.take_logs():
                 self._teller.tell(lifecycle.LogLine(id, now, level, message, fields))
-            unhandled, machine.loop.unhandled = machine.loop.unhandled, []
-            for error in unhandled:
+            for error in machine.take_unhandled():
                 text = f"an error in a background task of the handler was never retrieved: {type(error).__name__}"
                 self._teller.tell(lifecycle.LogLine(id, now, "error", text, {"message": str(error)}))
         stalled = machine.stalled()

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any
 
-from ..errors import ERR_STORE, AlkalineError
+from ..errors import ERR_STORE, AlkalineError, UnreadableValue
 from ..machine.execution import Execution
-from ..records import dataclass
 from ..runs import ExecutionRecord
+from ..structs import Protocol, dataclass
 from ..workflows import Registry
 from . import reporting
 from .loading import Loaded
@@ -103,7 +103,12 @@ class Fleet:
         """What is no error of the kernel's, and ended a driver."""
         self.trials = Trials()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._making: dict[str, asyncio.Future[None]] = {}
+        """Runs whose first commit is under way: ours once it lands, to be driven by whoever makes them."""
         self._again: set[str] = set()
+        self._held: dict[str, int] = {}
+        self._wanted: set[str] = set()
+        """Of those that are held: what was driven, or was to be."""
         changes.on_foreign = self._heard
 
     # --- driving ---------------------------------------------------------------------------------------------------
@@ -112,7 +117,10 @@ class Fleet:
 
         ``record``: as it was just read. Whether it still holds shows when the lease is taken.
         """
-        if self.closing or (self.draining and driver is None):
+        made = driver is None and id in self._making
+        if made or self.is_held(id):
+            self._wanted.add(id)
+        if made or self.closing or (self.stops(id) and driver is None):
             return
         if id in self._tasks:
             if id in self.drivers:
@@ -126,13 +134,33 @@ class Fleet:
 
     def take_up_if_known(self, id: str) -> None:
         """Take a run up in the background, if its workflow is registered here."""
-        if id in self._tasks:
+        if self.is_held(id) or id in self._making:
+            self._wanted.add(id)
+        elif id in self._tasks:
             self._poked_later(id)
         elif self.room() > 0:
             self._begin(id, self._take_up_if_known(id))
 
+    async def begin_making(self, id: str) -> None:
+        """A run is about to be made: until ``made`` nobody else takes it up here, nor makes one of that id.
+
+        It may be in the store long before whoever makes it is told so, and who found it there would drive it twice.
+        """
+        while (other := self._making.get(id)) is not None:
+            await asyncio.wait([other])
+        self._making[id] = asyncio.get_running_loop().create_future()
+
+    def made(self, id: str) -> None:
+        """It was made and is driven, or was not: whoever wanted it meanwhile has a turn."""
+        self._making.pop(id).set_result(None)
+        if id in self._wanted and not self.is_held(id):
+            self._wanted.discard(id)
+            if id not in self._tasks:
+                self.take_up_if_known(id)
+        self._changes.changed()  # who looked meanwhile found it active
+
     async def _take_up_if_known(self, id: str) -> None:
-        record = await self._store.find(id)
+        record = await self._store.unreadable.record(id)
         if record is not None and self._registry.knows(record.workflow, record.version):
             await self.own(id, None, record)
 
@@ -159,7 +187,8 @@ class Fleet:
                 del self._tasks[id]
             if not task.cancelled() and task.exception() is not None:
                 self._crash(id, task.exception())
-            self._changes.changed()
+                self._changes.changed()
+            self._changes.let_go(id)
 
         task.add_done_callback(ended)
 
@@ -190,6 +219,31 @@ class Fleet:
         for driver in list(self.drivers.values()):
             driver.poke()
 
+    def hold(self, id: str) -> None:
+        """As ``drain``, for one run, until ``release``. Nothing of that is durable: a crash leaves the run as it is."""
+        self._held[id] = self._held.get(id, 0) + 1
+        if id in self._tasks:
+            self._wanted.add(id)
+        if id in self.drivers:
+            self.drivers[id].poke()
+
+    def release(self, id: str) -> None:
+        """The run may be driven here again, and is, if it was or was to be."""
+        self._held[id] -= 1
+        if self._held[id] == 0:
+            del self._held[id]
+            if id in self._wanted:
+                self._wanted.discard(id)
+                self.take_up_if_known(id)
+
+    def is_held(self, id: str) -> bool:
+        """Whether that run alone is to stop."""
+        return id in self._held
+
+    def stops(self, id: str) -> bool:
+        """Whether nothing more of the run is started here."""
+        return self.draining or id in self._held
+
     async def stop(self, seconds: float) -> None:
         """Cancel every task, and wait until it has ended, ``seconds`` at most."""
         tasks = list(self._tasks.values())
@@ -210,18 +264,20 @@ class Fleet:
         return list(self._tasks)
 
     def is_active(self, id: str) -> bool:
-        """Whether the run is being driven or taken up."""
-        return id in self._tasks
+        """Whether the run is being driven, taken up or made."""
+        return id in self._tasks or id in self._making
 
     async def wait_for(self, id: str, seconds: float | None) -> None:
         """Until the run is not being driven any more, or ``seconds`` have passed."""
-        await self._changes.wait_for([self._tasks[id]], seconds)
+        await self._changes.wait_for([self._tasks.get(id) or self._making[id]], seconds)
 
     async def settle(self, id: str) -> None:
         """Until the run, and what it started here, is finished or suspended, or this runtime is being closed."""
         while not self.closing:
-            own = self._tasks.get(id)  # first: while it goes on, nobody need look through all that are driven here
-            busy = [own] if own else [task for other, task in self._tasks.items() if self._descends(other, id)]
+            own = self._tasks.get(id) or self._making.get(id)
+            busy: list[asyncio.Future[None]] = [own] if own else []
+            if own is None:  # while it goes on, nobody need look through all that are driven here
+                busy += [task for other, task in self._tasks.items() if self._descends(other, id)]
             if not busy:
                 return
             await self._changes.wait_for(busy)
@@ -267,13 +323,22 @@ class Fleet:
         """Whether the run can be driven by this process, as far as is known: its code is here, and it is not stuck."""
         if record.moved_to is not None or not self._registry.knows(record.workflow, record.version):
             return False
-        return not self.is_left_alone(record.id)
+        return not self.is_held(record.id) and not self.is_left_alone(record.id)
 
     def is_left_alone(self, id: str) -> bool:
         """Whether the run could not go on here, so short a time ago that it is not tried again yet."""
         return id in self.stuck and not self.trials.ripe(id, self._store.host.now_ms())
 
-    def unstick(self) -> None:
-        """Forget that an error of the store had stopped runs here: it may have passed."""
-        for id in [id for id, error in self.stuck.items() if error.code == ERR_STORE]:
-            del self.stuck[id]
+    def leave_alone(self, id: str, error: AlkalineError) -> None:
+        """The run can't go on here, as ``error`` says: it is not tried again before a while, longer each time."""
+        self.stuck[id] = error
+        self.trials.failed(id, self._store.host.now_ms())
+
+    def unstick(self, damaged: bool = True) -> None:
+        """Forget that an error of the store had stopped runs here: it may have passed.
+
+        ``damaged``: also that something can't be read, which passes only where somebody has mended it.
+        """
+        for id, error in list(self.stuck.items()):
+            if error.code == ERR_STORE and (damaged or not isinstance(error, UnreadableValue)):
+                del self.stuck[id]

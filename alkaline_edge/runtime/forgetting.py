@@ -15,8 +15,9 @@ from ..codec import BlobRef
 from ..history import Cursor, blobs_of
 from ..host import Conflict
 from ..runs import ExecutionRecord, Header
-from .inbox import entry_of
-from .store import Store, Write
+from .sending import entry_of
+from .store import Store
+from .write import Write
 
 KEPT = 100
 """So many dedupe keys, markers of requests without one, and replies are kept of a run, whatever their age."""
@@ -35,12 +36,23 @@ async def forget(store: Store, header: Header, fence: dict[str, str | None], req
         return True
     old = keys.history(header.run, header.generation - 1)
     kept = True
-    if await store.host.list(keys.blobs(header.run), "", 1):
+    if await store.host.list(keys.blobs(header.run), "", 1) and await _has_its_beginning(store, old):
         kept = await _forget_values(store, header.run, old, keys.history(header.run, header.generation), fence)
     kept = kept and await store.purge((keys.segments(old), keys.commits(old)), fence)
     if kept and (header.generation % _EVERY == 0 or requests >= _MANY):
         kept = await _forget_markers(store, header.run, header.generation, fence)
     return kept
+
+
+async def _has_its_beginning(store: Store, name: str) -> bool:
+    """False where an earlier try was cut off while it deleted the history: by then its values were gone already.
+
+    What is left of it can't be read, and need not be.
+    """
+    first = await store.host.list(keys.segments(name), "", 1)
+    if first and keys.position_of(first[0].key) == 0:
+        return True
+    return (await store.host.get([keys.commit(name, 0)]))[0] is not None
 
 
 async def _forget_values(store: Store, run: str, old: str, present: str, fence: dict[str, str | None]) -> bool:

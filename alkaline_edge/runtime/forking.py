@@ -10,11 +10,13 @@ from ..errors import InvalidInput
 from ..events import Event
 from ..history import Cursor, Timed
 from ..limits import MAX_ID
+from ..retried import counting
 from ..runs import ExecutionRecord, Header
 from . import creation
 from .copying import put_in_batches, put_run
 from .loading import started
-from .store import Store, Write
+from .store import Store
+from .write import Write
 
 
 async def fork(store: Store, id: str, at: int, edit: dict[str, Any]) -> str:
@@ -30,7 +32,7 @@ async def fork(store: Store, id: str, at: int, edit: dict[str, Any]) -> str:
     old = Header.from_map(started(commits[0][0][1] if commits else None).header)
     header = _header(old, creation.new_run_id(store.host), at)
     now = store.host.now_ms()
-    raws, blobs = _history(store, commits[:at], old, header, edit)
+    raws, blobs = _history(store, counting(commits[:at]), old, header, edit)
     cursor = Cursor()
     for raw in raws:
         cursor.advance(raw, store.codec)
@@ -69,7 +71,7 @@ def _history(
     unused = set(edit)
     cursor, raws, blobs = Cursor(), list[bytes](), dict[str, bytes]()
     for commit in commits:
-        if commit[-1][1][0] in ev.ENDINGS:
+        if commit and commit[-1][1][0] in ev.ENDINGS:
             break
         batch = [
             _edited(event, old, header, edit, unused)
@@ -100,6 +102,8 @@ def _edited(event: Event, old: Header, header: Header, edit: dict[str, Any], unu
             return ev.StepCompleted(ev.STEP_COMPLETED, event.id, event.name, event.args, edit[event.id])
         case ev.ChildStarted() if event.child in old.child_ids(event.id):
             return event._replace(child=header.child_ids(event.id)[0])
+        case ev.Retried():  # what it spent stays spent; what it made void is not here
+            return event._replace(void=[])
         case ev.Spent() | ev.StepCharged() if event.totals is not None:
             return event._replace(totals=event.totals[-1:])
         case _:

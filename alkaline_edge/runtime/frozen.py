@@ -2,45 +2,40 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from .. import events as ev
 from .. import keys
-from ..errors import AlkalineError, ConflictError
-from ..history import decode_all
+from ..errors import ClosedError, ConflictError
+from ..history import Cursor, check_end, decode_all
 from ..host import Conflict
-from ..records import dataclass
 from ..runs import ExecutionRecord
-from . import inbox
-from .asking import Asker
+from ..structs import dataclass
+from . import sending
 from .fleet import Fleet
 from .lease import Leases
-from .store import Store, Write, indexes_of
+from .store import Store
+from .write import Write, indexes_of
 
 
 class Freezer:
     """Stops runs of one runtime for good."""
 
-    def __init__(self, store: Store, leases: Leases, fleet: Fleet, asker: Asker) -> None:
-        self._store, self._leases, self._fleet, self._asker = store, leases, fleet, asker
+    def __init__(self, store: Store, leases: Leases, fleet: Fleet) -> None:
+        self._store, self._leases, self._fleet = store, leases, fleet
 
     async def freeze(self, id: str, to: str) -> ExecutionRecord:
         """Stop the run here for good: what is in flight ends first. Doing it twice changes nothing.
 
-        ``to`` is what the record says of where it went. A run that has ended stays as it is.
+        ``to`` is what the record says of where it went. A run that has ended stays as it is. One that was paused takes
+        a pause with it, by which it is paused where it arrives.
         """
-        stopped = [False]
+        self._fleet.hold(id)
         try:
-            return await self._frozen(id, to, stopped)
-        except ConflictError:
-            if stopped[0]:  # the run is not moved, so what was to stop it for that is taken back
-                with contextlib.suppress(AlkalineError):
-                    await self._asker.request(id, "resume")
-            raise
+            return await self._frozen(id, to)
+        finally:
+            self._fleet.release(id)  # refused or cut off, it goes on here as if nobody had wanted to move it
 
-    async def _frozen(self, id: str, to: str, stopped: list[bool]) -> ExecutionRecord:
-        """``stopped`` becomes true when a run that nobody had paused is asked to stop."""
-        while True:
+    async def _frozen(self, id: str, to: str) -> ExecutionRecord:
+        while not self._fleet.closing:
             record = await self._store.record(id)
             if record.moved_to is not None or record.finished:
                 return record
@@ -54,29 +49,33 @@ class Freezer:
                 raise ConflictError(
                     f"run {id!r} is held by another owner; hand it over from there, or pause it first", id=id
                 )
-            await _check_family(self._store, record)
-            if id in self._fleet.active():
-                with contextlib.suppress(ConflictError):  # it has ended meanwhile, or gone: its record says so
-                    await self._asker.request(id, "pause", mark=inbox.OF_A_MOVE)
-                    stopped[0] = stopped[0] or record.status != "paused"
+            end = await _check_family(self._store, record)
+            if self._fleet.is_active(id):
                 await self._fleet.settle(id)
                 continue
             before = indexes_of(record)
+            write = Write({keys.record(id): record.version_tag})
+            if record.status == "paused":
+                await sending.stay_paused(self._store, write, id)
             record.moved_to, record.status, record.owner, record.wake_at = to, "paused", None, None
             record.epoch += 1
-            write = Write({keys.record(id): record.version_tag})
+            # Nobody commits here from now on: the record vouches for the whole history, and not for what it knew last.
+            record.cursor_length, record.head = end.length, end.head
             self._store.put_record(write, record, before)
             if not isinstance(await self._store.commit(write), Conflict):
                 self._fleet.let_go(id)
                 return record
+        raise ClosedError("the runtime was closed before the run was frozen: it goes on where it is")
 
 
-async def _check_family(store: Store, record: ExecutionRecord) -> None:
-    """ERR_CONFLICT where a parent or a child stays behind: one would wait for the other for ever."""
+async def _check_family(store: Store, record: ExecutionRecord) -> Cursor:
+    """ERR_CONFLICT where a parent or a child stays behind: one would wait for the other for ever. Else its end."""
     relatives = [] if record.parent is None else [record.parent]
     commits = await store.commits(keys.history(record.run, record.generation))
+    check_end(commits, record.cursor_length, record.head, record.id)
+    end, decoded = decode_all(commits, store.codec)
     children: dict[str, str] = {}
-    for _, event in (each for commit in decode_all(commits, store.codec)[1] for each in commit):
+    for _, event in (each for commit in decoded for each in commit):
         if isinstance(event, ev.ChildStarted):
             children[event.id] = event.child
         elif isinstance(event, ev.ChildFinished):
@@ -99,6 +98,11 @@ async def _check_family(store: Store, record: ExecutionRecord) -> None:
                 id=record.id,
                 relative=told[-1],
             )
+    return end
+
+
+_RENOUNCED = b"renounced for "
+"""What stands in place of the head of a hand-over that this store renounced, before the store that may go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +115,32 @@ class Taken:
     head: bytes
     version: str | None
 
+    @property
+    def last(self) -> int:
+        """The epoch of the last hand-over that this store took over, or may have: one that it renounced it has not."""
+        return self.epoch - self.renounced
+
+    @property
+    def renounced(self) -> bool:
+        """Whether this store takes the hand-over of ``epoch`` over no more."""
+        return self.head.startswith(_RENOUNCED)
+
     def again(self, epoch: int, head: bytes) -> bool:
         """Whether the hand-over was taken over before; ERR_CONFLICT for another one under the same name."""
+        if epoch == self.epoch and self.renounced:
+            raise ConflictError(
+                "this store has renounced this hand-over and takes it over no more: call hand_over from here to where "
+                "the run comes from, and it goes on there"
+            )
         if epoch == self.epoch and head != self.head:
             raise ConflictError("another history of this run was taken over here under the same epoch: they parted")
         return epoch <= self.epoch
+
+    def renounce(self, write: Write, epoch: int, to: str) -> None:
+        """Take it over no more, with ``write``; ERR_CONFLICT where that was done in favour of another store."""
+        if self.epoch == epoch and self.head != _RENOUNCED + to.encode():
+            raise ConflictError("this store has renounced this hand-over in favour of another store: it goes on there")
+        self.note(write, epoch, _RENOUNCED + to.encode())
 
     def note(self, write: Write, epoch: int, head: bytes) -> None:
         """Take it over with ``write``, once."""

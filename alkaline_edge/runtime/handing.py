@@ -7,12 +7,13 @@ from typing import Any
 from .. import events as ev
 from .. import keys, parts
 from ..codec import BlobRef
+from ..envelope import Contents
 from ..errors import ConflictError, InvalidInput, NotFound, StoreError
-from ..history import MAGIC, Cursor, Timed, blobs_of, decode_all, digest_of
+from ..history import MAGIC, Cursor, blobs_of, decode_all, digest_of
 from ..host import Conflict
 from ..parts import PART_BYTES, Letter, Part, Place
 from ..runs import ExecutionRecord, Header
-from . import arriving, creation, lease, segments
+from . import arriving, creation, lease, segments, sending
 from .accounts import shared_by
 from .copying import put_in_batches
 from .forgetting import forget_older
@@ -20,9 +21,9 @@ from .frozen import Freezer, may_be_replaced, taken
 from .loading import started
 from .moved import ARRIVING, BUNDLE, DELETING, UNCONFIRMED, gone
 from .runtime import Runtime
-from .store import Write, indexes_of
+from .write import Write, indexes_of
 
-_CARRIED = ("created_at", "attempt", "spent", "attributes", "parent", "depth", "failure")
+_CARRIED = ("created_at", "attempt", "spent", "attributes", "parent", "depth", "failure", "retried")
 """The fields of a record that go with a copy."""
 
 
@@ -31,7 +32,7 @@ class Local:
 
     def __init__(self, runtime: Runtime) -> None:
         self._store, self._registry, self._fleet = runtime.store, runtime.registry, runtime.fleet
-        self._freezer = Freezer(runtime.store, runtime.leases, runtime.fleet, runtime.asker)
+        self._freezer = Freezer(runtime.store, runtime.leases, runtime.fleet)
 
     @property
     def name(self) -> str:
@@ -64,7 +65,7 @@ class Local:
         known = await taken(self._store, record.run)
         return Place(
             id, record.run, record.generation, cursor.length, cursor.head, record.status, record.epoch, record.moved_to,
-            max(0, known.epoch),
+            max(0, known.last),
         )  # fmt: skip
 
     async def _end(self, record: ExecutionRecord) -> Cursor:
@@ -113,7 +114,7 @@ class Local:
                 break
             for ref in blobs_of(event for _, event in cursor.advance(raw, self._store.codec)):
                 if ref.digest not in blobs:
-                    blobs[ref.digest] = self._store.codec.encode(await self._store.blob(record.run, ref))
+                    blobs[ref.digest] = self._store.codec.encode_whole(await self._store.blob(record.run, ref))
                     size += ref.size
             chosen.append(raw)
             size += len(raw)
@@ -184,7 +185,7 @@ class Local:
         A part that is here already changes nothing. ERR_CONFLICT: the run goes on here, the id is another run's, or the
         part does not follow from what is here. ERR_INVALID_INPUT and ERR_STORE: the part is not sound.
         """
-        given, events = parts.decode_part(part, self._store.codec)
+        given, contents = parts.decode_part(part, self._store.codec)
         record = await self._store.find(given.id)
         if record is None:
             end = Cursor()
@@ -203,7 +204,7 @@ class Local:
             raise ConflictError(
                 f"the part does not follow from the {end.length} commits that are here: sync again", id=given.id
             )
-        await self._append(record, given, events, skip)
+        await self._append(record, given, contents, skip)
         return await self._there(given.id)
 
     async def _there(self, id: str) -> Place:
@@ -214,15 +215,15 @@ class Local:
 
     def _accepts(self, record: ExecutionRecord, part: Part, known: Any) -> None:
         """ERR_CONFLICT where the run lives here and is not a copy to be brought up to date."""
-        held = record.owner is not None or record.status not in ("paused",)
-        if record.moved_to is None and (held or part.epoch <= known.epoch):
+        held = record.owner is not None or record.status not in ("paused", "failed")
+        if record.moved_to is None and (held or part.epoch <= known.last):
             raise ConflictError(
                 f"run {record.id!r} is {record.status} here and may go on: only a paused copy is brought up to date",
                 id=record.id,
                 status=record.status,
             )
 
-    async def _append(self, record: ExecutionRecord | None, part: Part, events: list[list[Timed]], skip: int) -> None:
+    async def _append(self, record: ExecutionRecord | None, part: Part, contents: Contents, skip: int) -> None:
         """Write commits behind what is there, a batch at a time, each with the record that says how far it goes."""
         store, name = self._store, keys.history(part.run, part.generation)
         blobs: dict[str, bytes] = {}
@@ -239,8 +240,9 @@ class Local:
                 puts = {keys.segment(name, first): b"".join(chosen)}
             else:
                 puts = {keys.commit(name, first + n): raw for n, raw in enumerate(chosen)}
-            record = await self._put(record, part, events[at + count - 1], chosen[-1], first + count, puts)
             at += count
+            last = contents.last if at == len(part.commits) else None
+            record = await self._put(record, part, contents.times[at - 1], last, chosen[-1], first + count, puts)
         if record is not None and record.generation >= 2:
             await forget_older(self._store, record)
 
@@ -248,12 +250,13 @@ class Local:
         self,
         before: ExecutionRecord | None,
         part: Part,
-        last: list[Timed],
+        time_ms: int,
+        last: ev.Event | None,
         raw: bytes,
         length: int,
         puts: dict[str, bytes],
     ) -> ExecutionRecord:
-        """One batch: commits, and the record as of the last of them."""
+        """One batch: commits, and the record as of the last of them; ``last``: the last event of all that come."""
         now = self._store.host.now_ms()
         record = ExecutionRecord(
             part.id, part.run, part.workflow, part.version, "paused", now, now, generation=part.generation,
@@ -272,10 +275,10 @@ class Local:
                 record.moved_to, record.copy = None, True
             elif left and record.moved_to is not None:
                 record.moved_to = record.moved_to.removesuffix(UNCONFIRMED)
-        ref = await self._ended(record, part, last[-1][1])
+        ref = await self._ended(record, part, last)
         record.copy = record.copy and not record.finished
         if length == 1 and not record.finished:  # resumed here, it does not begin before its time
-            begins_at = creation.begins_at(record, last[0][0], 1, now)
+            begins_at = creation.begins_at(record, time_ms, 1, now)
             if begins_at is not None:
                 record.begin_at(begins_at)
         write = Write({keys.record(part.id): before.version_tag if before is not None else None})
@@ -288,7 +291,7 @@ class Local:
         record.version_tag = outcome.version
         return record
 
-    async def _ended(self, record: ExecutionRecord, part: Part, last: ev.Event) -> BlobRef | None:
+    async def _ended(self, record: ExecutionRecord, part: Part, last: ev.Event | None) -> BlobRef | None:
         """Set the status of a run that ends with ``last``; where its result stands, if that is large."""
         if isinstance(last, ev.Completed):
             record.status, record.result, record.moved_to = "completed", last.value, None
@@ -318,6 +321,8 @@ class Local:
                              None, known.epoch)  # fmt: skip
             return place
         record = await self._store.record(given.id)
+        if record.moved_to == DELETING:
+            raise gone(record, "take over")
         end = await self._end(record)
         here = (record.run, record.generation, end.length, end.head)
         if here != (given.run, given.generation, given.length, given.head):
@@ -330,8 +335,11 @@ class Local:
                 f"run {given.id!r} is {record.status} here: only a paused copy is taken over", id=given.id
             )
         epoch = max(record.epoch, given.epoch) + 1
-        await arriving.claim(self._store, record)
-        await arriving.bring(self._store, record, given.requests, given.markers)
+        # A store that took it over has used up this epoch. So the run has been nowhere, and nothing is to be brought.
+        back = record.moved_to not in (None, ARRIVING) and given.epoch == record.epoch + 1
+        if not back:
+            await arriving.claim(self._store, record)
+            await arriving.bring(self._store, record, given.requests, given.markers)
         before, now = indexes_of(record), self._store.host.now_ms()
         record.status, record.wake_at, record.waiting = "suspended", now, ["its new host"]
         if given.length == 1:  # it may not have begun, and then does not by its move
@@ -339,14 +347,57 @@ class Local:
             begins_at = creation.begins_at(record, commits[0][0][0], 1, now)
             if begins_at is not None:
                 record.begin_at(begins_at)
+        arrived = await arriving.ends(self._store, keys.requests(record.id))
+        if sending.leaves_paused(self._store.codec, arrived):
+            record.status, record.wake_at = "paused", record.begins_at
         lease.free(record)
         record.moved_to = None
         record.epoch, record.updated_at = epoch, now
         write = Write({keys.record(given.id): record.version_tag})
         self._store.put_record(write, record, before)
         known.note(write, given.epoch, given.head)
-        write.puts.update((keys.shared(a[0]), self._store.codec.encode(a[1:])) for a in given.shared)
+        if not back:
+            write.puts.update((keys.shared(a[0]), self._store.codec.encode(a[1:])) for a in given.shared)
         if isinstance(await self._store.commit(write), Conflict):
             raise arriving.changed(given.id)
         self._fleet.poke(given.id)
         return await self._there(given.id)
+
+    # --- back to the source ----------------------------------------------------------------------------------------
+    async def renounce(self, letter: bytes, to: str) -> bytes:
+        """Take the hand-over of ``letter`` over no more, whoever brings it; the letter that takes it back to ``to``.
+
+        Doing it again gives the same letter. ERR_CONFLICT where it was taken over already: it is handed back then.
+        """
+        given = parts.decode_letter(letter, self._store.codec)
+        if given.to != await self.identity():
+            raise InvalidInput("this run is on its way to another store: nothing was changed")
+        known = await taken(self._store, given.run)
+        if known.last >= given.epoch:
+            there = await self._store.find(given.id)
+            again = "again, which hands it back"
+            if there is None or there.run != given.run:  # it ended here
+                again = "from where it comes from to here, which notes that; it is not here any more"
+            raise ConflictError(f"run {given.id!r} was taken over here: call hand_over {again}", id=given.id)
+        write = Write()
+        known.renounce(write, given.epoch, to)
+        if isinstance(await self._store.commit(write), Conflict):
+            raise arriving.changed(given.id)
+        given.to, given.epoch = to, given.epoch + 1
+        return parts.encode(given, self._store.codec)
+
+    async def reclaim(self, id: str, lost: str) -> Place:
+        """Go on here with a run that was handed over to the store ``lost``, which is gone for good."""
+        record = await self._store.record(id)
+        if record.moved_to is None:
+            return await self._there(id)
+        if record.moved_to in (ARRIVING, DELETING, BUNDLE):
+            raise gone(record, "reclaim")
+        if f"[{lost}]" not in record.moved_to:
+            raise InvalidInput(
+                f"run {id!r} was handed over to {record.moved_to}: give the name that stands in the brackets, to say "
+                "that this very store is lost"
+            )
+        end, here = await self._end(record), await self.identity()
+        letter = Letter(here, id, record.run, record.generation, record.epoch + 1, end.length, end.head, [], [], [])
+        return await self.take_over(parts.encode(letter, self._store.codec))

@@ -1,4 +1,4 @@
-"""The inbox of a run: what others ask of it, appended without owning it, consumed with the event that records it.
+"""The inbox of a run, as its owner reads it: what others ask (``sending``), consumed with the event that records it.
 
 An entry is ``[entry id, kind, name, payload, accepted]``, a large payload in blobs (``payloads``). The owner deletes
 it in the commit that records its event; an entry id that the history knows already is dropped, so a request that was
@@ -14,41 +14,29 @@ from typing import Any
 
 from .. import events as ev
 from .. import keys, lifecycle
-from ..codec import Codec
-from ..errors import ConflictError, InvalidInput, NotFound
+from ..errors import ConflictError, NotFound, StoreError
 from ..events import Event
 from ..failures import describe
-from ..host import Conflict, Entry
 from ..machine.commands import ReplyToUpdate, StartTimer
-from ..records import NamedTuple
-from ..runs import ExecutionRecord
 from . import payloads, reporting
-from .journal import Journal
-from .moved import gone
-from .store import Store, Write
+from .fleet import Fleet
+from .journal import TOGETHER, Journal, Refused
+from .requests import Request, read_request
+from .segments import keys_of
+from .write import Write
 
 _PAGE = 100
-OF_A_MOVE = "move-"
-"""How the entry of a pause begins by which a move stops a run: it goes nowhere with the run."""
-_ENDS = 16
-
-
-class Request(NamedTuple):
-    """One entry, with the key that it stands under."""
-
-    key: str
-    id: str
-    kind: str
-    name: str
-    payload: Any
-    accepted: int
+_TURNS = 16
+"""So many pauses and resumes are consumed at once where a handler never waits."""
+_TOGETHER = ("signal", "child")
+"""Kinds of requests that go into one commit with others."""
 
 
 class Inbox:
     """The owner's side."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, journal: Journal, fleet: Fleet) -> None:
+        self._journal, self._fleet = journal, fleet
         self._store, self._host, self._codec = journal.store, journal.host, journal.codec
         self._machine, self._clock, self._teller = journal.machine, journal.clock, journal.teller
         self.paused = journal.record.status == "paused"
@@ -63,6 +51,8 @@ class Inbox:
         """There was more than a page."""
         self._looked_ms = -1
         """When the inbox was last read: what comes later was accepted later, but for the senders' clocks."""
+        self._alone = 0
+        """So many of those go one by one: the store has refused them together."""
         self._void: set[str] = set()
         """Keys of entries that count no more, to be deleted with the next commit."""
 
@@ -71,28 +61,38 @@ class Inbox:
         self.poked = False
         prefix = keys.requests(self._journal.record.id)
         self._looked_ms = self._host.now_ms()
-        entries = await self._host.list(prefix, "", _PAGE)
+        read = self._store.unreadable.entries
+        entries = await read(prefix, "", _PAGE)
         self._more = len(entries) == _PAGE
         after = entries[-1].key if self._more else ""
         if self._more and after < f"{prefix}~":
             after = f"{prefix}~"
         while after:  # what parents and children sent stands behind the page, and may have come before its last
-            page = await self._host.list(prefix, after, _PAGE)
+            page = await read(prefix, after, _PAGE)
             entries = [*entries, *page]
             after = page[-1].key if len(page) == _PAGE else ""
-        self._ahead = deque(_in_order([read_request(entry, self._codec) for entry in entries], self._more))
-        return bool(entries)
+        # What can't be read may be anything, a cancel too: the run does not go on without it.
+        self._ahead = deque(_in_order([read_request(entry, self._store) for entry in entries], self._more))
+        return bool(self._ahead)
 
-    async def find_cancel(self) -> Request | None:
-        """The first cancel that has come in."""
+    async def told(self) -> tuple[Request | None, list[Event]]:
+        """What has come in for a handler that never waits: the first cancel, or what pauses and resumes it.
+
+        The pauses and resumes are consumed with the next commit, which is to hold their events.
+        """
         await self.look()
+        turns: list[Event] = []
         for request in self._ahead:
             if request.kind == "cancel" and (not request.id.startswith("cancel-") or self._from_parent(request.id)):
-                return await self._whole(request)
-        return None
+                return await self._whole(request), []
+        for request in [each for each in self._ahead if each.kind in ("pause", "resume")][:_TURNS]:
+            event = await self._event(request, self._journal.write())
+            turns += [event] if event is not None else []
+            self._void.add(request.key)
+        return None, turns
 
     async def advance(self) -> bool:
-        """Apply what has come in, up to the timer that is due first, and that timer; False when there was nothing.
+        """Apply what has come in, up to the timers that are due first, and those; False when there was nothing.
 
         What was accepted before a deadline goes before the timer of that deadline, however late both are looked at:
         so no timer fires before the inbox was read at or after its deadline.
@@ -107,10 +107,12 @@ class Inbox:
                 due = self._due_timer()  # reading takes time
                 if due is not None and clock.due_at(due) > self._looked_ms:
                     continue
-            if self._ahead and (due is None or self._ahead[0].accepted < clock.due_at(due)):
-                await self._consume(self._ahead.popleft())
+            before = float("inf") if due is None else clock.due_at(due)
+            if self._ahead and self._ahead[0].accepted < before:
+                await self._consume(before)
             elif due is not None:
-                await self._journal.happened([ev.TimerFired(ev.TIMER_FIRED, due.id)])
+                # Those of one moment together; a later one may be withdrawn by what an earlier one leads to.
+                await self._journal.happened([*clock.take_due(TOGETHER, self._journal.room())])
                 return True
             else:
                 break
@@ -122,7 +124,11 @@ class Inbox:
         return acted
 
     def _due_timer(self) -> StartTimer | None:
-        return None if self.paused else self._clock.due_timer()
+        return None if self.holds_timers() else self._clock.due_timer()
+
+    def holds_timers(self) -> bool:
+        """Whether no timer fires: the run is paused, or is to stop here so that it can be moved."""
+        return self.paused or self._fleet.is_held(self._journal.record.id)
 
     def void(self) -> set[str]:
         """Keys of entries that count no more: whoever commits next deletes them."""
@@ -134,30 +140,63 @@ class Inbox:
         write.deletes = self.void()
         return write
 
-    async def _consume(self, request: Request) -> None:
-        """Record and feed one request, unless the history knows it already or it is void."""
-        self._void.add(request.key)
-        if request.id in self._machine.mailbox.entries or request.id in self._seen:
-            await payloads.drop(self._journal.store, self._journal.record.run, request.payload)
-            return
-        write = self._write()
-        event = await self._event(await self._whole(request), write)
-        if event is None and request.kind != "update":
-            self._void |= write.deletes
-            return
-        self._seen.add(request.id)
-        await self._record([event] if event is not None else [], write)
-        await payloads.drop(self._journal.store, self._journal.record.run, request.payload)
+    async def _consume(self, before: float) -> None:
+        """Record and feed the requests that go next, accepted ``before`` a time in ms, but for those that are void.
+
+        Signals and children's ends together, as many as go into one commit; any other by itself.
+        """
+        run, ahead = self._journal.record.run, self._ahead
+        events: list[Event] = []
+        taken: list[Request] = []
+        write = self._journal.write()
+        room, most = self._journal.room(), 1 if self._alone else min(TOGETHER, keys_of(self._journal.store.limits))
+        while ahead and ahead[0].accepted < before and (not taken or len(self._void) < most):
+            joins = ahead[0].kind in _TOGETHER
+            if taken and not (joins and ahead[0].size <= room):
+                break
+            request = ahead.popleft()
+            room -= request.size
+            self._void.add(request.key)
+            if request.id in self._machine.mailbox.entries or request.id in self._seen:
+                await payloads.drop(self._journal.store, run, request.payload)
+                continue
+            event = await self._event(await self._whole(request), write)
+            if event is None and request.kind != "update":
+                continue
+            self._seen.add(request.id)
+            taken.append(request)
+            events += [event] if event is not None else []
+            if not joins:
+                break
+        self._alone -= bool(self._alone)
+        if taken:
+            void = self.void()
+            write.deletes |= void
+            try:
+                await self._record(events, write)
+            except Refused:
+                if len(taken) == 1:
+                    raise
+                self._alone = len(taken)  # one of them is what the store does not take, or all of them at once
+                self._seen.difference_update(request.id for request in taken)
+                self._void = void.difference(request.key for request in taken)
+                ahead.extendleft(reversed(taken))
+                return
+        for request in taken:
+            await payloads.drop(self._journal.store, run, request.payload)
 
     async def _whole(self, request: Request) -> Request:
         payload = await payloads.read(self._journal.store, self._journal.record.run, request.payload)
         return request._replace(payload=payload)
 
     async def _record(self, events: list[Event], write: Write) -> None:
-        """One commit, fed before the next entry is recorded: what the handler draws in between stands between them."""
+        """One commit, fed before the next entry is recorded: what the handler draws in between stands between them.
+
+        A validator so sees what all that came before its update has led to, and a cancel has an activation of its own.
+        """
         if not events and not self._machine.drawn:  # a refused update: its reply is stored, and nothing is recorded
             await self._journal.commit(write)
-            self._teller.changes.changed()
+            self._teller.changes.changed(self._journal.record.id)
             return
         turned = self.paused != (self._journal.record.status == "paused")
         if turned:  # the next owner knows it from the record, so it goes with the event
@@ -167,7 +206,7 @@ class Inbox:
         await self._journal.feed(recorded)
 
     async def _event(self, request: Request, write: Write) -> Event | None:
-        _, id, kind, name, payload, _ = request
+        _, id, kind, name, payload, *_ = request
         match kind:
             case "signal":
                 return ev.SignalReceived(ev.SIGNAL_RECEIVED, id, name, payload)
@@ -189,9 +228,7 @@ class Inbox:
             case "update":
                 return await self._update(id, name, payload, write)
             case _:
-                raise InvalidInput(
-                    f"the inbox holds a request of kind {kind!r}; a newer alkaline_edge sent it: upgrade"
-                )
+                raise StoreError(f"the inbox holds a request of kind {kind!r}; a newer alkaline_edge sent it: upgrade")
 
     def _from_parent(self, entry: str) -> bool:
         """Whether a parent's cancel was meant for this run, and not for an earlier one with its id."""
@@ -203,7 +240,7 @@ class Inbox:
         machine = self._machine
         if (run, generation) != (machine.header.run, machine.header.generation):
             return None
-        if command not in machine.pending.waiting:
+        if not machine.waits_for(command):
             return None
         if place is not None:  # too large to send: it is read where the child keeps it
             child = await self._store.find(place)
@@ -221,7 +258,7 @@ class Inbox:
             reporting.update_failed(self._journal.record.id, error)
             failure = describe(error, self._codec)
             reply = [False, await self._store.outside(failure, self._journal.record.run, dict(write.checks))]
-            write.puts[keys.reply(self._journal.record.run, id)] = self._codec.encode(reply)
+            write.puts[keys.reply(self._journal.record.run, id)] = self._codec.encode_whole(reply)
             return None
         return ev.UpdateReceived(ev.UPDATE_RECEIVED, id, name, payload)
 
@@ -235,13 +272,13 @@ class Inbox:
         write = self._journal.write()
         ref = self._store.reference(command.value)  # the same blob as that of the event, put ahead of both
         value = command.value if ref is None else ref
-        write.puts[keys.reply(self._journal.record.run, command.id)] = self._codec.encode([command.ok, value])
+        write.puts[keys.reply(self._journal.record.run, command.id)] = self._codec.encode_whole([command.ok, value])
         await self._journal.append([ev.UpdateReplied(ev.UPDATE_REPLIED, command.id, command.ok, command.value)], write)
         if command.error is not None:
             reporting.update_failed(self._journal.record.id, command.error)
         self._machine.commands.pop(f"reply {command.id}", None)
         self._machine.mailbox.reply(command.id)
-        self._teller.changes.changed()
+        self._teller.changes.changed(self._journal.record.id)
 
     async def answer_all(self) -> None:
         """Give the replies that the handlers of updates came to in the turn that ended the run's own."""
@@ -256,24 +293,6 @@ class Inbox:
             text = f"run {id!r} continued as new before it answered the update {name!r}: send it again"
             failure = describe(ConflictError(text, id=id), self._codec)
             await self.reply(ReplyToUpdate(entry, False, failure))
-
-
-def read_request(entry: Entry, codec: Codec) -> Request:
-    """The request of an entry. Version 0.1 did not say when one was accepted: nothing is known against it."""
-    id, kind, name, payload, *rest = codec.decode(entry.value)
-    return Request(entry.key, id, kind, name, payload, rest[0] if rest else 0)
-
-
-async def is_asked(store: Store, record: ExecutionRecord) -> bool:
-    """Whether a paused run has a request to answer. A copy's requests wait for the run, unless it is resumed itself."""
-    after = ""
-    while True:
-        entries = await store.host.list(keys.requests(record.id), after, 100 if record.copy else 1)
-        if not record.copy or not entries:
-            return bool(entries)
-        if any(store.codec.decode(entry.value)[1] == "resume" for entry in entries):
-            return True
-        after = entries[-1].key
 
 
 def _in_order(requests: Sequence[Request], more: bool) -> list[Request]:
@@ -291,86 +310,3 @@ def _in_order(requests: Sequence[Request], more: bool) -> list[Request]:
     if more and numbered:
         others = [request for request in others if request.accepted < numbered[-1].accepted]
     return sorted([*numbered, *others], key=lambda request: request.accepted)
-
-
-async def send(
-    store: Store, id: str, kind: str, name: str, payload: Any, dedupe: str | None = None, mark: str = ""
-) -> tuple[str, str]:
-    """Append an entry to the inbox of ``id``; return the run's random id and the entry's id.
-
-    Entries keep their order of arrival. With ``dedupe`` the same key counts once, also after continue_as_new: see
-    ``forgetting`` for how long. A finished run is ERR_CONFLICT, an unknown one ERR_NOT_FOUND. ``mark``: how the entry's
-    id begins, for a sender who must know its own.
-    """
-    entry = f"{mark or kind[0]}{store.host.entropy(8).hex()}"
-    store.codec.encode([entry, kind, name, payload], "payload")
-    ahead = ""
-    for _ in range(100):
-        record = await store.record(id)
-        if record.finished:
-            raise ConflictError(f"run {id!r} has {record.status}: it takes no {kind}", id=id, status=record.status)
-        if record.moved_to is not None:
-            raise gone(record, f"send the {kind} to")
-        marker = keys.dedupe(record.run, dedupe if dedupe is not None else entry)
-        present = (await store.host.get([marker]))[0]
-        if present is not None:
-            return record.run, entry_of(store.codec.decode(present.value))
-        now = store.host.now_ms()
-        data, blobs = payloads.fitted(store, record.run, [entry, kind, name, payload, now])
-        if blobs and ahead != record.run:
-            await store.put_blobs(blobs, {})
-            ahead = record.run
-        place = keys.inbox(id, keys.position(await _last(store, id) + 1))
-        # The record too: an entry for a run that ended or was handed over meanwhile would never be read.
-        fence = {place: None, marker: None, keys.record(id): record.version_tag}
-        puts = {marker: store.codec.encode([entry, record.generation, now]), place: data}
-        if not isinstance(await store.commit(Write(fence, puts)), Conflict):
-            return record.run, entry
-    raise ConflictError(f"the inbox of run {id!r} is too busy: 100 attempts met another sender; try again later")
-
-
-async def _last(store: Store, id: str) -> int:
-    """The highest place in the inbox of ``id``, 0 where it is empty: a page is read, and then one key at a time."""
-    prefix = keys.requests(id)
-
-    async def behind(place: int) -> int:
-        """A place behind ``place`` that is taken; 0 where there is none."""
-        return _highest(await store.host.list(prefix, keys.inbox(id, keys.position(place)), 1))
-
-    page = await store.host.list(prefix, "", _ENDS)
-    low = _highest(page)
-    if len(page) < _ENDS or page[-1].key >= keys.from_runs(id):
-        return low
-    step = _ENDS
-    while found := await behind(low + step):
-        low, step = found, step * 2
-    high = low + step  # nothing stands behind it
-    while low < high and (found := await behind(low)):
-        middle = (found + high) // 2
-        further = await behind(middle)
-        low, high = (further, high) if further else (found, middle)
-    return low
-
-
-def _highest(entries: Sequence[Entry]) -> int:
-    """The highest place among ``entries``; those that have a name instead of a number count for none."""
-    places = [entry.key for entry in entries if not entry.key.rsplit("/", 1)[1].startswith("~")]
-    return keys.position_of(places[-1]) if places else 0
-
-
-async def first(store: Store, id: str, kind: str) -> Request | None:
-    """The first request of that kind that waits in the inbox of ``id``."""
-    after = ""
-    while True:
-        page = await store.host.list(keys.requests(id), after, _PAGE)
-        for request in (read_request(entry, store.codec) for entry in page):
-            if request.kind == kind:
-                return request
-        if len(page) < _PAGE:
-            return None
-        after = page[-1].key
-
-
-def entry_of(marker: Any) -> str:
-    """The entry that a dedupe marker stands for: ``[entry, generation, accepted]``; 0.1 wrote the entry alone."""
-    return str(marker[0] if isinstance(marker, list) else marker)

@@ -10,14 +10,17 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ..errors import InvalidInput, StoreError
+from .. import keys
+from ..errors import AlkalineError, InvalidInput, StoreError
 from ..host import Host
-from ..limits import LEASE_SECONDS
+from ..limits import CLOCKS_DIFFER_MS, LEASE_SECONDS
 from ..runs import ExecutionRecord
 from .store import Store
+from .write import Write
 
 _LIVES = ".lives"
 """The end of an owner's name that its platform vouches for: see ``KnowsOwners``."""
+_OF_HOST = ("capabilities", "get", "list", "commit", "close", "now_ms", "entropy", "sleep")
 _KEPT = 10_000
 _sessions: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
@@ -29,9 +32,24 @@ def session_of(host: Host) -> str:
     return _sessions[host]
 
 
-def require(host: Host, lease: float | None = None) -> None:
+def in_memory() -> Host:
+    """The host of a runtime that is given none. By its name: the kernel needs no host, and has none where this is not.
+
+    ERR_INVALID_INPUT where the package of the hosts is left out.
+    """
+    try:
+        from importlib import import_module
+
+        made: Host = import_module("alkaline_hosts.memory").MemoryHost()
+    except ImportError as error:
+        text = "a Runtime without a host keeps its runs by alkaline_hosts.memory, which is not here: give it a host"
+        raise InvalidInput(text) from error
+    return made
+
+
+def require(host: Host, by_lease: bool = False) -> None:
     """ERR_STORE for a host that can't keep a run safe, or can't keep a lease where one is asked for by name."""
-    if not isinstance(host, Host):
+    if not all(hasattr(host, name) for name in _OF_HOST):  # isinstance of a Protocol costs as much as the rest
         raise InvalidInput(
             f"a host has get, list, commit, close, now_ms, entropy and sleep; {type(host).__name__} lacks some"
         )
@@ -43,7 +61,7 @@ def require(host: Host, lease: float | None = None) -> None:
                 "in front of it, or use another host",
                 host=can.name,
             )
-    if lease is not None and not can.conditional:
+    if by_lease and not can.conditional:
         raise StoreError(
             f"{can.name} has no conditional commits, so no lease keeps a second writer out, and none may be asked for: "
             "leave lease= out and see to it that one process writes, or use another host",
@@ -61,6 +79,7 @@ class Leases:
         self._let_go: Callable[[], Any] | None = None
         self._begun = False
         self._seen: dict[str, tuple[str, int]] = {}
+        """Leases that end too far away: the version of each one's record, and since when it is so, ms since 1970."""
         self._lapsed: dict[str, tuple[int, int]] = {}
         """Runs that were lost as their leases had run out: how often in a row, and how long that took, in ms."""
 
@@ -125,8 +144,14 @@ class Leases:
         """The run went on until it had nothing to do, and nobody took it from us."""
         self._lapsed.pop(id, None)
 
-    def take(self, record: ExecutionRecord) -> None:
-        """The run is ours from here on, as soon as its record is committed; every earlier owner is fenced off."""
+    def take(self, record: ExecutionRecord, write: Write | None = None) -> None:
+        """The run is ours from here on, as soon as its record is committed; every earlier owner is fenced off.
+
+        ``write``: the batch that says so; what was noted of an earlier lease goes with it.
+        """
+        self._seen.pop(record.id, None)
+        if write is not None and record.owner not in (None, self.token):  # it may have been doubted, by whomever
+            write.deletes.add(keys.doubted(record.run))
         record.owner, record.lease_until = self.token, self.until(record.id)
         record.epoch += 1
 
@@ -135,12 +160,16 @@ class Leases:
         record.lease_until = self.until(record.id)
 
     def renew_at(self, record: ExecutionRecord) -> int:
-        """When to renew our lease, ms since 1970: at a third of it, so that two renewals may fail."""
-        return record.lease_until - self._length_of(record.id) * 2 // 3
+        """When to renew our lease, ms since 1970: at a third of it, so that two renewals may fail.
+
+        One that ends later than any of ours is of a moment at which our clock was ahead: nobody believes that end.
+        """
+        length, now = self._length_of(record.id), self._store.host.now_ms()
+        return record.lease_until - length * 2 // 3 if record.lease_until - now <= length else now
 
     def is_fresh(self, record: ExecutionRecord) -> bool:
         """Whether nine tenths of our lease are left: enough for what keeps this process from renewing it."""
-        return self.until(record.id) - record.lease_until <= self._length_of(record.id) // 10
+        return 0 <= self.until(record.id) - record.lease_until <= self._length_of(record.id) // 10
 
     @property
     def half(self) -> int:
@@ -158,14 +187,16 @@ class Leases:
         if record.lease_until - now <= self._length:
             return record.lease_until
         version, since = self._seen.get(record.id, ("", 0))
-        if version != record.version_tag:
+        if version != record.version_tag or since > now:
             since = now
-            self._seen.pop(record.id, None)
-            self._seen[record.id] = (record.version_tag, now)
-            while len(self._seen) > _KEPT:
-                self._seen.pop(next(iter(self._seen)))
-        length = max(self._length, record.lease_until - record.updated_at)
-        return min(record.lease_until, since + length)
+            self._saw(record, now)
+        return min(record.lease_until, since + _longest(record, self._length))
+
+    def _saw(self, record: ExecutionRecord, since: int) -> None:
+        self._seen.pop(record.id, None)
+        self._seen[record.id] = (record.version_tag, since)
+        while len(self._seen) > _KEPT:
+            self._seen.pop(next(iter(self._seen)))
 
     async def held_by_other(self, record: ExecutionRecord) -> bool:
         """Whether a live owner that is not us has the run."""
@@ -177,7 +208,54 @@ class Leases:
         if not same_session and (host.capabilities.exclusive or host.capabilities.single_writer):
             return False
         alive = getattr(host, "alive", None)
-        return not (owner.endswith(_LIVES) and alive is not None and not await alive(owner))
+        if owner.endswith(_LIVES) and alive is not None:
+            return bool(await alive(owner))
+        if is_misdated(record, self._length, host.now_ms()):
+            await self._look_at_note(record)
+            return self.ends_at(record) > host.now_ms()
+        return True
+
+    async def _look_at_note(self, record: ExecutionRecord) -> None:
+        """Know since when a lease stands there whose end can't be right, from whoever saw it first.
+
+        Else only a process that lives for the length of a lease could tell that its owner is gone. A live owner renews
+        it meanwhile, and then the note is of another lease. What others noted counts from a minute later, since clocks
+        differ by as much.
+        """
+        now, key, codec = self._store.host.now_ms(), keys.doubted(record.run), self._store.codec
+        if self._seen[record.id] != (record.version_tag, now):
+            return  # it was looked at before
+        lease = [record.epoch, record.lease_until]
+        try:
+            entry = (await self._store.host.get([key]))[0]
+            noted = None if entry is None else self._store.opened(entry)
+            if isinstance(noted, list) and noted[:-1] == lease and type(noted[-1]) is int and noted[-1] <= now:
+                self._saw(record, min(now, noted[-1] + CLOCKS_DIFFER_MS))
+                return
+            version = None if entry is None else entry.version
+            await self._store.commit(Write({key: version}, {key: codec.encode([*lease, now])}))
+        except AlkalineError:
+            pass  # a store that takes nothing: then this process has to watch for itself
+
+
+def may_be_held(record: ExecutionRecord, now: int) -> bool:
+    """Whether the lease in ``record`` has not ended at ``now``, ms since 1970, by what any owner may have asked for."""
+    if record.owner is None or record.lease_until <= now:
+        return False
+    return not is_misdated(record, round(LEASE_SECONDS * 1000), now)
+
+
+def is_misdated(record: ExecutionRecord, length: int, now: int) -> bool:
+    """Whether the lease in ``record`` ends so late that a clock which was ahead has written it.
+
+    ``length``: ms of a lease of ours. Its owner's may be longer, and the two clocks differ by as much as clocks do.
+    """
+    return record.owner is not None and record.lease_until > now + _longest(record, length) + CLOCKS_DIFFER_MS
+
+
+def _longest(record: ExecutionRecord, length: int) -> int:
+    """How long the lease in ``record`` is at most, in ms."""
+    return max(length, record.lease_until - record.updated_at)
 
 
 def free(record: ExecutionRecord) -> None:

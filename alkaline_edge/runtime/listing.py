@@ -5,20 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from .. import keys
-from ..errors import InvalidInput
-from ..host import Host
+from ..arguments import expect, whole
+from ..errors import AlkalineError, InvalidInput
 from ..names import check_attributes, check_workflow_name
-from ..records import dataclass
 from ..runs import STATUSES, ExecutionRecord
+from ..structs import dataclass, field
 from .store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some records, and where the next page begins; ``after`` is None behind the last one."""
+    """Some records, the ``items``, and where the next page begins; ``after`` is None behind the last one."""
 
     items: list[ExecutionRecord]
     after: str | None
+    unreadable: dict[str, AlkalineError] = field(default_factory=dict)
+    """By id, why runs are not among the items whose records can't be read: damaged, or sealed with another key."""
 
     def __iter__(self) -> Any:
         """The records."""
@@ -40,45 +42,44 @@ async def page(
     """See ``Runtime.list_executions``. The narrowest index is walked; what else was asked for filters its records."""
     if status is not None and status not in STATUSES:
         raise InvalidInput(f"status is one of {', '.join(STATUSES)}, not {status!r}")
-    if not 1 <= limit <= 1_000:
-        raise InvalidInput(f"limit is 1 to 1,000, not {limit}")
+    whole(limit, "limit", 1, 1_000)
+    expect(after, str, "after", "what an earlier page gave, or empty")
     prefix = _prefix(status, workflow, attributes or {})
     if after and not after.startswith(prefix):
         raise InvalidInput("`after` is what an earlier page of the same filters gave; start over without it")
-    several = _ByStatus(store.host, prefix) if prefix.startswith(keys.BY_STATUS) and workflow is None else None
+    several = _ByStatus(store, prefix) if prefix.startswith(keys.BY_STATUS) and workflow is None else None
     found: list[ExecutionRecord] = []
+    damaged: dict[str, AlkalineError] = {}
     while True:
         if prefix == keys.RECORDS:
-            entries = await store.host.list(prefix, after, limit)
-            records = [await store.record_of(entry) for entry in entries]
+            entries = await store.unreadable.entries(prefix, after, limit)
+            records, unread = await store.unreadable.records_in(entries)
             ids = [entry.key[2:] for entry in entries]
         else:
-            ids = await (
-                several.ids(after[len(prefix) :], limit) if several else _ids(store.host, prefix, after, limit)
-            )
-            stored = await store.host.get([keys.record(id) for id in ids]) if ids else []
-            records = [await store.record_of(entry) for entry in stored if entry is not None]
+            ids = await (several.ids(after[len(prefix) :], limit) if several else _ids(store, prefix, after, limit))
+            records, unread = await store.unreadable.records(ids)
+        damaged.update(unread)
         for record in records:
             if _matches(record, status, workflow, attributes or {}):
                 found.append(record)
                 if len(found) == limit and record is not records[-1]:
-                    return Page(found, prefix + record.id)
+                    return Page(found, prefix + record.id, damaged)
         if len(ids) < limit:
-            return Page(found, None)
+            return Page(found, None, damaged)
         after = prefix + ids[-1]
         if len(found) == limit:
-            return Page(found, after)
+            return Page(found, after, damaged)
 
 
-async def _ids(host: Host, prefix: str, after: str, limit: int) -> list[str]:
-    return [entry.key[len(prefix) :] for entry in await host.list(prefix, after, limit)]
+async def _ids(store: Store, prefix: str, after: str, limit: int) -> list[str]:
+    return [entry.key[len(prefix) :] for entry in await store.unreadable.entries(prefix, after, limit)]
 
 
 class _ByStatus:
     """The runs of one status by id, over an index that has them by workflow: its parts are merged as they are read."""
 
-    def __init__(self, host: Host, prefix: str) -> None:
-        self._host, self._prefix = host, prefix
+    def __init__(self, store: Store, prefix: str) -> None:
+        self._store, self._prefix = store, prefix
         self._workflows: list[str] | None = None
 
     async def ids(self, after: str, limit: int) -> list[str]:
@@ -98,14 +99,14 @@ class _ByStatus:
 
     async def _read(self, workflow: str, after: str, limit: int) -> list[str]:
         prefix = f"{self._prefix}{workflow}/"
-        return await _ids(self._host, prefix, f"{prefix}{after}" if after else "", limit)
+        return await _ids(self._store, prefix, f"{prefix}{after}" if after else "", limit)
 
     async def _known(self) -> list[str]:
         """The workflows that have runs of this status: a call for each."""
         names: list[str] = []
         after = ""
         while True:
-            entries = await self._host.list(self._prefix, after, 1)
+            entries = await self._store.unreadable.entries(self._prefix, after, 1)
             if not entries:
                 return names
             names.append(entries[0].key[len(self._prefix) :].partition("/")[0])

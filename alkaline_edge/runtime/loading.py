@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .. import events as ev
 from .. import keys
+from ..activations import page_of, timed, together
 from ..context import Context
 from ..errors import DeterminismError, StoreError
 from ..events import Event
-from ..history import Cursor
+from ..history import Cursor, Timed
+from ..host import Entry
 from ..machine.execution import Execution, Sources
-from ..records import dataclass
 from ..runs import ExecutionRecord, Header
+from ..structs import dataclass
 from ..workflows import Registry
+from . import pages
 from .segments import Tail
 from .store import Store
+
+if TYPE_CHECKING:
+    from ..retried import Void
 
 
 @dataclass(slots=True)
@@ -48,10 +56,11 @@ class Loader:
 
         async def read() -> Loaded:
             nonlocal former
-            reading = _Reading(self, record, attempt, by_our_rules=former is not None)
+            void = await self.void(record)
+            reading = _Reading(self, record, attempt, former is not None, void)
             try:
-                async for sealed, _, page in self.store.pages(keys.history(record.run, record.generation)):
-                    await reading.page(sealed, page)
+                async for entries in self.store.pages(keys.history(record.run, record.generation)):
+                    await reading.page(entries)
                 return reading.finish()
             except BaseException as error:
                 machine = reading.machine
@@ -67,6 +76,38 @@ class Loader:
             return await read()
 
         return await self.store.without_gap(read)
+
+    async def void(self, record: ExecutionRecord) -> Void | None:
+        """What counts no more of a run's history; None, and nothing is read, for one that was never tried again."""
+        if not record.retried:
+            return None
+        from ..retried import void_in  # only a run that was tried again needs it
+
+        cursor, retries = Cursor(), list[list[Timed]]()
+        async for entries in self.store.pages(keys.history(record.run, record.generation)):
+            for raw in pages.fresh(entries, cursor.length):
+                events = [each for each in cursor.advance(raw, self.store.codec) if each[1][0] == ev.RETRIED]
+                retries += [await self.store.fill(events, record.run)] if events else []
+        return void_in(retries)
+
+    def trial(self, commits: list[list[Timed]], attributes: dict[str, Any]) -> Execution:
+        """The machine at the end of a history's events, those of them that count. It is of no further use but to look.
+
+        ERR_DETERMINISM where this code disagrees with them.
+        """
+        (time_ms, first), *rest = commits[0]
+        page = page_of(each for commit in [rest, *commits[1:]] for each in together(commit))
+        for by_our_rules in (False, True):
+            machine = self.new_machine(first, time_ms, 1, by_our_rules)
+            machine.attributes = dict(attributes)
+            try:
+                machine.feed(list(page))
+                break
+            except DeterminismError:
+                if by_our_rules or not machine.header.former:
+                    raise
+        machine.set_aside()
+        return machine
 
     def new_machine(self, first: Event, time_ms: int, attempt: int, by_our_rules: bool = False) -> Execution:
         """The machine of a history that begins with ``first``."""
@@ -86,31 +127,52 @@ class Loader:
 class _Reading:
     """Reads a history page by page into a new machine."""
 
-    def __init__(self, loader: Loader, record: ExecutionRecord, attempt: int, by_our_rules: bool) -> None:
+    def __init__(
+        self, loader: Loader, record: ExecutionRecord, attempt: int, by_our_rules: bool, void: Void | None
+    ) -> None:
         self._loader, self._record, self._attempt = loader, record, attempt
-        self._by_our_rules = by_our_rules
+        self._by_our_rules, self._void = by_our_rules, void
         self._cursor = Cursor()
         self._tail = Tail()
         self.machine: Execution | None = None
 
-    async def page(self, sealed: bool, raws: list[bytes]) -> None:
+    async def page(self, entries: list[Entry]) -> None:
         """Verify and feed one page."""
-        store, run = self._loader.store, self._record.run
+        store, run, cursor = self._loader.store, self._record.run, self._cursor
         blobs = store.codec.blobs_seen
-        timed = self._cursor.advance_all(raws, store.codec)
-        if store.codec.blobs_seen != blobs:
-            timed = await store.fill(timed, run)
+        sealed = keys.is_segment(entries[0].key)
+        if self._void is not None:
+            page = self._counting(entries, sealed, self._void)
+        elif sealed and keys.position_of(entries[0].key) == cursor.length:
+            page = cursor.advance_segment(entries[0].value, store.codec)
+        else:
+            raws = pages.fresh(entries, cursor.length)
+            page = cursor.advance_all(raws, store.codec)
+            if not sealed:
+                self._tail.extend(raws)
         if sealed:
             self._tail.clear()
-        else:
-            for raw in raws:
-                self._tail.add(raw)
+        if not page and self.machine is None:
+            return
+        if store.codec.blobs_seen != blobs:
+            page = page_of(await store.fill([timed(entry) for entry in page], run))
         if self.machine is None:
-            time_ms, first = timed.pop(0)
+            time_ms, first = timed(page.pop(0))
             self.machine = self._loader.new_machine(first, time_ms, self._attempt, self._by_our_rules)
-            self.machine.calls.attributes = dict(self._record.attributes)  # those given at the start stand nowhere else
+            self.machine.attributes = dict(self._record.attributes)  # those given at the start stand nowhere else
         machine = self.machine
-        machine.feed(timed, more=True)
+        machine.feed(page, more=True, bare=cursor.bare)
+
+    def _counting(self, entries: list[Entry], sealed: bool, void: Void) -> list[Any]:
+        """Verify one page of a run that was tried again; what counts of it."""
+        cursor, codec, page = self._cursor, self._loader.store.codec, list[Any]()
+        raws = pages.fresh(entries, cursor.length)
+        for raw in raws:
+            page += together(void.counting(cursor.length, cursor.advance(raw, codec)))
+        cursor.bare = False
+        if not sealed:
+            self._tail.extend(raws)
+        return page_of(page)
 
     def finish(self) -> Loaded:
         """Run the handler to the end of what is recorded."""
@@ -124,6 +186,12 @@ class _Reading:
             raise StoreError(
                 f"run {record.id!r} has {self._cursor.length} commits, and its record knows of {record.cursor_length}: "
                 "the store lost or rolled back the end of its history; restore it",
+                id=record.id,
+            )
+        if self._cursor.length == record.cursor_length and record.head and self._cursor.head != record.head:
+            raise StoreError(
+                f"the last commit of run {record.id!r} is not the one that its record knows of: it was edited, or the "
+                "store mixed up two histories; restore it",
                 id=record.id,
             )
         settled = record.status in ("suspended", "paused") and self._cursor.length == record.cursor_length

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..arguments import expect
 from ..codec import Codec
 from ..errors import ConflictError
 from ..host import Host
@@ -12,9 +13,13 @@ from .store import Store
 async def migrate(source: Host, target: Host, through: Store | None = None) -> int:
     """Copy every key of ``source`` to ``target``, and return how many. Repeating it after an interruption is safe.
 
-    No runtime may be writing to ``source``. A target that holds anything else is ERR_CONFLICT, before anything is
+    ``through``: the store of a runtime that goes on upon the target, for its codec; None otherwise. No runtime may be
+    writing to ``source``. A target that holds anything else is ERR_CONFLICT, before anything is
     written.
     """
+    for host, what in ((source, "source"), (target, "target")):
+        expect(host, Host, f"migrate({what}=)", "a host")
+    expect(through, (Store, type(None)), "migrate(through=)", "a Store")
     store = Store(target, through.codec if through is not None else Codec())
     reader = Store(source, store.codec)
     foreign = set(await store.keys_under("")) - set(await reader.keys_under(""))

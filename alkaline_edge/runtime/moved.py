@@ -21,7 +21,7 @@ def gone(record: ExecutionRecord, verb: str) -> ConflictError:
     if to == ARRIVING:
         text = (
             f"run {id!r} has not arrived here yet: import it again, or call hand_over again where it comes from; then "
-            f"{verb} it here"
+            f"{verb} it here. If it is to come no more, delete what is here of it"
         )
     elif to == DELETING:
         text = f"run {id!r} is being deleted here, and part of it may be gone: call delete again, which ends that"
@@ -34,7 +34,8 @@ def gone(record: ExecutionRecord, verb: str) -> ConflictError:
         place = to.removesuffix(UNCONFIRMED)
         text = (
             f"run {id!r} was handed over to {place}, which has not confirmed it yet: {verb} it there, and call "
-            "hand_over to that store again, which finishes the move"
+            "hand_over to that store again, which finishes the move, or from that store to this one, which takes the "
+            "run back. If that store is lost for good, reclaim goes on here"
         )
     else:
         text = f"run {id!r} was handed over to {to}: {verb} it there"

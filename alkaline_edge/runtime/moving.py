@@ -6,10 +6,12 @@ from .. import keys
 from ..errors import ConflictError
 from ..host import Conflict
 from ..runs import ExecutionRecord
-from . import inbox
+from . import requests
 from .fleet import Fleet
+from .lease import may_be_held
 from .moved import DELETING, UNCONFIRMED
-from .store import Store, Write, indexes_of
+from .store import Store
+from .write import Write, indexes_of
 
 GIVEN_UP_MS = 60_000
 """How long a cancel waits before its run may be deleted unended. One that has an owner is consumed long before."""
@@ -18,10 +20,29 @@ GIVEN_UP_MS = 60_000
 async def delete(store: Store, fleet: Fleet, id: str) -> None:
     """See ``Runtime.delete``. The record goes last, so a delete that was interrupted can be repeated."""
     record = await store.record(id)
+    await check_deletable(store, record)
+    fleet.let_go(id)
+    if record.moved_to != DELETING:
+        await _say_so(store, record)
+    before = indexes_of(record)
+    fence: dict[str, str | None] = {keys.record(id): record.version_tag}
+    prefixes = [keys.requests(id)]
+    for kind in "sh":  # every generation, also one that a crash kept from being forgotten
+        prefixes += [f"{kind}/{record.run}/", f"{kind}/{record.run}-"]
+    prefixes += [keys.blobs(record.run), keys.markers(record.run), keys.replies(record.run)]
+    purged = await store.purge(prefixes, fence)
+    write = Write(fence, {}, {keys.record(id), keys.shared(record.run), keys.doubted(record.run), *before})
+    if not purged or isinstance(await store.commit(write), Conflict):
+        raise ConflictError(f"run {id!r} was changed while it was deleted; delete it again", id=id)
+
+
+async def check_deletable(store: Store, record: ExecutionRecord) -> None:
+    """ERR_CONFLICT, with what to do first, where the run may not be deleted as it stands."""
+    id = record.id
     if record.moved_to is not None and record.moved_to.endswith(UNCONFIRMED):
         raise ConflictError(
             f"run {id!r} is being handed over to {record.moved_to}: hand it over there again, and delete it once that "
-            "is confirmed",
+            "is confirmed; or take it back by hand_over from there. If that store is lost for good, call reclaim here",
             id=id,
         )
     untouched = record.status == "paused" and not record.attempt  # a fork that nobody has resumed
@@ -33,38 +54,31 @@ async def delete(store: Store, fleet: Fleet, id: str) -> None:
             id=id,
         )
     await _check_parent(store, record)
-    fleet.let_go(id)
-    before = indexes_of(record)
-    if record.moved_to != DELETING:
-        await _say_so(store, record)
-    fence: dict[str, str | None] = {keys.record(id): record.version_tag}
-    prefixes = [keys.requests(id)]
-    for kind in "sh":  # every generation, also one that a crash kept from being forgotten
-        prefixes += [f"{kind}/{record.run}/", f"{kind}/{record.run}-"]
-    prefixes += [keys.blobs(record.run), keys.markers(record.run), keys.replies(record.run)]
-    purged = await store.purge(prefixes, fence)
-    write = Write(fence, {}, {keys.record(id), keys.shared(record.run), *before})
-    if not purged or isinstance(await store.commit(write), Conflict):
-        raise ConflictError(f"run {id!r} was changed while it was deleted; delete it again", id=id)
 
 
 async def _given_up(store: Store, record: ExecutionRecord) -> bool:
     """Whether nobody has the run, and a cancel of it has waited for a minute: its code is nowhere to be found."""
     now = store.host.now_ms()
-    if record.owner is not None and record.lease_until > now:
+    if may_be_held(record, now):
         return False
     parent = await store.find(record.parent) if record.parent is not None else None
     if parent is not None and not parent.finished:  # it waits for how this one ends
         return False
-    asked = await inbox.first(store, record.id, "cancel")
+    asked = await requests.first(store, record.id, "cancel")
     return asked is not None and now - asked.accepted >= GIVEN_UP_MS
 
 
 async def _say_so(store: Store, record: ExecutionRecord) -> None:
-    """Note in the record that it is being deleted, so that nobody takes what is half gone for a damaged run."""
-    record.moved_to = DELETING
+    """Note in the record that it is being deleted, so that nobody takes what is half gone for a damaged run.
+
+    From here on the record holds nothing that may be large: that stands in blobs, which are gone before it, and a
+    delete that was cut off in between could read it no more.
+    """
+    before = indexes_of(record)
+    record.moved_to, record.result, record.failure = DELETING, None, None
+    record.attributes, record.waiting = {}, []
     write = Write({keys.record(record.id): record.version_tag})
-    store.put_record(write, record, indexes_of(record), store.reference(record.result))
+    store.put_record(write, record, before)
     outcome = await store.commit(write)
     if isinstance(outcome, Conflict):
         raise ConflictError(f"run {record.id!r} was changed while it was deleted; delete it again", id=record.id)
@@ -76,7 +90,8 @@ async def _check_parent(store: Store, record: ExecutionRecord) -> None:
     if record.parent is None or not record.finished:
         return
     report = (await store.host.get([keys.inbox(record.parent, f"~{record.id}")]))[0]
-    if report is not None and store.codec.decode(report.value)[3][4] is not None:
+    waits = [] if report is None else requests.requests_of([report], store)
+    if any(request.kind == "child" and request.payload[4] is not None for request in waits):
         raise ConflictError(
             f"run {record.parent!r} has not read the result of its child {record.id!r} yet: resume it first, or delete "
             "it, and then the child",

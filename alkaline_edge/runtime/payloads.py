@@ -15,10 +15,10 @@ from .store import Store
 
 def fitted(store: Store, run: str, entry: list[Any]) -> tuple[bytes, dict[str, bytes]]:
     """The bytes of an inbox entry ``[id, kind, name, payload, accepted]``, and the blob keys to put before it."""
-    data, blobs = store.codec.encode(entry, "payload"), dict[str, bytes]()
+    data, blobs = store.codec.encode_whole(entry, "payload"), dict[str, bytes]()
     if len(data) > store.limits.inline_limit:
         id, kind, name, payload, *rest = entry
-        ref = store._chunked(store.codec.encode([id, payload]), run, blobs)
+        ref = store._chunked(store.codec.encode_whole([id, payload]), run, blobs)
         data = store.codec.encode([id, kind, name, ref, *rest])
     return data, blobs
 
@@ -34,7 +34,7 @@ async def whole(store: Store, run: str, raw: bytes) -> bytes:
     if type(entry[3]) is not BlobRef:
         return raw
     entry[3] = await read(store, run, entry[3])
-    return store.codec.encode(entry)
+    return store.codec.encode_whole(entry)
 
 
 async def drop(store: Store, run: str, payload: Any) -> None:

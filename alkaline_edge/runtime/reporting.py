@@ -57,6 +57,21 @@ def step_failed(id: str, name: str, attempt: int, error: BaseException, again: b
         _log.info("run %s: attempt %d of step %r %s", id, attempt, name, what, exc_info=error)
 
 
+def step_lingers(id: str, name: str) -> None:
+    """A step goes on though it was told to stop."""
+    _log.warning(
+        "step %r of run %r goes on though it was told to stop, and nothing of it is recorded; the run's lease "
+        "is kept until it runs out",
+        name,
+        id,
+    )
+
+
+def completed_for_nobody(name: str, error: AlkalineError) -> None:
+    """A step whose completion would have counted, though nobody waited for it, is not recorded."""
+    _log.warning("step %r completed after nobody waited for it: %s", name, error)
+
+
 def update_failed(id: str, error: BaseException) -> None:
     """The handler of an update raised."""
     _log.info("run %s: an update failed", id, exc_info=error)
@@ -66,6 +81,17 @@ def run_crashed(id: str, error: BaseException) -> None:
     """What is no Exception came out of the host, or ended this process: the run waits for its next owner."""
     name = type(error).__name__
     _log.error("run %s: %s ended its driver, and the run waits for its next owner", id, name, exc_info=error)
+
+
+def chore_failed(kind: str, name: str, error: Exception) -> None:
+    """Something that was due besides the runs could not be done here: it is tried again, less and less often."""
+    trace = None if isinstance(error, AlkalineError) else error
+    _log.error("%s %s can't go on here: %s", kind, name, str(error) or type(error).__name__, exc_info=trace)
+
+
+def set_apart(key: str, why: str) -> None:
+    """Something in the store can't be read, and all the rest goes on without it."""
+    _log.error("%s can't be read and is left alone: %s", key, why)
 
 
 def unexpected(id: str, error: BaseException) -> StoreError:

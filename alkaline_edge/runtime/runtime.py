@@ -9,58 +9,56 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import datetime
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
-from .. import keys, lifecycle
-from ..budget import Budget, micros
+from .. import arguments, lifecycle
+from ..budget import TOP_UP, Budget
 from ..codec import Codec
 from ..errors import AlkalineError, ClosedError, ConflictError, InvalidInput
-from ..events import Event
-from ..host import Conflict, Host
-from ..limits import MAX_RUN_DEPTH
-from ..names import check_attributes, check_id, check_name, check_text
-from ..records import dataclass
+from ..history import Recorded, decode_all
+from ..host import Host
+from ..limits import MAX_RUN_DEPTH, MAX_SECONDS, check_seconds
+from ..names import check_attributes, check_name, check_text
 from ..retry import Retry
-from ..runs import ExecutionRecord, Header, Status
+from ..runs import ExecutionRecord, Status
+from ..structs import In, Out, TypedOut
 from ..workflows import Registry, Workflow
-from . import creation, inbox, lease, listing
+from . import requests
 from .asking import Asker
 from .fleet import Fleet
-from .lease import Leases
+from .lease import Leases, in_memory, require
 from .loading import Loader
-from .moved import gone
-from .owning import Owner
+from .moved import ARRIVING, gone
+from .owning import Owner, check_options, check_start
 from .reporting import Reports
 from .scheduled import Scheduled
-from .store import Store, Write
-from .telling import Changes, Teller
-from .telling import Meter as Meter  # its public place
+from .store import Store
+from .telling import Changes, Meter, Teller, end_of
 from .waking import Waker
+
+if TYPE_CHECKING:
+    from .chores import Chores
+    from .following import Followed
+    from .learning import Learned, Learning
+    from .listing import Page
+    from .purging import Purged
 
 CLOSE_SECONDS = 2.0
 """How long ``close`` waits for steps that ignore their cancel, and for async listeners."""
 _LAST = (lifecycle.RunCompleted, lifecycle.RunFailed, lifecycle.RunWasCancelled)
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """One event of a history, with the number of its commit and its time (ms since 1970)."""
-
-    commit: int
-    at: int
-    event: Event
-
-
 class Runtime:
-    """Runs workflows on a host.
+    """Runs workflows on a host; without one in memory, where all ends with the process.
 
     ``workflows``: what it can run. ``on_event`` is called with each lifecycle event, ``meter.record`` with each charge.
     ``retry`` and ``budget`` are the defaults of steps and root runs. ``max_depth``: how many parents a run may have.
     ``lease``: seconds for which an owner that went silent keeps its runs. ``codec``: of the values. ``poll``: seconds
     between two looks for what others ask, if None 1 where the host may leave us without word of it and 20 elsewhere.
+    ``learning``: when attempts of steps start is learned from earlier ones, see ``alkaline_edge.capacity.Learning``.
     Use it as ``async with``, or call ``close``: that hands leases back.
 
     Every verb is ERR_CLOSED on a closed runtime, and ERR_STORE where the store does not answer or what it holds is
@@ -70,7 +68,7 @@ class Runtime:
 
     def __init__(
         self,
-        host: Host,
+        host: Host | None = None,
         workflows: Iterable[Workflow] = (),
         on_event: Callable[[lifecycle.LifecycleEvent], Any] | None = None,
         meter: Meter | None = None,
@@ -80,12 +78,15 @@ class Runtime:
         lease: float | None = None,
         codec: Codec | None = None,
         poll: float | None = None,
+        learning: Learning | None = None,
     ) -> None:
         """ERR_INVALID_INPUT: a number out of range, or something of the wrong kind; ERR_STORE: a host that can't do."""
-        _check(host, max_depth, lease, poll)
+        lease = None if lease is None else check_seconds(lease, "Runtime(lease=)", 0.001)
+        poll = poll if poll is None or poll == float("inf") else check_seconds(poll, "Runtime(poll=)", 0.001)
+        require(host := in_memory() if host is None else host, lease is not None)
+        check_options(on_event, meter, retry, budget, max_depth, codec, learning)
         self.store = store = Store(host, codec or Codec())
         self.registry = registry = Registry(workflows)
-        self._budget, self._max_depth = budget, max_depth
         self._changes = changes = Changes(store)
         self._teller = teller = Teller(on_event, meter, changes)
         self._reports = reports = Reports()
@@ -93,8 +94,11 @@ class Runtime:
         self.fleet = fleet = Fleet(store, registry, changes)
         self._scheduled = scheduled = Scheduled(store, teller)
         loader = Loader(store, registry)
-        self._owner = Owner(store, registry, leases, fleet, teller, reports, loader, scheduled, retry)
-        fleet.own = self._owner.own  # the one arrow up, and it is handed in: a driver starts what another one drives
+        self.owner = Owner(
+            store, registry, leases, fleet, teller, reports, loader, scheduled, retry, budget, max_depth, learning,
+            lambda: self.chores,
+        )  # fmt: skip
+        fleet.own = self.owner.own  # the one arrow up, and it is handed in: a driver starts what another one drives
         self._waker = Waker(store, registry, leases, fleet, scheduled, poll)
         self.asker = Asker(store, registry, fleet, changes, reports, loader, scheduled, self._waker)
         self._closing: asyncio.Task[None] | None = None
@@ -121,6 +125,15 @@ class Runtime:
         return self.store.codec
 
     @property
+    def chores(self) -> Chores:
+        """What else is done than to wake runs, when it is due: see ``chores``."""
+        if self._waker.chores is None:
+            from .chores import Chores  # most programs have none
+
+            self._waker.chores = Chores(self.store, self._changes, self._waker.attend)
+        return self._waker.chores
+
+    @property
     def keep_asleep(self) -> int:
         """How many suspended runs stay in memory, ready to go on without a replay: 1,000 unless you set it."""
         return self.fleet.keep_asleep
@@ -129,7 +142,34 @@ class Runtime:
     def keep_asleep(self, count: int) -> None:
         self.fleet.keep_asleep = count
 
+    @property
+    def learned(self) -> list[Learned]:
+        """What this runtime has learned of its steps, by name; nothing without ``learning``."""
+        return self.owner.gates().learned()
+
     # --- starting and going on -------------------------------------------------------------------------------------
+    @overload
+    async def start(
+        self,
+        workflow: Workflow[In, Out],
+        input: In | None = None,
+        id: str | None = None,
+        on_conflict: str = "reject",
+        attributes: dict[str, Any] | None = None,
+        start_at: datetime | None = None,
+        budget: Budget | None = None,
+    ) -> Run[Out]: ...
+    @overload
+    async def start(
+        self,
+        workflow: str,
+        input: Any = None,
+        id: str | None = None,
+        on_conflict: str = "reject",
+        attributes: dict[str, Any] | None = None,
+        start_at: datetime | None = None,
+        budget: Budget | None = None,
+    ) -> Run: ...
     async def start(
         self,
         workflow: str | Workflow,
@@ -149,60 +189,13 @@ class Runtime:
         A workflow that is not registered is ERR_NOT_FOUND; an input that can't be stored is ERR_INVALID_INPUT.
         """
         self._open()
-        if on_conflict not in ("reject", "join"):
-            raise InvalidInput(f'on_conflict is "reject" or "join", not {on_conflict!r}')
-        if start_at is not None and start_at.tzinfo is None:
-            raise InvalidInput("start_at wants an aware datetime, such as datetime.now(UTC) + timedelta(hours=1)")
+        check_start(on_conflict, start_at, budget)
         definition = self.registry.newest(workflow)
         check_attributes({} if attributes is None else attributes)
-        if budget is not None and not isinstance(budget, Budget):
-            raise InvalidInput(f"budget is a Budget, such as Budget(tokens=1000), not a {type(budget).__name__}")
-        header = self._header(definition, id, budget)
-        plain = self.codec.through(definition.given(input), "input")
-        now, wake = self.host.now_ms(), None if start_at is None else round(start_at.timestamp() * 1000)
-        write = Write()
-        at_once = wake is None or wake <= now
-        if at_once:
-            await self.leases.begin()
-        owner, until = (self.leases.token, self.leases.until()) if at_once else (None, 0)
-        record, raw = creation.add(self.store, write, header, plain, now, owner, until, attributes, wake)
-        await self.store.put_ahead(write)
-        outcome = await self.store.commit(write)
-        if isinstance(outcome, Conflict):
-            return await self._join(header.id, definition, on_conflict)
-        record.version_tag = outcome.version
-        self._teller.tell(lifecycle.RunStarted(header.id, now, definition.name))
-        if at_once and self.fleet.closing:
-            await self._owner.hand_back(header.id)
-            raise ClosedError(f"the runtime was closed while run {header.id!r} was started: it is recorded, and kept")
-        if at_once:
-            self._owner.begin(record, raw, plain)
-        return Run(self, header.id)
-
-    def _header(self, definition: Workflow, id: str | None, budget: Budget | None) -> Header:
-        run = creation.new_run_id(self.host)
-        chosen = check_id(id) if id is not None else f"exe_{self.host.entropy(8).hex()}"
-        budget = budget or definition.budget or self._budget
-        limits = [[run, budget.tokens, None if budget.usd is None else micros(budget.usd)]] if budget else []
-        return Header(
-            chosen, run, definition.name, definition.version, chain=[definition.name], max_depth=self._max_depth,
-            accounts=limits, totals=[[0, 0] for _ in limits],
-        )  # fmt: skip
-
-    async def _join(self, id: str, definition: Workflow, on_conflict: str) -> Run:
-        record = await self.store.record(id)
-        if on_conflict == "join" and record.workflow == definition.name:
-            if record.moved_to is not None:
-                raise ConflictError(f"run {id!r} was handed over to {record.moved_to}: join it there", id=id)
-            if not record.finished and not await self.leases.held_by_other(record):
-                self.fleet.take_up(id, record=record)
-            return Run(self, id)
-        raise ConflictError(
-            f"a run {id!r} of workflow {record.workflow!r} exists already ({record.status}); choose another id, or "
-            'pass on_conflict="join" to get that one',
-            id=id,
-            status=record.status,
-        )
+        chosen, new = await self.owner.start(definition, input, id, attributes, start_at, budget)
+        if not new:
+            await self.owner.join(chosen, definition, on_conflict)
+        return Run(self, chosen)
 
     async def resume(self, id: str) -> Run:
         """Go on with a run: after a crash, after ``pause``, or after code that was stuck has been mended.
@@ -213,7 +206,7 @@ class Runtime:
         """
         self._open()
         # A pause that nobody has consumed stands in no record. Looked for before the record is read, it can't slip by.
-        pausing = await inbox.first(self.store, id, "pause") is not None
+        pausing = await requests.first(self.store, id, "pause") is not None
         record = await self.store.record(id)
         if not record.finished:
             drives = bool(self.registry.listed())
@@ -222,9 +215,8 @@ class Runtime:
             if record.moved_to is not None:
                 raise gone(record, "resume")
             if await self.leases.held_by_other(record):
-                raise ConflictError(
-                    f"run {id!r} is held by another owner until {record.lease_until} ms; it goes on there", id=id
-                )
+                until = self.leases.ends_at(record)
+                raise ConflictError(f"run {id!r} is held by another owner until {until} ms; it goes on there", id=id)
             if record.status == "paused" or id in self.fleet.drivers or pausing:
                 try:
                     await self.asker.request(id, "resume")
@@ -235,6 +227,19 @@ class Runtime:
             if drives:
                 self.fleet.stuck.pop(id, None)
                 self.fleet.take_up(id)
+        return Run(self, id)
+
+    async def retry(self, id: str) -> Run:
+        """Try a run that has failed again, from the step that it failed of, also with mended code: docs/steps.md.
+
+        What is recorded is kept; children that failed or ended with it go on too. Code that disagrees with the history
+        is ERR_DETERMINISM. ERR_CONFLICT: it would fail at once, has not failed, has undone steps, or failed of its
+        budget or of a step that starts at most once. A parent that has its failure is told nothing.
+        """
+        self._open()
+        from .retrying import Retrier
+
+        await Retrier(self.store, self.registry, self.fleet, self.owner.loader, self._teller, self._reports).retry(id)
         return Run(self, id)
 
     async def recover(self) -> list[Run]:
@@ -273,10 +278,22 @@ class Runtime:
         A run that has ended or was handed over is ERR_CONFLICT; a payload that can't be stored is ERR_INVALID_INPUT.
         """
         self._open()
-        check_name(name, "the name of a signal")
+        name = check_name(name, "the name of a signal")
+        if name == TOP_UP:
+            raise InvalidInput(f"no signal is called {TOP_UP}; call top_up, which sends it")
         if dedupe is not None:
-            check_name(dedupe, "a dedupe key")
+            dedupe = check_name(dedupe, "a dedupe key")
         await self.asker.request(id, "signal", name, payload, dedupe)
+
+    async def top_up(
+        self, id: str, tokens: int = 0, usd: float | None = None, seconds: float | timedelta = 0, key: str | None = None
+    ) -> None:
+        """Raise the limits of a run's budget by ``tokens``, ``usd``, ``seconds``; the same ``key`` counts once.
+
+        A run that waits for that goes on where it stood. ERR_CONFLICT: it has ended or was handed over.
+        """
+        self._open()
+        await self.asker.top_up(id, tokens, usd, seconds, key)
 
     async def query(self, id: str, name: str, *args: Any) -> Any:
         """What the run's query handler ``name`` returns; also of suspended and finished runs. Changes nothing.
@@ -284,17 +301,19 @@ class Runtime:
         A run without such a handler, or that has not begun, is ERR_NOT_FOUND. What the handler raises is raised here.
         """
         self._open()
+        check_name(id, "a run id")
+        name = check_name(name, "the name of a query")
         return await self.asker.query(id, name, args)
 
     async def update(self, id: str, name: str, payload: Any = None) -> Any:
-        """Send a validated request and wait for its reply, for as long as that takes.
+        """Send ``payload`` to the run's update ``name`` and wait for the reply, for as long as that takes.
 
         What the run's validator or handler raises is raised here, by its type's name. ERR_NOT_FOUND: the run has no
         such update. ERR_CONFLICT: it has ended or left, or does so before it answers. ERR_CLOSED: this runtime was
         closed meanwhile; the request stays.
         """
         self._open()
-        check_name(name, "the name of a update")
+        name = check_name(name, "the name of an update")
         return await self.asker.update(id, name, payload)
 
     async def pause(self, id: str) -> None:
@@ -308,7 +327,8 @@ class Runtime:
     async def cancel(self, id: str, reason: str | None = None) -> None:
         """Ask for the run's end: its handler sees CancelledError, cleans up, and the run is cancelled.
 
-        The wish is durable when this returns. A run that has ended or was handed over is ERR_CONFLICT.
+        ``reason``: what the record then gives for it. The wish is durable when this returns. A run that has ended or
+        was handed over is ERR_CONFLICT.
         """
         self._open()
         if reason is not None:
@@ -330,28 +350,52 @@ class Runtime:
         attributes: dict[str, Any] | None = None,
         after: str = "",
         limit: int = 50,
-    ) -> listing.Page:
+    ) -> Page:
         """A page of records, by id; pass ``page.after`` on for the next one, until it is None.
 
-        ``limit``: 1 to 1,000 of them. An unknown status, or an ``after`` of other filters, is ERR_INVALID_INPUT.
+        Those of a ``status``, of a ``workflow`` by its name, with all of these ``attributes``. ``limit``: 1 to 1,000 of
+        them. An unknown status, or an ``after`` of other filters, is ERR_INVALID_INPUT.
         """
         self._open()
+        from . import listing  # only who lists needs it, and an import costs a browser's start
+
         return await listing.page(self.store, status, workflow, attributes, after, limit)
 
     async def history(self, id: str) -> list[Recorded]:
-        """Every event of the run's present history, verified against its digest chain: damage is ERR_STORE."""
+        """Every event of the run's present history, verified by its digests and the record: damage is ERR_STORE."""
         self._open()
-        record = await self.store.record(id)
-        commits = await self.store.events(keys.history(record.run, record.generation), record.run)
+        record, raws = await self.store.whole(await self.store.record(id))
+        commits = [await self.store.fill(events, record.run) for events in decode_all(raws, self.store.codec)[1]]
         return [Recorded(n, at, event) for n, events in enumerate(commits) for at, event in events]
+
+    def follow(
+        self, id: str, after: str = "", live: bool = False, begin: Callable[[], Awaitable[Any]] | None = None
+    ) -> AsyncGenerator[Followed | lifecycle.Published, None]:
+        """The run's events as they stand in its history, from the first, and each new one once it is recorded.
+
+        Ends behind the run's last event; ``after``, the ``place`` of an event, begins behind that, in any process, so
+        that nothing is missed or told twice. A run that continues as new is followed into its present history. With
+        ``live`` also ``Published``, what steps show while they run here, which is recorded nowhere. ``begin`` is
+        awaited once this hears, so that nothing is missed of what it sets off: a start, a signal. Costs what is new.
+        ERR_CONFLICT: it was handed over, or has no such place; ERR_NOT_FOUND: it is not there; ERR_CLOSED: this runtime
+        is closed meanwhile; what keeps the run from going on here is raised. End it early by ``aclose``.
+        """
+        self._open()
+        check_name(id, "a run id")
+        arguments.expect_call(begin, "follow(begin=)", "a function that returns what is to be awaited")
+        from . import following  # only who watches needs it, and an import costs a browser's start
+
+        return following.Follower(self.store, self.asker, self._teller).follow(id, after, live, begin)
 
     def listen(self, listener: Callable[[lifecycle.LifecycleEvent], Any]) -> Callable[[], None]:
         """Call ``listener`` with every lifecycle event from here on; the answer unsubscribes it."""
+        if not callable(listener):
+            raise arguments.refused("listen(listener=)", "a function of a lifecycle event", listener)
         return self._teller.listen(listener)
 
     def status_of(self, id: str) -> Status | None:
         """The run's status as it was last seen here, without a look at the store; None if it was not."""
-        return self._teller.status_of(id)
+        return self._teller.status_of(check_name(id, "a run id"))
 
     def active(self) -> list[str]:
         """Ids of runs that are being driven or taken up here."""
@@ -359,10 +403,13 @@ class Runtime:
 
     async def settle(self, id: str) -> None:
         """Until the run, and what it started here, is finished or suspended, or this runtime is being closed."""
-        await self.fleet.settle(id)
+        await self.fleet.settle(check_name(id, "a run id"))
 
     async def result(self, id: str, timeout: float | None) -> Any:
         """As ``Run.result``."""
+        check_name(id, "a run id")
+        if timeout is not None and timeout != float("inf"):
+            timeout = check_seconds(timeout, "result(timeout=)", -MAX_SECONDS)
         return await self.asker.result(id, timeout)
 
     @property
@@ -372,7 +419,7 @@ class Runtime:
 
     @property
     def crashed(self) -> dict[str, BaseException]:
-        """By id, what is no error of the kernel's and ended the driving of a run, such as KeyboardInterrupt."""
+        """By id, what is no error of the kernel's and ended the driving of a run, such as Ctrl-C."""
         return self.fleet.crashed
 
     # --- moving ----------------------------------------------------------------------------------------------------
@@ -385,11 +432,11 @@ class Runtime:
         self._open()
         from . import bundling, frozen  # only a move needs them, and an import costs a browser's start
 
-        freezer = frozen.Freezer(self.store, self.leases, self.fleet, self.asker)
+        freezer = frozen.Freezer(self.store, self.leases, self.fleet)
         return await bundling.export(self.store, freezer, id, handoff)
 
     async def import_(self, bundle: bytes, mode: str = "copy") -> Run:
-        """Store a bundle's run here. "copy": paused, until somebody resumes it. "take_over": it may go on at once.
+        """Store a bundle's run here, as ``mode`` says: "copy", paused until it is resumed, or "take_over", to go on.
 
         Only a bundle that was exported with ``handoff``, or of a run that has ended, is taken over; the same one again
         changes nothing, also after the run was deleted. A damaged, foreign or newer bundle is ERR_INVALID_INPUT or
@@ -412,7 +459,7 @@ class Runtime:
         return Run(self, await forking.fork(self.store, id, at, {} if edit is None else edit))
 
     async def delete(self, id: str) -> None:
-        """Delete a run and all that belongs to it; interrupted, call it again.
+        """Delete a run and all that belongs to it; interrupted, call it again. Of late starts: docs/retention.md.
 
         ERR_CONFLICT: it has not ended (cancel it first), its parent has yet to read its result, or its hand-over is
         not confirmed. One whose cancel nobody has taken up for a minute, because its code is gone, may be deleted.
@@ -423,20 +470,48 @@ class Runtime:
         await moving.delete(self.store, self.fleet, id)
         self._reports.forget(id)
 
+    async def purge(
+        self,
+        older_than: float | timedelta,
+        status: str | None = None,
+        workflow: str | None = None,
+        dry_run: bool = False,
+        after: str = "",
+        limit: int = 500,
+        archive: Host | None = None,
+    ) -> Purged:
+        """Delete runs that ended ``older_than`` seconds ago or earlier, of a ``status`` and a ``workflow``, if given.
+
+        A call looks at ``limit`` runs at most: pass ``after`` on until it is None. ``archive``: an open host that such
+        a run is stored in first. ``dry_run``: say what would go, and delete nothing. Interrupted, call it again.
+        """
+        self._open()
+        from . import purging  # only who purges needs it, and an import costs a browser's start
+
+        purger = purging.Purger(self.store, self.leases, self.fleet, archive)
+        purged = await purger.page(status, workflow, older_than, dry_run, after, limit)
+        for id in purged.runs:
+            self._reports.forget(id)
+        return purged
+
     async def swap_host(self, host: Host) -> None:
         """Go on upon another host: everything is copied there, and this runtime uses it from then on.
 
         ``host`` must be empty, or hold the same copy: ERR_CONFLICT. Runs in flight are set aside first and taken up
-        again there.
+        again there; what is started or sent meanwhile waits, and is written there. No other process may be writing.
         """
         self._open()
         from . import migrating  # only a move needs it, and an import costs a browser's start
 
-        lease.require(host)
-        await self._owner.stop_all(CLOSE_SECONDS)
-        await migrating.migrate(self.host, host, self.store)
-        self.leases.begin_anew()  # on the new host it is a new owner
-        self.store.use(host)
+        require(host)
+        await self.owner.stop_all(CLOSE_SECONDS)
+        release = await self.store.hold()  # else what serve, a waiter or a start writes behind the copy stays there
+        try:
+            await migrating.migrate(self.host, host, self.store)
+            self.leases.begin_anew()  # on the new host it is a new owner
+            self.store.use(host)
+        finally:
+            release()
         self._changes.attend()
         await self.recover()
 
@@ -461,8 +536,10 @@ class Runtime:
         await asyncio.shield(self._closing)  # a caller that is cancelled does not leave it half done
 
     async def _close(self) -> None:
-        await self._owner.stop_all(CLOSE_SECONDS)
-        self.leases.end()  # behind the hand-backs: until then the platform says that this owner lives
+        # Behind the hand-backs: until then the platform says that this owner lives. It does for as long as what goes on
+        # here is none other's to begin: that lease runs out.
+        if await self.owner.stop_all(CLOSE_SECONDS):
+            self.leases.end()
         self._changes.look_away()
         self._changes.changed()  # other runtimes on this host may take up at once what was handed back
         speaking = self._teller.silence()
@@ -474,13 +551,7 @@ class Runtime:
             raise ClosedError("this runtime is closed; make another one")
 
 
-def _check(host: Host, max_depth: int, length: float | None, poll: float | None) -> None:
-    lease.require(host, length)
-    if max_depth < 0 or (length is not None and not length > 0) or (poll is not None and not poll > 0):
-        raise InvalidInput("Runtime wants max_depth >= 0, lease > 0 and poll > 0 (seconds)")
-
-
-class Run:
+class Run(TypedOut[Out]):
     """A run by its id. It holds no state of its own: every call asks the runtime."""
 
     def __init__(self, runtime: Runtime, id: str) -> None:
@@ -503,14 +574,16 @@ class Run:
         """
         await self._runtime.asker.settle(self.id)
 
-    async def result(self, timeout: float | None = None) -> Any:
+    async def result(self, timeout: float | None = None) -> Out:
         """The result, once there is one; what the run failed with is raised.
 
         While this waits, timers that come due are woken, and the run is taken over when its owner is gone. After
         ``timeout`` seconds: TimeoutError, and the run goes on. A cancelled run is RunCancelled. What keeps the run, or
-        a child that it waits for, from going on here is raised, and ERR_CLOSED when this runtime is closed meanwhile.
+        a child that it waits for, from going on here is raised: ERR_CONFLICT once it was handed over. ERR_CLOSED when
+        this runtime is closed meanwhile.
         """
-        return await self._runtime.result(self.id, timeout)
+        found: Out = await self._runtime.result(self.id, timeout)
+        return found
 
     async def signal(self, name: str, payload: Any = None, dedupe: str | None = None) -> None:
         """As ``Runtime.signal``."""
@@ -532,6 +605,10 @@ class Run:
         """As ``Runtime.resume``."""
         return await self._runtime.resume(self.id)
 
+    async def retry(self) -> Run:
+        """As ``Runtime.retry``."""
+        return await self._runtime.retry(self.id)
+
     async def cancel(self, reason: str | None = None) -> None:
         """As ``Runtime.cancel``."""
         await self._runtime.cancel(self.id, reason)
@@ -539,8 +616,9 @@ class Run:
     async def events(self) -> AsyncIterator[lifecycle.LifecycleEvent]:
         """Lifecycle events of the run, in this runtime, from now until it ends.
 
-        Where it ends in another process, that end is the last one all the same. ERR_NOT_FOUND for a run that is not
-        there, ERR_CLOSED when this runtime is closed meanwhile, and what keeps the run from going on here is raised.
+        Where it ends in another process, that end is the last one all the same. ERR_CONFLICT once it was handed over,
+        ERR_NOT_FOUND for a run that is not there, ERR_CLOSED when this runtime is closed meanwhile, and what keeps the
+        run from going on here is raised.
         """
         runtime, asker, id = self._runtime, self._runtime.asker, self.id
         heard: deque[lifecycle.LifecycleEvent] = deque()
@@ -558,21 +636,12 @@ class Run:
                 record = await asker.look(id)
                 if record is not None and not heard:
                     if record.finished:
-                        yield _end_of(record)
+                        yield end_of(record)
                         return
+                    if record.moved_to not in (None, ARRIVING):
+                        raise gone(record, "wait for")
                     await asker.raise_if_stuck(id)
                 if not heard:
                     await asker.wait(id, None, mark, record)
         finally:
             unsubscribe()
-
-
-def _end_of(record: ExecutionRecord) -> lifecycle.LifecycleEvent:
-    """The last event of a run that ended in another process."""
-    failure = record.failure or {}
-    if record.status == "completed":
-        return lifecycle.RunCompleted(record.id, record.updated_at, record.result)
-    if record.status == "cancelled":
-        reason = (failure.get("detail") or {}).get("reason")
-        return lifecycle.RunWasCancelled(record.id, record.updated_at, reason)
-    return lifecycle.RunFailed(record.id, record.updated_at, failure)

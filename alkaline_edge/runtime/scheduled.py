@@ -9,9 +9,10 @@ from ..history import Cursor, digest_of
 from ..host import Conflict
 from ..runs import ExecutionRecord
 from . import payloads
-from .inbox import Request, read_request
-from .store import Store, Write, indexes_of
+from .requests import Request, read_request
+from .store import Store
 from .telling import Teller
+from .write import Write, indexes_of
 
 _AT_ONCE = 40
 _LOOK_AGAIN_MS = 60_000
@@ -41,9 +42,9 @@ class Scheduled:
         cancel: Request | None = None
         kept, after = "", ""
         while cancel is None and len(write.deletes) < _AT_ONCE:
-            page = await self._store.host.list(prefix, after, _AT_ONCE)
+            page = await store.unreadable.entries(prefix, after, _AT_ONCE)
             for entry in page:
-                request = read_request(entry, store.codec)
+                request = read_request(entry, store)
                 if request.kind == "cancel":
                     cancel = request
                     break
@@ -74,7 +75,7 @@ class Scheduled:
         """Whether the run has not begun, and all that is asked of it was looked at here already."""
         until, kept = self._kept.get(id, (0, ""))
         if until > self._store.host.now_ms():
-            return not await self._store.host.list(keys.requests(id), kept, 1)
+            return not await self._store.unreadable.entries(keys.requests(id), kept, 1)
         self._kept.pop(id, None)
         return False
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from .. import keys
 from ..host import Capabilities
-from .store import Write
+from .write import Write
 
 _OTHER_KEYS = 20
 """Keys that may stand in a batch beside commits: the record, its indexes, its timer."""
@@ -65,6 +65,11 @@ class Tail:
         """One more commit at the end."""
         self._commits.append(raw)
         self._size += len(raw)
+
+    def extend(self, raws: Sequence[bytes]) -> None:
+        """More of them."""
+        self._commits += raws
+        self._size += sum(map(len, raws))
 
     def clear(self) -> None:
         """What comes next stands behind a segment."""

@@ -14,13 +14,14 @@ from itertools import zip_longest
 from zlib import crc32
 
 from .. import keys, lifecycle
+from ..arguments import whole
 from ..errors import ERR_STORE, AlkalineError, InvalidInput
-from ..records import NamedTuple
+from ..structs import NamedTuple
 from ..workflows import Registry
 from . import waking
 from .fleet import Fleet
-from .inbox import is_asked
 from .lease import Leases
+from .requests import is_asked, waits_for_resume
 from .scheduled import Scheduled
 from .store import Store
 from .telling import Teller
@@ -92,11 +93,12 @@ class Rounds:
     async def serve(self, until: asyncio.Event | datetime | None, concurrency: int | None) -> None:
         """See ``Runtime.serve``."""
         fleet = self._fleet
-        if isinstance(until, datetime) and until.tzinfo is None:
+        if not isinstance(until, (asyncio.Event, datetime, type(None))) or (
+            isinstance(until, datetime) and until.tzinfo is None
+        ):
             raise InvalidInput("serve(until=...) wants an aware datetime or an asyncio.Event")
-        if concurrency is not None and not concurrency >= 1:
-            text = "serve(concurrency=...) is how many runs are driven at once: 1 or more, None for any number"
-            raise InvalidInput(text)
+        if concurrency is not None:  # how many runs are driven at once; None: any number
+            whole(concurrency, "serve(concurrency=)", 1)
         if fleet.serving:
             raise InvalidInput("this runtime is serving already; one call of serve does all there is to do")
         fleet.serving, fleet.concurrency = True, concurrency
@@ -210,7 +212,7 @@ class Rounds:
         if now >= self._renew_at:
             self._renew_at = now + self._leases.half
             self._not_ours.clear()
-            self._fleet.unstick()
+            self._fleet.unstick(damaged=False)
         asked = await self._asked()
         walk = starved or now >= min(self._walk_at, self._lease_ends)
         if self._fleet.room() <= 0:
@@ -220,8 +222,9 @@ class Rounds:
             return
         due = await self._due(now)
         if walk:
-            misdated = await self._waker.misdated(now, keys.timers_after(now))
+            misdated = await self._waker.misdated(now)
             due += [id for id in misdated if not self._passed_over(id)]
+        due = await self._do_chores(due)
         running = await self._running(now) if walk else []
         kinds = [
             await self._takeable(ids, now, only) for ids, only in ((due, None), (asked, None), (running, "running"))
@@ -232,6 +235,17 @@ class Rounds:
         self._put(list(found.values()), now)
         self._again = self._again or (self._more and not self._found)
         self._more = self._more and bool(self._found)
+
+    async def _do_chores(self, due: list[str]) -> list[str]:
+        """Do what is due and is no run; what is left of ``due``. The next look finds what is due of it by then."""
+        chores = self._waker.chores
+        if chores is None:
+            return due
+        wanted = {id for id in due if keys.is_chore(id)} | set(chores.wanted())
+        for id in sorted(wanted):
+            await chores.do(id)
+            self._again = True
+        return [id for id in due if id not in wanted]
 
     def _put(self, found: list[Waiting], now: int) -> None:
         """Keep what was found, in this process's order: in memory first, the rest after a delay, where others are."""
@@ -263,10 +277,13 @@ class Rounds:
     async def _takeable(self, ids: list[str], now: int, only: str | None) -> list[Waiting]:
         """Those of ``ids`` that can be driven here, and are not by somebody else."""
         found: list[Waiting] = []
-        records = {record.id: record for record in await self._store.records(ids)}
+        readable, damaged = await self._store.unreadable.records(ids)
+        records = {record.id: record for record in readable}
         for id in ids:
             record = records.get(id)
-            if record is None or record.finished:
+            if id in damaged:
+                self._fleet.leave_alone(id, damaged[id])
+            elif record is None or record.finished:
                 await self._waker.sweep(id, record)
             elif (
                 record.moved_to is not None
@@ -274,6 +291,8 @@ class Rounds:
                 or (record.copy and not await is_asked(self._store, record))
             ):
                 self._not_ours.add(id)
+            elif waits_for_resume(record) and not await is_asked(self._store, record):
+                pass
             elif await self._leases.held_by_other(record):
                 self._saw_others()
                 if only == "running":  # a live owner renews it long before
@@ -286,6 +305,8 @@ class Rounds:
     # --- what waits --------------------------------------------------------------------------------------------------
     def _passed_over(self, id: str) -> bool:
         """Whether a run need not be looked at: it is being driven here, can't go on here, or is none of ours."""
+        if keys.is_chore(id):
+            return not self._waker.may_do(id)
         return self._fleet.is_left_alone(id) or id in self._not_ours or self._fleet.is_active(id)
 
     async def _due(self, now: int) -> list[str]:
@@ -294,9 +315,8 @@ class Rounds:
         after, limit = "", 8  # most often none is due
         self._there = NEVER
         while True:
-            entries = await self._store.host.list(keys.TIMERS, after, limit)
-            for entry in entries:
-                wake_at, id = keys.timer_of(entry.key)
+            entries = await self._store.unreadable.entries(keys.TIMERS, after, limit)
+            for wake_at, id, entry in self._store.unreadable.timers(entries):
                 if wake_at > now:
                     self._there = min(self._there, wake_at)
                     if keys.in_order(entry.key):
@@ -315,7 +335,7 @@ class Rounds:
         """Runs with requests, from where the last look ended, at most a page. Those that are driven here are told."""
         found: list[str] = []
         for _ in range(waking.PAGE):
-            entries = await self._store.host.list(keys.INBOXES, self._asked_after, 1)  # one key for each run
+            entries = await self._store.unreadable.entries(keys.INBOXES, self._asked_after, 1)  # one key for each run
             if not entries:
                 self._asked_after = keys.INBOXES
                 return found
@@ -337,13 +357,11 @@ class Rounds:
         self._lease_ends = NEVER
         self._walked = now
         self._walk_at = now + self._waker.poll_ms()
+        prefix, reading = keys.with_status("running"), self._store.unreadable
         for _ in range(self._pages):
-            entries = await self._store.host.list(keys.with_status("running"), self._running_after, waking.PAGE)
+            entries = await reading.entries(prefix, self._running_after, waking.PAGE)
             self._pages_of_all += 1
-            for entry in entries:
-                id = entry.key.rsplit("/", 1)[1]
-                if not self._passed_over(id):
-                    found.append(id)
+            found += [id for id in reading.ids(entries) if not self._passed_over(id)]
             if len(entries) < waking.PAGE:
                 looks = max(1, self._leases.half // self._waker.poll_ms())
                 self._pages, self._pages_of_all = -(-self._pages_of_all // looks), 0

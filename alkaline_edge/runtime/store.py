@@ -6,71 +6,73 @@ read back: an entry's version is the id of the batch that put it.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
 from hashlib import sha256
 from typing import Any, TypeVar
 
 from .. import keys
-from ..codec import BlobRef, Codec, Plain
-from ..errors import AlkalineError, NotFound, StoreError, UnknownOutcome, UnreadableValue
+from ..activations import TOGETHER
+from ..codec import BlobRef, Codec
+from ..errors import AlkalineError, NotFound, StoreError, UnknownOutcome, Unopened, UnreadableValue
 from ..events import STARTED, Event, with_items
-from ..history import CARRIED, Cursor, Timed, blobs_of, split
-from ..host import Batch, Check, Committed, Conflict, Entry, Host, Put
+from ..history import CARRIED, Timed, blobs_of, check_end, decode_all
+from ..host import Batch, Check, Committed, Conflict, Entry, Host, Put, commits_now
 from ..runs import ExecutionRecord
+from . import pages, unreadable
+from .unreadable import SPILLED, Unreadable
+from .write import NOTHING, Write, indexes_of
 
 T = TypeVar("T")
-_NOTHING = b"\xc0"
+_SMALL = (type(None), bool, float, datetime, BlobRef)
+"""Types of items of an event that are never kept in blobs; no integer of 64 bits or less is either."""
 _TRIES = 6
-_SPILLED = ("result", "failure", "attributes", "waiting")
-"""What of a record may be a blob reference."""
 PAGE = 500
 """Commits of a history that are read, and replayed, at a time."""
-
-
-class _Gap(Exception):
-    """A commit is missing between two that are there."""
-
-
-class Write:
-    """A batch in the making. ``proof``: the key that tells whether it was applied; if None, the first that it puts."""
-
-    __slots__ = ("checks", "deletes", "proof", "puts")
-
-    def __init__(
-        self,
-        checks: dict[str, str | None] | None = None,
-        puts: dict[str, bytes] | None = None,
-        deletes: set[str] | None = None,
-    ) -> None:
-        self.checks = {} if checks is None else checks
-        self.puts = {} if puts is None else puts
-        self.deletes: set[str] = set() if deletes is None else deletes
-        self.proof: str | None = None
-
-    def index(self, before: set[str], after: set[str], written: bytes = _NOTHING) -> None:
-        """Move a run's index keys from one set to the other. ``written`` is what a timer says: when it was set."""
-        self.puts.update((key, written if key.startswith(keys.TIMERS) else _NOTHING) for key in sorted(after - before))
-        for key in before - after:
-            self.deletes.add(key)
-            self.deletes.update(keys.misplaced(key))
-
-
-def indexes_of(record: ExecutionRecord) -> set[str]:
-    """The index keys of a record."""
-    return keys.indexes(record.id, record.workflow, record.status, record.attributes, record.wake_at)
 
 
 class Store:
     """Typed access to one host."""
 
     def __init__(self, host: Host, codec: Codec) -> None:
-        self.codec = codec
+        self.codec, self.unreadable = codec, Unreadable(self)
+        self._under_way = 0
+        self._held: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
         self.use(host)
 
     def use(self, host: Host) -> None:
         """Be the store of ``host`` from here on, for all who hold this object."""
         self.host, self.limits = host, host.capabilities
+        self.now, self._ids = commits_now(host), list[str]()
+        self.inbox_ends: dict[str, int] = {}  # by run: where the last request of ours stands in its inbox
+
+    async def hold(self) -> Callable[[], None]:
+        """Begin no commit from here on, for all who hold this object, and return once none is under way.
+
+        What comes meanwhile waits until the function that is returned is called, and then goes to the host of then.
+        Commits that were made for another host carry versions that this one does not have: they are conflicts, and
+        whoever made them reads again.
+        """
+        while self._held is not None:  # another move of this process
+            await asyncio.shield(self._held)
+        loop = asyncio.get_running_loop()
+        self._held = held = loop.create_future()
+        self._drained = drained = loop.create_future()
+
+        def release() -> None:
+            self._held = None
+            held.set_result(None)
+
+        try:
+            if self._under_way:
+                await drained
+        except BaseException:
+            release()
+            raise
+        return release
 
     # --- commits ---------------------------------------------------------------------------------------------------
     async def commit(self, write: Write) -> Committed | Conflict:
@@ -79,34 +81,60 @@ class Store:
         Its proof is what is read back. A batch whose answer was lost and that is not found is sent again under a new
         id: should the first still land, its checks fail, since each write of ours moves a key that it checks.
         """
-        new = tuple.__new__  # a step costs one commit, so each call in here counts
-        checks = tuple([new(Check, item) for item in write.checks.items()])
-        puts = tuple([new(Put, item) for item in write.puts.items()])
-        deletes = tuple(write.deletes - write.puts.keys()) if write.deletes else ()
-        tried: list[str] = []
-        lost = False
-        for attempt in range(_TRIES):
-            id = self.host.entropy(8).hex()
-            tried.append(id)
-            try:
-                outcome = await self.host.commit(new(Batch, (id, checks, puts, deletes)))
-            except Exception as error:
-                if isinstance(error, AlkalineError) and not isinstance(error, UnknownOutcome):
-                    raise
-                if attempt:
-                    await self.host.sleep(min(2.0, 0.05 * 2**attempt))
-                outcome, lost = None, True
-            if isinstance(outcome, Committed):
-                return outcome
-            landed = await self._landed(write, tried, lost)
-            if landed is not None:
-                return landed
-            if outcome is not None:
-                return outcome
-        raise UnknownOutcome(
-            f"the store did not answer {_TRIES} commits in a row; it is not known whether the last one was applied. "
-            "The run goes on from what was recorded once the store answers again"
-        )
+        while self._held is not None:
+            await asyncio.shield(self._held)
+        self._under_way += 1
+        try:
+            new = tuple.__new__  # a step costs one commit, so each call in here counts
+            checks = tuple([new(Check, item) for item in write.checks.items()])
+            puts = tuple([new(Put, item) for item in write.puts.items()])
+            deletes = tuple(write.deletes - write.puts.keys()) if write.deletes else ()
+            tried: list[str] = []
+            lost = False
+            for attempt in range(_TRIES):
+                id = self.host.entropy(8).hex()
+                tried.append(id)
+                try:
+                    outcome = await self.host.commit(new(Batch, (id, checks, puts, deletes)))
+                except Exception as error:
+                    if isinstance(error, AlkalineError) and not isinstance(error, UnknownOutcome):
+                        raise
+                    if attempt:
+                        await self.host.sleep(min(2.0, 0.05 * 2**attempt))
+                    outcome, lost = None, True
+                if isinstance(outcome, Committed):
+                    return outcome
+                landed = await self._landed(write, tried, lost)
+                if landed is not None:
+                    return landed
+                if outcome is not None:
+                    return outcome
+            raise UnknownOutcome(
+                f"the store did not answer {_TRIES} commits in a row; it is not known whether the last one was "
+                "applied. The run goes on from what was recorded once the store answers again"
+            )
+        finally:
+            self._under_way -= 1
+            if self._held is not None and not self._under_way and self._drained is not None:
+                self._drained.set_result(None)
+
+    def commit_now(self, checks: Iterable[tuple[str, str | None]], key: str, value: bytes) -> Committed | None:
+        """Put one key without a wait, where the host can. None: by ``commit``, for that or for what went wrong.
+
+        Should it have been written all the same, its key is taken: ``commit`` finds a conflict, and the run is read.
+        """
+        if self.now is None or self._held is not None:
+            return None
+        ids, new = self._ids, tuple.__new__
+        if not ids:
+            drawn = self.host.entropy(512).hex()
+            ids += [drawn[n : n + 16] for n in range(0, 1024, 16)]
+        batch = new(Batch, (ids.pop(), tuple([new(Check, item) for item in checks]), (new(Put, (key, value)),), ()))
+        try:
+            outcome = self.now(batch)
+        except Exception:
+            return None
+        return outcome if isinstance(outcome, Committed) else None
 
     async def _landed(self, write: Write, tried: list[str], lost: bool) -> Committed | None:
         proof = next(iter(write.puts), None) if write.proof is None else write.proof
@@ -142,18 +170,27 @@ class Store:
         return record
 
     async def records(self, ids: list[str]) -> list[ExecutionRecord]:
-        """The records of those of ``ids`` that there are."""
-        entries = await self.host.get([keys.record(id) for id in ids]) if ids else []
-        return [await self.record_of(entry) for entry in entries if entry is not None]
+        """The records of those of ``ids`` that there are and that can be read. The others are named in the log."""
+        return (await self.unreadable.records(ids))[0]
 
     async def record_of(self, entry: Entry) -> ExecutionRecord:
-        """The record that an entry holds, what is large of it read from blobs."""
-        record = ExecutionRecord.from_map(self.codec.decode(entry.value), entry.version)
-        for name in _SPILLED:
+        """The record that an entry holds, what is large of it read from blobs. UnreadableValue: it is damaged."""
+        try:
+            record = unreadable.record_of(self.opened(entry), entry)
+        except (AlkalineError, ValueError, TypeError) as error:
+            id = entry.key.removeprefix(keys.RECORDS)
+            raise unreadable.why(f"the record of run {id!r}", entry.key, error) from None
+        for name in SPILLED:
             ref = getattr(record, name)
             if type(ref) is BlobRef:
                 setattr(record, name, await self.blob(record.run, ref))
         return record
+
+    def opened(self, entry: Entry) -> Any:
+        """The value of an entry. StoreError where it can't be read."""
+        if type(entry.value) is Unopened:
+            raise entry.value.error
+        return self.codec.decode(entry.value)
 
     def put_record(
         self, write: Write, record: ExecutionRecord, before: set[str] | None = None, result: Any = None
@@ -165,43 +202,38 @@ class Store:
         values = record.to_map()
         if result is not None:
             values["failure" if record.status == "failed" else "result"] = result
-        data, blobs = self.codec.encode(values, "record"), dict[str, bytes]()
+        data, blobs = self.codec.encode_whole(values, "record"), dict[str, bytes]()
         if len(data) > self.limits.inline_limit:
-            for name in _SPILLED:
-                part = self.codec.encode(values[name])
-                if len(part) > self.limits.inline_limit // len(_SPILLED):
+            for name in SPILLED:
+                part = self.codec.encode_whole(values[name])
+                if len(part) > self.limits.inline_limit // len(SPILLED):
                     values[name] = self._chunked(part, record.run, blobs)
-            data = self.codec.encode(values, "record")
+            data = self.codec.encode_whole(values, "record")
         write.puts[keys.record(record.id)] = data
         write.puts.update(blobs)
-        written = self.codec.encode(self.host.now_ms()) if record.wake_at is not None else _NOTHING
+        written = self.codec.encode(self.host.now_ms()) if record.wake_at is not None else NOTHING
         write.index(before if before is not None else set(), indexes_of(record), written)
 
     # --- histories -------------------------------------------------------------------------------------------------
-    async def pages(self, name: str) -> AsyncIterator[tuple[bool, int, list[bytes]]]:
-        """Commits of a history, in order, a page at a time: (sealed, position of the first, bytes of each).
+    async def pages(self, name: str) -> AsyncIterator[list[Entry]]:
+        """The keys of a history, in order, a page at a time: commits of their own, or one segment.
 
         Where commits are sealed into segments, those that are not sealed yet are read first: what is sealed between
         the two listings is then found twice, and not missed. Some may stand between two segments: large ones, and
         those that alkaline_edge 0.1 left out of a segment that large values had cut short.
         """
-        expected = 0
         loose: deque[Entry] | None = None
         if self.limits.segment_commits:
             loose = deque([entry async for page in self._listed(keys.commits(name), PAGE) for entry in page])
         async for entries in self._listed(keys.segments(name), 16):
             for entry in entries:
-                between = _before(entry, loose, expected)
-                for sealed, part in ((False, between), (True, [entry])):
-                    first, fresh = expected, _fresh(part, expected)
-                    expected += len(fresh)
-                    if fresh:
-                        yield sealed, first, fresh
-        async for entries in self._listed(keys.commits(name), PAGE) if loose is None else _once(list(loose)):
-            first, fresh = expected, _fresh(entries, expected)
-            expected += len(fresh)
-            if fresh:
-                yield False, first, fresh
+                before = pages.between(entry, loose)
+                if before:
+                    yield before
+                yield [entry]
+        async for entries in self._listed(keys.commits(name), PAGE) if loose is None else pages.once(list(loose)):
+            if entries:
+                yield entries
 
     async def _listed(self, prefix: str, limit: int) -> AsyncIterator[list[Entry]]:
         after = ""
@@ -216,7 +248,10 @@ class Store:
         """Every commit of a history, without a gap."""
 
         async def read() -> list[bytes]:
-            return [raw async for _, _, page in self.pages(name) for raw in page]
+            found: list[bytes] = []
+            async for entries in self.pages(name):
+                found += pages.fresh(entries, len(found))
+            return found
 
         return await self.without_gap(read)
 
@@ -234,6 +269,7 @@ class Store:
                 record.generation,
                 record.finished,
             ):
+                check_end(commits, record.cursor_length, record.head, record.id)
                 return record, commits
             record = now
 
@@ -242,22 +278,24 @@ class Store:
         for _ in range(3):
             try:
                 return await read()
-            except _Gap:
+            except pages.Gap:
                 continue
         raise StoreError("the history has a gap: commits are missing from the store; restore it from a backup")
 
     async def events(self, name: str, run: str) -> list[list[Timed]]:
         """The decoded events of a history, commit by commit, large values read in."""
-        cursor = Cursor()
-        found = [cursor.advance(raw, self.codec) for raw in await self.commits(name)]
+        found = decode_all(await self.commits(name), self.codec)[1]
         return [await self.fill(events, run) for events in found]
 
-    async def fill(self, events: list[Timed], run: str) -> list[Timed]:
-        """``events`` with the large values in place of their references."""
+    async def fill(self, events: Sequence[tuple[int, Any]], run: str) -> list[tuple[int, Any]]:
+        """``events``, also such as stand together, with the large values in place of their references."""
         if not blobs_of(event for _, event in events):
-            return events
-        filled: list[Timed] = []
+            return list(events)
+        filled: list[tuple[int, Any]] = []
         for time_ms, event in events:
+            if event[0] == TOGETHER:
+                several = await self.fill([(time_ms, one) for one in event.events], run)
+                event = event._replace(events=[one for _, one in several])
             items: list[Any] = [await self.blob(run, item) if type(item) is BlobRef else item for item in event]
             if event[0] == STARTED and type(items[1].get(CARRIED)) is BlobRef:
                 items[1] = {**items[1], CARRIED: await self.blob(run, items[1][CARRIED])}
@@ -277,12 +315,12 @@ class Store:
             items: list[Any] = list(event)
             for n, item in enumerate(items):
                 if n == 1 and event[0] == STARTED:  # a reader needs the rest of it before it can fill anything
-                    data = self.codec.encode(item[CARRIED])
+                    data = self.codec.encode_whole(item[CARRIED])
                     if len(data) > most:
                         items[n] = {**item, CARRIED: self._chunked(data, run, blobs)}
                     continue
-                if isinstance(item, (str, bytes, list, dict, Plain)):
-                    data = self.codec.encode(item)
+                if type(item) not in _SMALL and (type(item) is not int or item.bit_length() > 64):
+                    data = self.codec.encode_whole(item)
                     if len(data) > most:
                         items[n] = self._chunked(data, run, blobs)
             slim.append(with_items(event, items))
@@ -290,7 +328,7 @@ class Store:
 
     def reference(self, value: Any) -> BlobRef | None:
         """The reference to a value that is kept in blobs; None for one that is kept where it stands."""
-        data = self.codec.encode(value)
+        data = self.codec.encode_whole(value)
         return BlobRef(sha256(data).digest(), len(data)) if len(data) > self.limits.inline_limit else None
 
     async def keys_of_blob(self, run: str, ref: BlobRef) -> list[str]:
@@ -322,7 +360,7 @@ class Store:
 
     async def outside(self, value: Any, run: str, checks: dict[str, str | None]) -> Any:
         """``value``, or a reference to it once it is written, where it is large."""
-        data, blobs = self.codec.encode(value), dict[str, bytes]()
+        data, blobs = self.codec.encode_whole(value), dict[str, bytes]()
         if len(data) <= self.limits.inline_limit:
             return value
         ref = self._chunked(data, run, blobs)
@@ -349,7 +387,9 @@ class Store:
             after = entries[-1].key
         data = b"".join(chunks)
         if len(data) != ref.size or sha256(data).digest() != ref.digest:
-            raise StoreError("a large value of the history is missing or damaged in the store; restore it", run=run)
+            raise UnreadableValue(
+                "a large value of the history is missing or damaged in the store; restore it", run=run, reason="missing"
+            )
         return self.codec.decode(data)
 
     # --- whole prefixes --------------------------------------------------------------------------------------------
@@ -376,29 +416,3 @@ class Store:
                 if isinstance(await self.commit(write), Conflict):
                     return False
         return True
-
-
-async def _once(entries: list[Entry]) -> AsyncIterator[list[Entry]]:
-    yield entries
-
-
-def _before(segment: Entry, loose: deque[Entry] | None, expected: int) -> list[Entry]:
-    """The loose commits from position ``expected`` up to where ``segment`` begins; they are taken from ``loose``."""
-    start = keys.position_of(segment.key)
-    between: list[Entry] = []
-    if start > expected and loose:
-        while loose and keys.position_of(loose[0].key) < start:
-            between.append(loose.popleft())
-    return between
-
-
-def _fresh(entries: list[Entry], expected: int) -> list[bytes]:
-    """The commits of ``entries`` from position ``expected`` on."""
-    page: list[bytes] = []
-    for entry in entries:
-        start = keys.position_of(entry.key)
-        commits = split(entry.value) if entry.key[0] == "s" else [entry.value]
-        if start > expected + len(page):
-            raise _Gap
-        page.extend(commits[max(0, expected + len(page) - start) :])
-    return page

@@ -11,9 +11,11 @@ from typing import Protocol
 
 from ..errors import ConflictError, InvalidInput, NotFound
 from ..history import DIGEST
-from ..parts import Place
-from ..records import dataclass
+from ..parts import PART_BYTES, Place
+from ..runs import FINISHED
+from ..structs import dataclass
 from .handing import Local
+from .moved import UNCONFIRMED
 from .runtime import Runtime
 
 
@@ -57,10 +59,18 @@ class Peer(Protocol):
         """Note that the store has taken the run over."""
         ...
 
+    async def renounce(self, letter: bytes, to: str) -> bytes:
+        """Take the hand-over of ``letter`` over no more; the letter that takes the run back to ``to``."""
+        ...
+
+    async def reclaim(self, id: str, lost: str) -> Place:
+        """Go on here with a run that was handed over to the store ``lost``, which is gone for good."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What a ``sync`` did: ``parts`` of ``sent`` bytes in all, and where the target stands now."""
+    """What a ``sync`` did: ``parts`` of ``sent`` bytes in all. ``place``: where the target stands now."""
 
     place: Place
     parts: int
@@ -70,12 +80,21 @@ class Synced:
 async def sync(source: Runtime | Peer, target: Runtime | Peer, id: str) -> Synced:
     """Bring ``target``'s copy of the run up to ``source``: only what it lacks is sent. It may be repeated at any time.
 
+    What the run has recorded by now is sent; what it records meanwhile may be, and comes with the next call.
     The copy is paused, as one that was imported: nothing advances it unless somebody resumes it. What is not a
     fast-forward is ERR_CONFLICT, and changes nothing: ``detail`` holds ``position``, the number of commits that both
     have in common, and the heads ``source`` and ``target``. A run that goes on at the target is ERR_CONFLICT as well.
     """
     a, b = _peer(source), _peer(target)
-    there = await b.place(id)
+    return await _brought(a, b, id, await a.place(id), await b.place(id))
+
+
+async def _brought(a: Peer, b: Peer, id: str, here: Place | None, there: Place | None, most: bool = False) -> Synced:
+    """``sync`` from a source that stands at ``here`` to a target that stands at ``there``.
+
+    What is ``here`` is sent, and little more: a run may go on faster than it travels, and for ever. ``most``: a little
+    may be missing.
+    """
     parts = sent = 0
     while True:
         try:
@@ -89,6 +108,9 @@ async def sync(source: Runtime | Peer, target: Runtime | Peer, id: str) -> Synce
             return Synced(there, parts, sent)
         there = await b.accept(part)
         parts, sent = parts + 1, sent + len(part)
+        behind = here is None or (there.generation, there.length) < (here.generation, here.length)
+        if not behind or (most and len(part) < PART_BYTES // 2):
+            return Synced(there, parts, sent)
 
 
 async def _parted(a: Peer, b: Peer, there: Place) -> ConflictError:
@@ -122,18 +144,31 @@ async def hand_over(source: Runtime | Peer, id: str, target: Runtime | Peer) -> 
     """Move the run to ``target`` for good, and return where it stands there. Interrupted anywhere, call it again.
 
     What the target lacks is sent first, while the run goes on; then the run is frozen here, the rest is sent, and the
-    target activates it: at no moment do two stores advance it. A run that has ended is only copied. ERR_CONFLICT: the
-    run is on its way to another store already, or the target holds something else under its id. ERR_INVALID_INPUT:
-    both are one store.
+    target activates it: at no moment do two stores advance it. A run that has ended is only copied. One that is on its
+    way from the target to the source, which has not taken it over, is taken back: the source renounces it first.
+    ERR_CONFLICT: the run is on its way to another store already, or the target holds something else under its id.
+    ERR_INVALID_INPUT: both are one store.
     """
     a, b = _peer(source), _peer(target)
-    store = await b.identity()
-    if await a.identity() == store:
+    home, store = await a.identity(), await b.identity()
+    if home == store:
         raise InvalidInput("source and target are the same store: there is nothing to hand over")
-    here = await a.place(id)
+    here, there = await a.place(id), await b.place(id)
+    if there is not None and _is_on_its_way(there, home, here):
+        letter = await b.freeze(id, a.name, home)  # it is frozen: the letter that was made for it
+        return await b.take_over(await a.renounce(letter, store))
     if here is None or here.moved_to is None:
         await _check_runs(a, b, id)
-        await sync(a, b, id)  # most of it while the run goes on, and whatever is refused is refused before it stops
+        # Most of it while the run goes on; and whatever is refused is refused before it stops.
+        done = await _brought(a, b, id, here, there, most=True)
+        if done.place.status in FINISHED:
+            return done.place
+        if done.place.moved_to is None and done.place.status != "paused":
+            raise ConflictError(
+                f"run {id!r} is {done.place.status} at the target and may go on: only a paused copy is taken over; "
+                "nothing was changed",
+                id=id,
+            )
     letter = await a.freeze(id, b.name, store)
     if not letter:
         return (await sync(a, b, id)).place
@@ -147,6 +182,26 @@ async def hand_over(source: Runtime | Peer, id: str, target: Runtime | Peer) -> 
         there = await b.take_over(letter)
     await a.confirm(id, store)
     return there
+
+
+def _is_on_its_way(there: Place, home: str, here: Place | None) -> bool:
+    """Whether the run at ``there`` went to the store ``home``, which stands at ``here`` and has not taken it over."""
+    if not (there.moved_to or "").endswith(f"[{home}]{UNCONFIRMED}"):
+        return False
+    return here is None or here.run != there.run or here.taken < there.epoch
+
+
+async def reclaim(source: Runtime | Peer, id: str, lost: str) -> Place:
+    """Go on at ``source`` with a run that was handed over to a store which is lost for good; where it stands.
+
+    ``lost``: that store's random name, which stands in brackets in ``moved_to`` of the run's record, so that no other
+    one is meant. The run goes on from what ``source`` has of it: steps that the lost store ran since are run again,
+    with the same idempotency keys, also those with ``at_most_once``. Should that store come back, delete the run there
+    before anything advances it. As long as the store is there, use ``hand_over`` from it to ``source``.
+    ERR_INVALID_INPUT: the run went to another store. ERR_CONFLICT: it did not go to a store. One that goes on at
+    ``source`` already is left as it is.
+    """
+    return await _peer(source).reclaim(id, lost)
 
 
 async def _taken_and_deleted(b: Peer, letter: bytes, there: Place | None) -> Place | None:

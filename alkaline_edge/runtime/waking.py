@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .. import keys
+from ..errors import InvalidInput, StoreError
 from ..host import Entry
+from ..limits import CLOCKS_DIFFER_MS
 from ..runs import ExecutionRecord
 from ..workflows import Registry
-from .clock import CLOCKS_DIFFER_MS
 from .fleet import LEAST_PAUSE_MS, LONGEST_PAUSE_MS, Fleet
 from .lease import Leases
+from .requests import is_asked, waits_for_resume
 from .scheduled import Scheduled
 from .store import Store
+
+if TYPE_CHECKING:
+    from .chores import Chores
 
 PAGE = 100
 POLL_SECONDS = 1.0
 """How often others' requests are looked for, where the host does not tell of them, or may miss one."""
 IDLE_SECONDS = 20.0
 """The same where it tells: for what no commit says, such as an owner that died."""
+MISDATED_MS = 5_000
+"""How long at least between two looks at a page of timers for those that were set by a clock that was ahead."""
+_FEW = 8
+"""So many timers are read at first."""
 
 
 class Waker:
     """Finds what is to be woken in one runtime's store. ``poll``: seconds between two looks, None for the defaults."""
 
     def __init__(
-        self, store: Store, registry: Registry, leases: Leases, fleet: Fleet, scheduled: Scheduled, poll: float | None
+        self,
+        store: Store,
+        registry: Registry,
+        leases: Leases,
+        fleet: Fleet,
+        scheduled: Scheduled,
+        poll: float | None,
     ) -> None:
         self._store, self._registry, self._leases, self._fleet = store, registry, leases, fleet
         self._scheduled, self._poll = scheduled, poll
+        self.chores: Chores | None = None
+        """What else this runtime does at a time; None as long as nobody has asked it to do anything."""
         self._misdated_after: str | None = None
+        self._misdated_at = 2**63
+        """When timers of a clock that was ahead were last looked for, ms since 1970."""
         self._walks: dict[str, float] = {}
         """By parent: when the running runs are next looked through for children whose owner is gone (ms since 1970)."""
 
@@ -44,32 +65,26 @@ class Waker:
     async def due_ids(self, skip: set[str]) -> list[str]:
         """Runs to wake now, in the order of their timers, then those with requests waiting; at most a page of each."""
         now = self._store.host.now_ms()
-        border = keys.timers_after(now)
         ahead = self._store.codec.encode(now + CLOCKS_DIFFER_MS)  # no time above it has smaller bytes
         found: list[str] = []
-        after, over = "", False
+        after, limit = "", _FEW  # most often none is due
         while len(found) < PAGE:
-            entries = await self._store.host.list(keys.TIMERS, after, PAGE)
-            for entry in entries:
-                key, written, _ = entry
-                if over and written <= ahead:
-                    continue
-                if key > border:
-                    if not keys.in_order(key):
+            entries = await self._store.unreadable.entries(keys.TIMERS, after, limit)
+            later = False
+            for wake_at, id, entry in self._store.unreadable.timers(entries):
+                if wake_at > now:
+                    if not keys.in_order(entry.key):
                         continue
-                    if written <= ahead or not self.is_misdated(entry, now):
-                        # What stands behind it on this page may still have been set by a clock that was ahead.
-                        over = True
+                    later = True
+                    if entry.value <= ahead or not self.is_misdated(entry, now):
                         continue
-                wake_at, id = keys.timer_of(key)
-                if (wake_at <= now or keys.in_order(key)) and id not in skip:
+                if id not in skip and (not keys.is_chore(id) or self.may_do(id)):
                     found.append(id)
-            if len(entries) < PAGE:
+            if later or len(entries) < limit:
                 break
-            after = entries[-1].key
-            if over:
-                found += [id for id in await self.misdated(now, after) if id not in skip]
-                break
+            after, limit = entries[-1].key, PAGE
+        found += [id for id in await self.misdated(now) if id not in skip and id not in found]
+        found += [id for id in self.wanted() if id not in skip and id not in found]
         return found + await self._asked(skip | set(found))
 
     async def _asked(self, skip: set[str]) -> list[str]:
@@ -78,7 +93,7 @@ class Waker:
         after = keys.INBOXES
         while len(found) < PAGE:
             # One key for each run: from it on to the next run behind it.
-            entries = await self._store.host.list(keys.INBOXES, after, 1)
+            entries = await self._store.unreadable.entries(keys.INBOXES, after, 1)
             if not entries:
                 break
             id = entries[0].key.split("/")[1]
@@ -87,44 +102,81 @@ class Waker:
             after = keys.behind_requests(id)
         return found
 
-    async def misdated(self, now: int, after: str) -> list[str]:
-        """Runs whose timers were set by a clock that was ahead, in a page of timers behind ``after``.
+    async def misdated(self, now: int) -> list[str]:
+        """Runs whose timers were set by a clock that was ahead, in a page of the timers that are not due.
 
-        The pages follow each other, look by look. The first begins anywhere: a process may not live for a second look.
+        The pages follow each other, look by look. The first begins anywhere, and the nearest timers are looked at with
+        it: a process may not live for a second look. A look costs a page whatever is found, so it is taken now and
+        then, and at once where the clock has gone back.
         """
+        if self._misdated_at <= now < self._misdated_at + MISDATED_MS:
+            return []
+        self._misdated_at, behind = now, keys.timers_after(now)
+        entries: list[Entry] = []
         if self._misdated_after is None:
+            entries += await self._store.unreadable.entries(keys.TIMERS, behind, PAGE)
             far = 2 << (16 + int.from_bytes(self._store.host.entropy(2), "big") % 26)  # a minute to a hundred years
             self._misdated_after = keys.timers_after(now + far)
-        entries = await self._store.host.list(keys.TIMERS, max(self._misdated_after, after), PAGE)
-        self._misdated_after = entries[-1].key if len(entries) == PAGE else ""
-        return [keys.timer_of(entry.key)[1] for entry in entries if self.is_misdated(entry, now)]
+        page = await self._store.unreadable.entries(keys.TIMERS, max(self._misdated_after, behind), PAGE)
+        self._misdated_after = page[-1].key if len(page) == PAGE else ""
+        timers = self._store.unreadable.timers([*entries, *page])
+        found = dict.fromkeys(id for _, id, entry in timers if self.is_misdated(entry, now))
+        return [id for id in found if not keys.is_chore(id) or self.may_do(id)]
+
+    async def attend(self) -> None:
+        """Wake what is due, without waiting for it, where no ``serve`` of this process does."""
+        if not self._fleet.serving and not self._fleet.draining:
+            await self.wake_due(set())
+
+    def may_do(self, id: str) -> bool:
+        """Whether a chore can be done here, and now."""
+        return self.chores is not None and self.chores.may_do(id)
+
+    def wanted(self) -> list[str]:
+        """The chores that are to be done whatever their timers say."""
+        return [] if self.chores is None else self.chores.wanted()
 
     def is_misdated(self, timer: Entry, now: int) -> bool:
         """Whether a timer was set by a clock that was ahead: its run is woken, and finds out when it is due."""
-        written = self._store.codec.decode(timer.value)
+        try:
+            written = self._store.opened(timer)
+        except (StoreError, InvalidInput):
+            return False  # damaged, as what only says when it was set: it counts when it is due
         return type(written) is int and written > now + CLOCKS_DIFFER_MS
 
     async def next_wake(self, after_ms: int | None = None) -> int | None:
         """When the store's earliest timer is due, ms since 1970; None without one. ``after_ms``: only later ones."""
         after = "" if after_ms is None else keys.timers_after(after_ms)
         far: int | None = None
-        while entries := await self._store.host.list(keys.TIMERS, after, 1):
-            at, _ = keys.timer_of(entries[0].key)
-            if keys.in_order(entries[0].key):
-                return at if far is None else min(at, far)
-            far, after = (at if far is None else min(at, far)), entries[0].key
+        while entries := await self._store.unreadable.entries(keys.TIMERS, after, 1):
+            for at, _, entry in self._store.unreadable.timers(entries):
+                far = at if far is None else min(at, far)
+                if keys.in_order(entry.key):
+                    return far
+            after = entries[0].key
         return far
 
     async def wake_due(self, skip: set[str]) -> list[str]:
         """Take up everything that is due and not in ``skip``, without waiting for it."""
         woken: list[str] = []
         for id in await self.due_ids(skip):
-            record = await self._store.find(id)
-            if record is None or record.finished:
+            if self.chores is not None and keys.is_chore(id):
+                done = await self.chores.do(id)
+                woken += [id, *done.started] if done else []
+                if done is None or not done.moved:
+                    skip.add(id)
+                continue
+            records, damaged = await self._store.unreadable.records([id])
+            record = records[0] if records else None
+            if id in damaged:
+                self._fleet.leave_alone(id, damaged[id])
+            elif record is None or record.finished:
                 await self.sweep(id, record)
             elif id in self._fleet.drivers:
                 self._fleet.drivers[id].poke()
                 woken.append(id)
+            elif (record.copy or waits_for_resume(record)) and not await is_asked(self._store, record):
+                pass  # its requests wait for the run: taken up for them, it would be let go of and found again
             elif self._fleet.may_try(record) and not await self._leases.held_by_other(record):
                 self._fleet.take_up(id, record=record)
                 woken.append(id)
@@ -160,8 +212,8 @@ class Waker:
             return walk_at
         after = ""
         while True:
-            entries = await self._store.host.list(keys.with_status("running"), after, PAGE)
-            for child in await self._store.records([entry.key.rsplit("/", 1)[1] for entry in entries]):
+            entries = await self._store.unreadable.entries(keys.with_status("running"), after, PAGE)
+            for child in await self._store.records(self._store.unreadable.ids(entries)):
                 if child.status == "running" and await self._descends(child, record.id):
                     until = min(until, await self._take_up_orphan(child))
             if len(entries) < PAGE:
@@ -185,7 +237,7 @@ class Waker:
                 return False
             if current.parent == ancestor:
                 return True
-            current = await self._store.find(current.parent)
+            current = await self._store.unreadable.record(current.parent)
         return False
 
     async def sweep(self, id: str, record: ExecutionRecord | None) -> None:
@@ -212,13 +264,14 @@ class Waker:
         as it is overdue, so the pause doubles, whichever process asks.
         """
         now = self._store.host.now_ms()
-        earliest = await self._store.host.list(keys.TIMERS, "", 1)
-        if earliest and earliest[0].key > keys.timers_after(now) and keys.in_order(earliest[0].key):
-            return keys.timer_of(earliest[0].key)[0]  # most often nothing is due, and nothing of 0.1's stands before it
-        first = await self._store.host.list(keys.TIMERS, "", PAGE)
-        overdue = [at for at, _ in map(keys.timer_of, [entry.key for entry in first]) if at <= now]
+        timers = self._store.unreadable.timers
+        earliest = timers(await self._store.unreadable.entries(keys.TIMERS, "", 1))
+        if earliest and earliest[0][0] > now and keys.in_order(earliest[0][2].key):
+            return earliest[0][0]  # most often nothing is due, and nothing of 0.1's stands before it
+        first = timers(await self._store.unreadable.entries(keys.TIMERS, "", PAGE))
+        overdue = [at for at, _, _ in first if at <= now]
         times = [at for at in [await self.next_wake(now)] if at is not None]
-        times += [keys.timer_of(entry.key)[0] for entry in first if not keys.in_order(entry.key)]
+        times += [at for at, _, entry in first if not keys.in_order(entry.key)]
         later = min(times, default=None)
         if not overdue:
             return later
@@ -226,18 +279,30 @@ class Waker:
         again = now + min(LONGEST_PAUSE_MS, max(least, 0 if self._fleet.draining else now - overdue[-1]))
         return again if later is None else min(again, later)
 
+    async def _wake_misdated(self) -> list[str]:
+        """Take up runs whose timers a clock that was ahead has set: no alarm rings for them in time."""
+        misdated = [id for id in await self.misdated(self._store.host.now_ms()) if not keys.is_chore(id)]
+        records, _ = await self._store.unreadable.records(misdated)
+        taken = [r for r in records if self._fleet.may_try(r) and not await self._leases.held_by_other(r)]
+        for record in taken:
+            self._fleet.take_up(record.id, record=record)
+        return [record.id for record in taken]
+
     async def recover(self) -> list[str]:
         """Take up every running run that no live owner has; return their ids.
 
-        Suspended runs that an error of the store had stopped here are woken again from now on.
+        Suspended runs that an error of the store had stopped here are woken again from now on, and those whose timers a
+        clock that was ahead has set are looked for, as by ``run_due``.
         """
         self._fleet.unstick()
-        taken: list[str] = []
+        taken = await self._wake_misdated()
         after = ""
         while True:
-            entries = await self._store.host.list(keys.with_status("running"), after, PAGE)
-            ids = [entry.key.rsplit("/", 1)[1] for entry in entries]
-            for record in await self._store.records(ids):
+            entries = await self._store.unreadable.entries(keys.with_status("running"), after, PAGE)
+            records, damaged = await self._store.unreadable.records(self._store.unreadable.ids(entries))
+            for id, error in damaged.items():
+                self._fleet.leave_alone(id, error)
+            for record in records:
                 known = self._registry.knows(record.workflow, record.version)
                 if record.status != "running" or not known or await self._leases.held_by_other(record):
                     continue

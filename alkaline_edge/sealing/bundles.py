@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..arguments import expect, expect_call, octets
 from ..bundle import SEALED
 from ..errors import InvalidInput
 from ..limits import MAX_BUNDLE_BYTES
@@ -29,11 +30,14 @@ async def seal_bundle(
 ) -> bytes:
     """``bundle``, which ``export`` returned, sealed with the current key of ``keys`` for ``tenant``.
 
-    ``entropy`` is the host's (``host.entropy``). ``import_`` refuses the result by name until ``open_bundle`` has
-    opened it. ERR_INVALID_INPUT for bytes that are no bundle.
+    ``entropy`` is the host's (``host.entropy``). ``cipher``: what encrypts, if None the ``cryptography`` package.
+    ``import_`` refuses the result by name until ``open_bundle`` has opened it. ERR_INVALID_INPUT for bytes that are no
+    bundle.
     """
     check_tenant(tenant)
-    data = bytes(bundle)
+    data = octets(bundle, "a bundle")
+    expect(keys, Keyring, "keys", "a Keyring")
+    expect_call(entropy, "entropy", "a function of a number of bytes, such as host.entropy")
     if not data.startswith(PLAIN):
         what = "a bundle that is sealed already" if data.startswith(SEALED) else "not a bundle; `export` returns one"
         raise InvalidInput(f"these bytes are {what}: nothing was sealed")
@@ -45,13 +49,14 @@ async def seal_bundle(
 
 
 async def open_bundle(data: bytes, keys: Keyring, *, tenant: str, cipher: Cipher | None = None) -> bytes:
-    """The bundle in ``data``, which ``seal_bundle`` returned, for ``import_``.
+    """The bundle in ``data``, which ``seal_bundle`` returned, for ``import_``. ``cipher``: as there.
 
     ERR_INVALID_INPUT: it is not sealed, cut short, changed, sealed for another tenant or with a key that ``keys``
     lacks, or past the limit of a bundle. ``import_`` checks what is inside.
     """
     check_tenant(tenant)
-    data = bytes(data)
+    data = octets(data, "a sealed bundle")
+    expect(keys, Keyring, "keys", "a Keyring")
     header, id = _parse(data, keys)
     start = len(header) + NONCE
     cipher = cipher or CryptographyCipher()

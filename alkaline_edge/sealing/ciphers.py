@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ..errors import InvalidInput
-from ..records import NamedTuple
+from ..structs import NamedTuple
 
 KEY_BYTES = 32
 
 
 class Derivation(NamedTuple):
-    """One key to derive by HKDF-SHA256 (RFC 5869), 32 bytes of it, for AES-256-GCM."""
+    """One key to derive by HKDF-SHA256 (RFC 5869), 32 bytes of it, for AES-256-GCM.
+
+    From ``secret``, ``salt`` and ``info``, as that RFC has them.
+    """
 
     secret: Any
     salt: bytes
@@ -20,7 +23,10 @@ class Derivation(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One value to encrypt or decrypt. ``key`` is what ``derive`` gave; ``bound`` the associated data."""
+    """One value to encrypt or decrypt. ``key`` is what ``derive`` gave; ``bound`` the associated data.
+
+    ``nonce``: 12 bytes, used once with that key. ``data``: the value, or what encrypting gave, its tag behind it.
+    """
 
     key: Any
     nonce: bytes

@@ -6,12 +6,21 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
+from ..arguments import expect
+from ..errors import UnreadableValue
 from ..host import Batch, Capabilities, Committed, Conflict, Entry, Host
 from ..limits import check_batch
 from .ciphers import Cipher
 from .keyring import Keyring
 from .layout import OVERHEAD
 from .sealer import Sealer
+
+BESIDE_VALUES = frozenset((
+    "alarm_fired", "alive", "clock", "compact", "hold", "is_online", "new_invocation", "operations", "path",
+    "persisted", "queries", "read_only", "refresh", "repair_alarm", "resume_token", "run_in_thread", "set_alarm",
+    "store_id", "sweep", "watch", "watch_may_miss", "when_low", "when_online",
+))  # fmt: skip
+"""What hosts have beyond the contract that neither takes nor gives a value. Anything else might write one unsealed."""
 
 
 class SealedHost:
@@ -29,6 +38,7 @@ class SealedHost:
     """
 
     def __init__(self, host: Host, *, keys: Keyring, tenant: str, cipher: Cipher | None = None) -> None:
+        expect(host, Host, "SealedHost(host=)", "a host")
         self._host = host
         self._sealer = Sealer(keys, tenant, host.entropy, cipher)
         self._capabilities = _with_room(host.capabilities)
@@ -39,13 +49,19 @@ class SealedHost:
         return self._capabilities
 
     async def get(self, keys: Iterable[str]) -> list[Entry | None]:
-        """As Host.get. StoreError for a value that does not open."""
+        """As Host.get. StoreError for a value that does not open; the others are in its ``page`` alone."""
         found = await self._host.get(keys)
-        opened = iter(await self._sealer.open([entry for entry in found if entry is not None]))
+        try:
+            opened = iter(await self._sealer.open([entry for entry in found if entry is not None]))
+        except UnreadableValue as error:
+            if error.page is not None:
+                page = iter(error.page)
+                error.page = [None if entry is None else next(page) for entry in found]
+            raise
         return [None if entry is None else next(opened) for entry in found]
 
     async def list(self, prefix: str, after: str = "", limit: int = 500) -> list[Entry]:
-        """As Host.list. StoreError for a value that does not open, and none of the others is returned."""
+        """As Host.list. StoreError for a value that does not open; the others are in its ``page`` alone."""
         return await self._sealer.open(await self._host.list(prefix, after, limit))
 
     async def commit(self, batch: Batch) -> Committed | Conflict:
@@ -67,13 +83,13 @@ class SealedHost:
         return self._host.entropy(n)
 
     async def sleep(self, seconds: float) -> None:
-        """As the host sleeps."""
+        """As Host.sleep, by the host inside."""
         await self._host.sleep(seconds)
 
     def __getattr__(self, name: str) -> Any:
-        """What a host has beyond the contract. Nothing private: what it keeps is sealed."""
-        if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__} has no {name!r}")
+        """What a host has beyond the contract, as far as it is known to touch no value."""
+        if name not in BESIDE_VALUES:
+            raise AttributeError(f"a sealed host hands on nothing that may touch values, so it has no {name!r}")
         return getattr(self._host, name)
 
 
@@ -89,6 +105,7 @@ def _with_room(can: Capabilities) -> Capabilities:
     value = min(can.max_value - OVERHEAD, batch)
     return dataclasses.replace(
         can,
+        synchronous=False,  # sealing is asked of the platform, which answers later
         max_value=value,
         max_batch_bytes=batch,
         max_batch_keys=keys,

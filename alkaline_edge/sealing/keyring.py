@@ -6,10 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ..arguments import expect
 from ..errors import InvalidInput
 from .layout import MAX_KEY_ID
 
 SECRET_BYTES = 32
+MAX_TEXT = 65_536
+"""Characters of a keyring as a text: several hundred keys."""
 _ID = re.compile(rf"[A-Za-z0-9_.:@~+-]{{1,{MAX_KEY_ID}}}").fullmatch
 
 
@@ -25,6 +28,8 @@ class Keyring:
     """
 
     def __init__(self, current: str, secrets: Mapping[str, Any]) -> None:
+        expect(secrets, Mapping, "the secrets of a Keyring", "a dict of key ids and secrets")
+        expect(current, str, "the current key", "the id of a key")
         for id, secret in secrets.items():
             if not isinstance(id, str) or not _ID(id):
                 raise InvalidInput(f"a key id is 1 to {MAX_KEY_ID} of A-Z a-z 0-9 _ . : @ ~ + -; {id!r} is not")
@@ -43,6 +48,9 @@ class Keyring:
         They stand on lines of their own or behind spaces; what follows ``#`` on a line is a comment. The first one is
         current. No error says what is in the text, for it may be a secret in the wrong place.
         """
+        expect(text, str, "what Keyring.parse reads", "text")
+        if len(text) > MAX_TEXT:
+            raise InvalidInput(f"a keyring is a text of up to {MAX_TEXT} characters, and this one has {len(text)}")
         secrets: dict[str, bytes] = {}
         for number, line in enumerate(text.splitlines(), 1):
             for item in re.sub(r"\s*=\s*", "=", line.partition("#")[0]).split():

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..errors import AlkalineError, InvalidInput, StoreError
+from ..arguments import refused
+from ..errors import AlkalineError, InvalidInput, StoreError, Unopened, UnreadableValue
 from ..host import Entry, Put
 from .ciphers import Cipher, CryptographyCipher, Derivation, Job
 from .keyring import Keyring
@@ -41,6 +42,9 @@ class Sealer:
         if not isinstance(keys, Keyring):
             raise InvalidInput(f"keys is a Keyring, not a {type(keys).__name__}")
         check_tenant(tenant)
+        methods = ("derive", "encrypt", "decrypt")
+        if cipher is not None and not all(callable(getattr(cipher, name, None)) for name in methods):
+            raise refused("cipher", "a Cipher, which has derive, encrypt and decrypt", cipher)
         self.keys, self.tenant = keys, tenant
         self._tenant = tenant.encode()
         self._entropy, self._cipher = entropy, cipher or CryptographyCipher()
@@ -59,7 +63,7 @@ class Sealer:
         plain = [bytes(value) for _, value in puts]  # copied before the first await
         current = self.keys.current
         try:
-            keys = await self._keys([(current, scope_of(place)) for place, _ in puts])
+            keys = await self._derive([(current, scope_of(place)) for place, _ in puts])
             random = drawn(self._entropy, NONCE * len(puts))
             header, tenant = self._header, self._tenant
             jobs = [
@@ -78,17 +82,23 @@ class Sealer:
     async def open(self, entries: Sequence[Entry]) -> list[Entry]:
         """``entries`` with plain values. StoreError for the first one that does not open, naming its place."""
         found: list[Entry] = []
+        refused: UnreadableValue | None = None
         for (key, _, version), value in zip(entries, await self.try_open(entries), strict=True):
-            if isinstance(value, StoreError):
-                raise value
-            found.append(Entry(key, value, version))
+            if isinstance(value, UnreadableValue):
+                refused = refused or value
+                found.append(Entry(key, Unopened(value), version))
+            else:
+                found.append(Entry(key, value, version))
+        if refused is not None:
+            refused.page = found
+            raise refused
         return found
 
-    async def try_open(self, entries: Sequence[Entry]) -> list[bytes | StoreError]:
+    async def try_open(self, entries: Sequence[Entry]) -> list[bytes | UnreadableValue]:
         """The plain value of each entry, or why it does not open."""
         headers = {n: header for n, (_, value, _) in enumerate(entries) if (header := self._header_in(value))}
         try:
-            keys = await self._keys([(self._ids[header], scope_of(entries[n].key)) for n, header in headers.items()])
+            keys = await self._derive([(self._ids[header], scope_of(entries[n].key)) for n, header in headers.items()])
             jobs: list[Job] = []
             for (n, header), key in zip(headers.items(), keys, strict=True):
                 place, value, _ = entries[n]
@@ -109,7 +119,7 @@ class Sealer:
         header = value[: LEAD + value[LEAD - 1]] if len(value) >= LEAD else b""
         return header if header in self._ids and len(value) >= len(header) + NONCE + TAG else b""
 
-    async def _keys(self, names: Sequence[tuple[str, str]]) -> list[Any]:
+    async def _derive(self, names: Sequence[tuple[str, str]]) -> list[Any]:
         """The derived key for each key id and scope. Those that are not kept are derived in one go."""
         derived = self._derived
         held = {name: derived[name] for name in names if name in derived}

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import keys
+from ..arguments import expect, whole
 from ..codec import Codec
 from ..errors import AlkalineError, ConflictError, InvalidInput, StoreError
 from ..host import Batch, Check, Conflict, Entry, Put
-from ..records import NamedTuple
+from ..structs import NamedTuple
 from .host import SealedHost, parts_of
 from .layout import is_sealed
 
@@ -79,6 +80,9 @@ class _Sweep:
 
     async def run(self, after: str, limit: int | None) -> Swept:
         """Page by page."""
+        expect(after, str, "after", "what an earlier call gave, or empty")
+        if limit is not None:
+            whole(limit, "limit", 0)
         ended = False
         while not ended and (limit is None or self._seen < limit):
             page = PAGE if limit is None else min(PAGE, limit - self._seen)

@@ -1,7 +1,12 @@
-"""For tests of workflows and of hosts: a simulated host, and the suite that every host must pass. Needs no pytest."""
+"""For tests of workflows and of hosts. Needs no pytest.
+
+``Trial`` runs workflows on a simulated host whose time passes by itself, and ``prove`` kills one before and behind each
+of its commits. ``run_conformance`` is the suite that every host must pass.
+"""
 
 from .clock import VirtualClock
 from .conformance import CASES, Case, Result, Store, check_case, format_results, run_conformance
+from .proving import Proof, prove
 from .simulated import (
     COMMIT_FAULTS,
     FAULTS,
@@ -15,8 +20,16 @@ from .simulated import (
     crash_at,
     fault_at,
 )
+from .stubbing import Sent
+from .trial import Trial, TrialRun, assert_replays
 
 __all__ = [
+    "Trial",
+    "TrialRun",
+    "Sent",
+    "prove",
+    "Proof",
+    "assert_replays",
     "SimulatedHost",
     "SimulatedStore",
     "SimulatedCrash",

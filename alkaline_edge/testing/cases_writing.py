@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import StoreError
-from ..host import Committed, Conflict, Host
+from ..errors import ClosedError, InvalidInput, StoreError
+from ..host import Committed, Conflict, Host, commits_now
 from .stage import Skipped, Stage
 
 
@@ -213,3 +213,36 @@ async def a_closed_store_keeps_its_data(stage: Stage) -> None:
     if again.capabilities.checks:
         await stage.refuse(again, ["k/2"], {"k/2": b"x"}, checks={"k/2": first})
         await stage.write(again, {"k/2": b"x"}, checks={"k/2": second, "k/4": None})
+
+
+async def a_commit_without_a_wait(stage: Stage) -> None:
+    """``commit_now`` does what ``commit`` does, at once: it writes, checks, and refuses what is over a limit."""
+    host = await stage.host()
+    commit = commits_now(host)
+    assert commit is not None, "synchronous=True, and its class has no commit_now beside its commit"
+    version: str | None = None
+    for n in range(250):  # some may be put off, such as each hundredth
+        batch = stage.batch({"k/a": b"%d" % n}, checks={"k/a": version})
+        outcome = commit(batch)
+        if outcome is None:
+            entry = await stage.entry(host, "k/a")
+            assert (entry and entry.version) == version, "commit_now returned None, and has written all the same"
+            outcome = await host.commit(batch)
+        assert outcome == Committed(batch.id), f"commit_now answered {outcome}, where the check holds"
+        version = batch.id
+        assert await stage.value(host, "k/a") == b"%d" % n, "commit_now did not write"
+    for checks in ({"k/a": stage.new_id()}, {"k/a": None}):
+        refused = commit(stage.batch({"k/a": b"x", "k/b": b"x"}, checks=checks))
+        assert refused in (None, Conflict(("k/a",))), f"commit_now answered {refused}, where a check fails"
+    assert await stage.keys(host, "k/") == ["k/a"], "commit_now wrote though a check failed"
+    try:
+        found = commit(stage.batch({"k/a": b"x", "k/b": bytes(host.capabilities.max_value + 1)}))
+    except InvalidInput:
+        found = None
+    assert found is None, "commit_now took a value over max_value"
+    await host.close()
+    try:
+        found = commit(stage.batch({"k/a": b"x"}))
+    except ClosedError:
+        found = None
+    assert found is None, "commit_now wrote to a host that is closed"

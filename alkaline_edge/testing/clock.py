@@ -30,6 +30,8 @@ class _Sleeper(NamedTuple):
 class VirtualClock:
     """Milliseconds since 1970 that cost no real time; hosts that share a clock share its time.
 
+    It begins at ``start_ms``.
+
     With ``auto``, once the event loop has turned ``idle_turns`` times while nobody called ``touch`` (a host does so at
     each of its calls), time moves to the deadline of the earliest sleeper. So a month of sleep ends at once, and never
     ahead of work that makes progress through a host. Work that a host does not see, such as a thread or a socket, must

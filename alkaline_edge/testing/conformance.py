@@ -46,6 +46,7 @@ _ALL = (
     (cases_writing.a_batch_that_only_checks, _CONDITIONAL),
     (cases_writing.many_keys_in_one_batch, ()),
     (cases_writing.checks_are_refused_where_they_cannot_hold, ()),
+    (cases_writing.a_commit_without_a_wait, ("synchronous", "checks")),
     (cases_writing.one_winner_of_a_race, _RACES),
     (cases_writing.no_update_is_lost, _RACES),
     (cases_writing.handles_share_a_store, _RACES),
@@ -125,7 +126,8 @@ async def run_conformance(
 ) -> list[Result]:
     """Run the suite, or the cases named in ``only``, and say what became of each case.
 
-    ``skip_reasons`` leaves cases out, by name, with the reason that is shown for it. An unknown name is a ValueError.
+    ``maker`` makes a new, empty store; ``gather`` as ``check_case`` takes it. ``skip_reasons`` leaves cases out, by
+    name, with the reason that is shown for it. An unknown name is a ValueError.
     """
     only = (only,) if isinstance(only, str) else only
     reasons = dict(skip_reasons or {})

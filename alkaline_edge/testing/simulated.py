@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Literal
 
+from ..arguments import expect
 from ..errors import ClosedError, StoreError, UnknownOutcome
 from ..host import Batch, Capabilities, Committed, Conflict, Entry
 from ..limits import check_batch
@@ -42,7 +43,10 @@ class SimulatedCrash(BaseException):
 
 @dataclass(slots=True)
 class SimulatedStore:
-    """What survives a crash: the entries, the clock, and how much entropy was drawn."""
+    """What survives a crash: the entries, the clock, and how much entropy was drawn.
+
+    ``keys`` are those of ``entries``, sorted; ``watchers`` the handles that want to hear of commits, and how.
+    """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
@@ -101,7 +105,8 @@ class SimulatedHost:
     - ``Delay(ms)``: later in virtual time.
 
     For ``get`` and ``list``, every kind but the crashes and Delay means that the call fails. ``fault(number, verb)``
-    is a shorter form of the hook. ``seed`` fixes the entropy; ``clock`` is shared with other stores.
+    is a shorter form of the hook. ``seed`` fixes the entropy; ``clock`` is shared with other stores. ``capabilities``:
+    what it says of itself, and the limits that it holds to.
     """
 
     def __init__(
@@ -114,6 +119,7 @@ class SimulatedHost:
         on_call: Hook | None = None,
         capabilities: Capabilities | None = None,
     ) -> None:
+        expect(store, (SimulatedStore, type(None)), "SimulatedHost(store=)", "a SimulatedStore")
         self.store = store or SimulatedStore(clock=clock or VirtualClock())
         self.clock = clock or self.store.clock
         self.capabilities = capabilities or Capabilities("simulated", durability="volatile", segment_commits=8)
@@ -124,6 +130,28 @@ class SimulatedHost:
         """Every batch that reached the store, in order, those that ended in a conflict included."""
         self.dead = False
         self._closed = False
+        self._online = True
+        self._when_online: list[Callable[[], None]] = []
+
+    @property
+    def online(self) -> bool:
+        """Whether there is a network, which a test says: steps wait for one whose Retry asks for it."""
+        return self._online
+
+    @online.setter
+    def online(self, there_is: bool) -> None:
+        self._online = there_is
+        for callback in list(self._when_online) if there_is else ():
+            callback()
+
+    def is_online(self) -> bool:
+        """As KnowsNetwork.is_online."""
+        return self._online
+
+    def when_online(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """As KnowsNetwork.when_online."""
+        self._when_online.append(callback)
+        return lambda: self._when_online.remove(callback)
 
     def reopen(self, fault: Callable[[int, str], Fault] | None = None, on_call: Hook | None = None) -> SimulatedHost:
         """The host of the next process: same store, same clock, entropy that goes on, counters at 0."""
@@ -135,6 +163,22 @@ class SimulatedHost:
             on_call=on_call,
             capabilities=self.capabilities,
         )
+
+    def commit_now(self, batch: Batch) -> Committed | Conflict | None:
+        """As ``commit``, without a turn, where ``capabilities`` say that the host is synchronous.
+
+        None where ``Delay`` befalls it.
+        """
+        self._alive()
+        check_batch(batch, self.capabilities)
+        self.calls += 1
+        self.counts["commit"] += 1
+        kind = self.on_call(self.calls, "commit", (batch,)) if self.on_call is not None else None
+        if kind is None and self.fault is not None:
+            kind = self.fault(self.calls, "commit")
+        if kind == "crash":
+            self.die()
+        return None if isinstance(kind, Delay) else self._apply(batch, kind)
 
     # --- the contract ------------------------------------------------------------------------------------------------
     async def get(self, keys: Iterable[str]) -> list[Entry | None]:
@@ -154,7 +198,9 @@ class SimulatedHost:
         """As Host.commit."""
         self._alive()
         check_batch(batch, self.capabilities)
-        kind = await self._begin("commit", batch)
+        return self._apply(batch, await self._begin("commit", batch))
+
+    def _apply(self, batch: Batch, kind: FaultKind | None) -> Committed | Conflict:
         if kind in ("error-before", "rejected"):
             self._fail(kind)
         self.batches.append(batch)

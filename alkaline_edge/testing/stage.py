@@ -43,7 +43,10 @@ async def one_by_one(*work: Awaitable[Any]) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One behaviour that a host must have. ``needs``: fields of Capabilities that must be true for it to apply."""
+    """One behaviour that a host must have, and how it is tried. ``name`` is what ``run_conformance`` knows it by.
+
+    ``run`` raises where the host lacks it. ``needs``: fields of Capabilities that must be true for it to apply.
+    """
 
     name: str
     behaviour: str

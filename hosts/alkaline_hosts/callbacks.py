@@ -21,16 +21,18 @@ An exception of ``commit`` leaves its outcome unknown, and the kernel reads back
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import os
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from alkaline_edge.errors import ClosedError, InvalidInput, StoreError, UnknownOutcome
+from alkaline_edge.arguments import expect, expect_call
+from alkaline_edge.errors import InvalidInput, StoreError, UnknownOutcome
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.limits import check_batch
+
+from ._system import Threaded
+
+__all__ = ["CallbackHost"]
 
 _ENTRY = "an Entry, {key, value, version} or [key, value, version]"
 _OUTCOME = 'True, {"committed": True} or {"conflict": [key, ...]}'
@@ -41,11 +43,13 @@ _UNKNOWN = Capabilities(
 )
 
 
-class CallbackHost:
+class CallbackHost(Threaded):
     """The contract over the callables that it is given; see this module's docstring for how they are called.
 
-    Clock, entropy and sleep are the system's unless given. ``capabilities`` says what the store behind the callables
-    can do; the host enforces the limits in it. An answer of the wrong shape is a StoreError that says what came.
+    ``now_ms``, ``entropy`` and ``sleep`` are the system's unless given, and ``close`` is called once. What is no
+    function is ERR_INVALID_INPUT. ``capabilities`` says what the store behind the callables can do; the host enforces
+    the limits in it. An answer of the wrong shape is a StoreError that says what came. ``is_online``: whether
+    there is a network, for steps that wait for one.
     """
 
     def __init__(
@@ -59,14 +63,19 @@ class CallbackHost:
         sleep: Callable[[float], Any] | None = None,
         close: Callable[[], Any] | None = None,
         capabilities: Capabilities | None = None,
+        is_online: Callable[[], Any] | None = None,
     ) -> None:
         for name, given in (("get", get), ("list", list), ("commit", commit)):
             if not callable(given):
                 raise InvalidInput(f"CallbackHost wants a callable as {name}=, not a {type(given).__name__}")
+        others = {"now_ms": now_ms, "entropy": entropy, "sleep": sleep, "close": close}
+        for name, optional in {**others, "is_online": is_online}.items():
+            expect_call(optional, f"CallbackHost({name}=)", "a function, or None")
+        expect(capabilities, (Capabilities, type(None)), "CallbackHost(capabilities=)", "a Capabilities")
         self.capabilities = capabilities or _UNKNOWN
         self._get, self._list, self._commit = get, list, commit
         self._now_ms, self._entropy, self._sleep, self._close = now_ms, entropy, sleep, close
-        self._closed = False
+        self._is_online = is_online
 
     async def get(self, keys: Iterable[str]) -> list[Entry | None]:
         """As Host.get."""
@@ -96,14 +105,14 @@ class CallbackHost:
     async def close(self) -> None:
         """As Host.close; the callable is called once."""
         if not self._closed:
-            self._closed = True
+            await super().close()
             if self._close is not None:
                 await _call(self._close)
 
     def now_ms(self) -> int:
         """The clock that was given, otherwise the system's."""
         if self._now_ms is None:
-            return time.time_ns() // 1_000_000
+            return super().now_ms()
         now = self._now_ms()
         if isinstance(now, bool) or not isinstance(now, (int, float)) or now != now:
             raise StoreError(f"now_ms returned {_shape(now)}; return milliseconds since 1970, a number, not awaited")
@@ -112,27 +121,23 @@ class CallbackHost:
     def entropy(self, n: int) -> bytes:
         """The entropy that was given, otherwise the system's."""
         if self._entropy is None:
-            return os.urandom(n)
+            return super().entropy(n)
         drawn = _bytes(_plain(self._entropy(n)))
         if drawn is None or len(drawn) != n:
             came = "something that is no bytes" if drawn is None else f"{len(drawn)} bytes"
             raise StoreError(f"entropy({n}) returned {came}; return {n} random bytes, not awaited")
         return drawn
 
+    def is_online(self) -> bool:
+        """What the callable that was given says, otherwise True."""
+        return self._is_online is None or bool(_plain(self._is_online()))
+
     async def sleep(self, seconds: float) -> None:
-        """The sleep that was given, otherwise the system's."""
+        """As Host.sleep, by the one that was given, otherwise by the system's."""
         if self._sleep is None:
-            await asyncio.sleep(seconds)
+            await super().sleep(seconds)
         else:
             await _call(self._sleep, seconds)
-
-    async def run_in_thread(self, fn: Callable[..., object], *args: object) -> object:
-        """For sync steps, where ``capabilities`` says that there are threads."""
-        return await asyncio.to_thread(fn, *args)
-
-    def _open(self) -> None:
-        if self._closed:
-            raise ClosedError("this host is closed; make another one")
 
 
 # --- calling --------------------------------------------------------------------------------------------------------

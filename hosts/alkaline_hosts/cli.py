@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import sys
 
+__all__ = ["main"]
+
 
 def main() -> None:
     """The command; without its libraries, one sentence that says what to install."""

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from alkaline_edge.arguments import expect
 from alkaline_edge.errors import InvalidInput, StoreError
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry, Host
 from alkaline_edge.limits import check_batch, check_key
@@ -36,7 +37,7 @@ from ._kv.values import LargeValues
 
 __all__ = ["KVArchive", "KVHost"]
 
-CAPABILITIES = Capabilities(
+_CAPABILITIES = Capabilities(
     name="Cloudflare KV",
     conditional=False,
     read_your_writes=False,
@@ -50,26 +51,28 @@ CAPABILITIES = Capabilities(
         "One invocation of a Worker may make 1,000 KV operations.",
     ),
 )
-SINGLE_WRITER = replace(
-    CAPABILITIES,
+_SINGLE_WRITER = replace(
+    _CAPABILITIES,
     single_writer=True,
     notes=(
         "Checks hold only as long as one process at a time writes, which the author promised with single_writer=True.",
-        *CAPABILITIES.notes,
+        *_CAPABILITIES.notes,
     ),
 )
-Entries = list[Entry]
+_Entries = list[Entry]
 
 
 class KVHost(WorkerPlatform):
     """A store in the KV namespace that ``kv`` is the binding of; see this module for its three forms.
 
-    ``prefix`` separates stores in one namespace. ``large``: bytes from which a value goes to KV, with a coordinator.
+    ``coordinator`` and ``single_writer`` choose the form; ``resume`` is a ``resume_token`` to begin from. A coordinator
+    takes neither of the two others (ERR_INVALID_INPUT), and must have conditional commits (ERR_STORE). ``prefix``
+    separates stores in one namespace. ``large``: bytes from which a value goes to KV, with a coordinator.
     ``max_operations`` refuses, before it is sent, a KV operation over that number; ``operations`` counts them, and
     ``when_low`` says so earlier.
     """
 
-    _name = CAPABILITIES.name
+    _name = _CAPABILITIES.name
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class KVHost(WorkerPlatform):
         max_operations: int | None = None,
     ) -> None:
         super().__init__()
+        expect(prefix, str, "KVHost(prefix=)", "text")
         check_key(prefix, 256)
         if coordinator is not None and (single_writer or resume is not None):
             raise InvalidInput("a KVHost with a coordinator has no need of single_writer or resume; leave them out")
@@ -91,7 +95,7 @@ class KVHost(WorkerPlatform):
         self._store: KVLog | LargeValues
         if coordinator is None:
             self._store = KVLog(self._kv, prefix, resume, self.sleep)
-            self._capabilities = SINGLE_WRITER if single_writer else CAPABILITIES
+            self._capabilities = _SINGLE_WRITER if single_writer else _CAPABILITIES
         else:
             if not coordinator.capabilities.conditional:
                 raise StoreError(
@@ -99,7 +103,9 @@ class KVHost(WorkerPlatform):
                     "DurableObjectHost or a D1Host"
                 )
             self._store = LargeValues(self._kv, coordinator, prefix, large)
-            self._capabilities = self._store.capabilities
+            from dataclasses import replace
+
+            self._capabilities = replace(self._store.capabilities, synchronous=False)  # a large value is put elsewhere
 
     @property
     def capabilities(self) -> Capabilities:
@@ -119,7 +125,7 @@ class KVHost(WorkerPlatform):
 
     @property
     def resume_token(self) -> str:
-        """Position and digest of the last commit that this host knows, for ``resume``."""
+        """Position and digest of the last commit that this host knows, for ``resume``; ERR_STORE with a coordinator."""
         if not isinstance(self._store, KVLog):
             raise StoreError("a KVHost with a coordinator can't be stale and has no resume token")
         return self._store.token
@@ -129,7 +135,7 @@ class KVHost(WorkerPlatform):
         self._open()
         return await self._store.get(keys)
 
-    async def list(self, prefix: str, after: str = "", limit: int = 500) -> Entries:
+    async def list(self, prefix: str, after: str = "", limit: int = 500) -> _Entries:
         """As Host.list, with the same error."""
         self._open()
         return await self._store.list(prefix, after, limit)

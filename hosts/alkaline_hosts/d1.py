@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from alkaline_edge.arguments import whole
 from alkaline_edge.errors import StoreError, UnknownOutcome
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.limits import check_batch
@@ -25,7 +26,9 @@ from alkaline_edge.limits import check_batch
 from ._cloudflare import sqlite
 from ._cloudflare.platform import Allowance, WorkerPlatform, raw_binding, text_of
 
-CAPABILITIES = Capabilities(
+__all__ = ["D1Host"]
+
+_CAPABILITIES = Capabilities(
     name="Cloudflare D1",
     durability="replicated",
     max_key=sqlite.MAX_KEY,
@@ -34,11 +37,11 @@ CAPABILITIES = Capabilities(
     notes=("One invocation of a Worker may make 1,000 queries, 50 on the free plan; see D1Host.queries.",),
 )
 
-T = TypeVar("T")
-Entries = list[Entry]
-Rows = list[tuple[Any, ...]]
+_T = TypeVar("_T")
+_Entries = list[Entry]
+_Rows = list[tuple[Any, ...]]
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
+_MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         "CREATE TABLE IF NOT EXISTS alkaline_schema (version INTEGER PRIMARY KEY)",
         sqlite.create_table("TEXT"),
@@ -46,7 +49,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 """Statements that take the schema from version n to n + 1, n counted from 0. A released one never changes."""
 
-REFUSED = (
+_REFUSED = (
     "SQLITE_TOOBIG",
     "SQLITE_FULL",
     "SQLITE_ERROR",
@@ -71,13 +74,16 @@ class D1Host(WorkerPlatform):
     bytes of a row that this database takes; D1 takes 2,000,000, and the emulators of 2024 half of that.
     """
 
-    _name = CAPABILITIES.name
+    _name = _CAPABILITIES.name
 
     def __init__(self, db: Any, *, max_queries: int | None = None, max_row: int = sqlite.MAX_ROW) -> None:
         super().__init__()
         # A row holds the key, and three bytes of the value as four characters.
+        whole(max_row, "D1Host(max_row=)", 2 * (sqlite.MAX_KEY + sqlite.ROW_OVERHEAD))
+        if max_queries is not None:
+            whole(max_queries, "D1Host(max_queries=)", 0)
         value = (min(max_row, sqlite.MAX_ROW) - sqlite.MAX_KEY - sqlite.ROW_OVERHEAD) // 4 * 3
-        self._capabilities = replace(CAPABILITIES, max_value=value)
+        self._capabilities = replace(_CAPABILITIES, max_value=value)
         self._db = raw_binding(db, "prepare", "a D1 binding")
         self._allowance = Allowance(max_queries)
         self._prepared: dict[str, Any] = {}
@@ -110,7 +116,7 @@ class D1Host(WorkerPlatform):
         found = {key: Entry(key, b64decode(value), version) for key, value, version in rows}
         return [found.get(key) for key in wanted]
 
-    async def list(self, prefix: str, after: str = "", limit: int = 500) -> Entries:
+    async def list(self, prefix: str, after: str = "", limit: int = 500) -> _Entries:
         """As Host.list, in one round trip."""
         self._open()
         rows = await self._read([sqlite.list_statement(prefix, after, limit)])
@@ -139,14 +145,14 @@ class D1Host(WorkerPlatform):
         else:
             await _answer(self._db.batch(_array(bound)))
 
-    async def _read(self, statements: Sequence[sqlite.Statement]) -> Rows:
+    async def _read(self, statements: Sequence[sqlite.Statement]) -> _Rows:
         """The rows of ``statements``, all read in one transaction."""
         try:
             return await self._with_table(lambda: self._rows(statements))
         except _Failed as failed:
             raise StoreError(f"D1 did not answer a read: {failed.message}") from None
 
-    async def _rows(self, statements: Sequence[sqlite.Statement]) -> Rows:
+    async def _rows(self, statements: Sequence[sqlite.Statement]) -> _Rows:
         bound = self._bound(statements)
         if len(bound) == 1:
             return [tuple(row) for row in (await _answer(bound[0].raw())).to_py()]
@@ -186,7 +192,7 @@ class D1Host(WorkerPlatform):
         return sqlite.failed_checks(batch, {row[0]: row[-1] for row in rows})
 
     # --- the schema ------------------------------------------------------------------------------------------------
-    async def _with_table(self, send: Callable[[], Awaitable[T]]) -> T:
+    async def _with_table(self, send: Callable[[], Awaitable[_T]]) -> _T:
         """What ``send`` returns; where our table is missed, it is made and ``send`` called once more."""
         try:
             return await send()
@@ -203,21 +209,21 @@ class D1Host(WorkerPlatform):
     async def _migrate(self) -> None:
         """Bring the schema to our version in one batch. Another Worker may be doing the same at the same time."""
         version = await self._schema_version()
-        if version > len(MIGRATIONS):
+        if version > len(_MIGRATIONS):
             raise StoreError(
                 f"this database has schema version {version}, and this version of alkaline-edge knows "
-                f"{len(MIGRATIONS)}; deploy the newer version"
+                f"{len(_MIGRATIONS)}; deploy the newer version"
             )
-        if version == len(MIGRATIONS):
+        if version == len(_MIGRATIONS):
             return  # the other Worker was first
-        statements = [sqlite.Statement(sql, ()) for step in MIGRATIONS[version:] for sql in step]
+        statements = [sqlite.Statement(sql, ()) for step in _MIGRATIONS[version:] for sql in step]
         statements.append(
-            sqlite.Statement("INSERT OR IGNORE INTO alkaline_schema (version) VALUES (?)", (len(MIGRATIONS),))
+            sqlite.Statement("INSERT OR IGNORE INTO alkaline_schema (version) VALUES (?)", (len(_MIGRATIONS),))
         )
         try:
             await self._write(statements)
         except _Failed as failed:
-            if await self._schema_version() < len(MIGRATIONS):
+            if await self._schema_version() < len(_MIGRATIONS):
                 raise StoreError(f"D1 did not take the schema: {failed.message}") from None
 
     async def _schema_version(self) -> int:
@@ -264,6 +270,6 @@ def _array(items: Sequence[Any]) -> Any:
 
 
 def _commit_error(message: str) -> StoreError:
-    if any(part in message for part in REFUSED):
+    if any(part in message for part in _REFUSED):
         return StoreError(f"D1 refused the batch and nothing was written: {message}")
     return UnknownOutcome(f"D1 did not say what became of the batch: {message}")

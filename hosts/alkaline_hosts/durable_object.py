@@ -28,23 +28,28 @@ from alkaline_edge.limits import check_batch
 from ._cloudflare import sqlite
 from ._cloudflare.platform import WorkerPlatform, raw_binding, text_of
 
-WATCH_MS = 10_000
-"""While a run is running or a request waits in an inbox, the alarm is at most this far away: should the object die,
-the alarm wakes it, and the run is taken up again."""
+__all__ = ["DurableObjectHost"]
 
-LEAST_PAUSE_MS, LONGEST_PAUSE_MS = 100, 3_600_000
+_WATCH_MS = 10_000
+"""While a run is running or a request waits in an inbox, the alarm is at most this far away: should the object die,
+the alarm wakes it, and the run is taken up again. Where none of them could go on, the pause doubles, ring by ring."""
+_DAY_MS = 86_400_000
+"""While any timer waits, the alarm is at most this far away: a clock that was ahead may have set it too late."""
+
+_LEAST_PAUSE_MS, _LONGEST_PAUSE_MS = 100, 3_600_000
 """A timer that is overdue rings again after as long as it is overdue: its run can't go on here, or is under way."""
 
-TURN_COMMITS = 100
+_TURN_COMMITS = 100
 """Commits after which other requests to the object have their turn: a run of quick steps would never wait otherwise."""
 
-TIMERS, INBOX, RUNNING = ALARMING = keys.TIMERS, keys.INBOXES, keys.with_status("running")
+_TIMERS, _INBOX, _RUNNING = _ALARMING = keys.TIMERS, keys.INBOXES, keys.with_status("running")
 """The keys that ask for an alarm: the kernel's timers, inboxes and the index of running runs."""
 
-CAPABILITIES = Capabilities(
+_CAPABILITIES = Capabilities(
     name="a Durable Object",
     durability="replicated",
     exclusive=True,
+    synchronous=True,
     max_key=sqlite.MAX_KEY,
     max_value=sqlite.MAX_ROW - sqlite.MAX_KEY - sqlite.ROW_OVERHEAD,
     max_batch_bytes=32 * 1024 * 1024,
@@ -56,10 +61,10 @@ CAPABILITIES = Capabilities(
     ),
 )
 
-Entries = list[Entry]
+_Entries = list[Entry]
 
 _NOT_KNOWN = -1
-_DUE = sqlite.first_last_and_any(TIMERS, (INBOX, RUNNING))
+_DUE = sqlite.first_last_and_any(_TIMERS, (_INBOX, _RUNNING))
 
 
 class DurableObjectHost(WorkerPlatform):
@@ -67,10 +72,11 @@ class DurableObjectHost(WorkerPlatform):
 
     ``alarm=False`` leaves the object's alarm alone: then nothing wakes the object for timers or after a crash, and
     the author sees to it. The class of the object must be bound with SQLite storage (``new_sqlite_classes``), and
-    have an ``alarm`` method unless ``alarm=False``. Make one host for one object, in its constructor.
+    have an ``alarm`` method unless ``alarm=False``. Make one host for one object, in its constructor. ERR_STORE: the
+    object has no SQLite storage.
     """
 
-    _name = CAPABILITIES.name
+    _name = _CAPABILITIES.name
 
     def __init__(self, ctx: Any, *, alarm: bool = True) -> None:
         super().__init__()
@@ -86,12 +92,14 @@ class DurableObjectHost(WorkerPlatform):
         self._sets_alarm = alarm
         self._commits = 0
         self._alarm: int | None = _NOT_KNOWN  # where the alarm is, ms; None: there is none
+        self._pause: int | None = None  # how far the alarm is away while something is watched; None: as it is stored
         self._exec(sqlite.create_table("BLOB"))
+        self._exec("CREATE TABLE IF NOT EXISTS alkaline_pause (id INTEGER PRIMARY KEY, ms INTEGER NOT NULL)")
 
     @property
     def capabilities(self) -> Capabilities:
         """A Durable Object's abilities and limits."""
-        return CAPABILITIES
+        return _CAPABILITIES
 
     async def get(self, keys: Iterable[str]) -> list[Entry | None]:
         """As Host.get. One consistent read."""
@@ -102,15 +110,25 @@ class DurableObjectHost(WorkerPlatform):
             found.update((entry.key, entry) for entry in self._entries(statement))
         return [found.get(key) for key in wanted]
 
-    async def list(self, prefix: str, after: str = "", limit: int = 500) -> Entries:
+    async def list(self, prefix: str, after: str = "", limit: int = 500) -> _Entries:
         """As Host.list."""
         self._open()
         return self._entries(sqlite.list_statement(prefix, after, limit))
 
     async def commit(self, batch: Batch) -> Committed | Conflict:
         """As Host.commit: applied when it returns, durable before anything leaves the object."""
+        outcome = self._commit(batch)
+        if self._commits % _TURN_COMMITS == 0:
+            await self._turn()
+        return outcome
+
+    def commit_now(self, batch: Batch) -> Committed | Conflict | None:
+        """As ``commit``, which waits for nothing here but to let others have their turn: None when that is due."""
+        return None if (self._commits + 1) % _TURN_COMMITS == 0 else self._commit(batch)
+
+    def _commit(self, batch: Batch) -> Committed | Conflict:
         self._open()
-        check_batch(batch, CAPABILITIES)
+        check_batch(batch, _CAPABILITIES)
         statements = sqlite.commit_statements(batch, self._blob)
         alarm = self._sets_alarm and _wants_alarm(batch)
         try:
@@ -124,8 +142,6 @@ class DurableObjectHost(WorkerPlatform):
                 return Conflict(sqlite.failed_checks(batch, self._versions(batch)))
             raise _refused(error) from None
         self._commits += 1
-        if self._commits % TURN_COMMITS == 0:
-            await self._turn()
         return Committed(batch.id)
 
     async def set_alarm(self, at_ms: int | None) -> None:
@@ -141,13 +157,16 @@ class DurableObjectHost(WorkerPlatform):
         """Say that the alarm has gone off, which consumes it. The first thing that an ``alarm`` handler does."""
         self._alarm = None
 
-    async def repair_alarm(self) -> int | None:
+    async def repair_alarm(self, idle: bool = False) -> int | None:
         """Set the alarm to what the store asks for; return where it is now, ms since 1970, None without one.
 
         For the end of an ``alarm`` handler and for a woken object: a deleted alarm, or one that the platform gave up
-        on after its retries, is set again.
+        on after its retries, is set again. ``idle``: nothing of what waits could go on, so it rings less and less often
+        for that, up to once an hour, until a commit asks for more.
         """
         self._open()
+        if idle:
+            self._keep_pause(min(_LONGEST_PAUSE_MS, 2 * self._watch_ms()))
         current = await self._storage.getAlarm()
         self._alarm = int(current) if _is_number(current) else None
         if self._sets_alarm:
@@ -165,18 +184,33 @@ class DurableObjectHost(WorkerPlatform):
         for statement in statements:
             self._exec(statement.sql, *statement.parameters)
         if alarm:
+            if self._watch_ms() != _WATCH_MS:
+                self._keep_pause(_WATCH_MS)
             self._arm()
+
+    def _watch_ms(self) -> int:
+        if self._pause is None:
+            rows = self._exec("SELECT ms FROM alkaline_pause").raw().toArray().to_py()
+            self._pause = int(rows[0][0]) if rows else _WATCH_MS
+        return self._pause
+
+    def _keep_pause(self, ms: int) -> None:
+        """It outlives the object, which the platform lets go of between two alarms."""
+        self._exec("INSERT OR REPLACE INTO alkaline_pause (id, ms) VALUES (0, ?)", ms)
+        self._pause = ms
 
     def _arm(self) -> None:
         """Move the alarm to the lowest timer, or nearer while something runs or waits."""
         now = self.now_ms()
         bound = keys.timers_after(now)
         later, overdue, watched = self._exec(_DUE, bound, bound).raw().toArray().to_py()[0]
-        timer = keys.timer_of(later)[0] if isinstance(later, str) else None
+        timer = _time_of(later, now)
         if isinstance(overdue, str):
-            timer = self._again(keys.timer_of(overdue)[0], now, timer)
+            timer = self._again(_time_of(overdue, now) or now, now, timer)
+        if timer is not None:
+            timer = min(timer, now + _DAY_MS)
         if watched:
-            latest = now + WATCH_MS if timer is None else min(timer, now + WATCH_MS)
+            latest = now + self._watch_ms() if timer is None else min(timer, now + self._watch_ms())
             if self._alarm is not None and now < self._alarm <= latest:
                 return
             timer = latest
@@ -193,7 +227,7 @@ class DurableObjectHost(WorkerPlatform):
         """When to ring for a timer that is overdue: at once, but one that could not be woken less and less often."""
         if self._alarm is not None and 0 <= self._alarm <= now:
             return self._alarm  # it is about to ring
-        at = now + min(LONGEST_PAUSE_MS, max(LEAST_PAUSE_MS, now - due))
+        at = now + min(_LONGEST_PAUSE_MS, max(_LEAST_PAUSE_MS, now - due))
         return at if later is None else min(at, later)
 
     # --- the raw storage -------------------------------------------------------------------------------------------
@@ -201,11 +235,11 @@ class DurableObjectHost(WorkerPlatform):
         """Run ``body`` in one transaction; what it raises undoes it."""
         from pyodide.ffi import create_once_callable
 
-        alarm = self._alarm
+        alarm, pause = self._alarm, self._pause
         try:
             self._storage.transactionSync(create_once_callable(body))
         except BaseException:
-            self._alarm = alarm
+            self._alarm, self._pause = alarm, pause
             raise
 
     def _prepare(self, sql: str) -> Any:
@@ -215,7 +249,7 @@ class DurableObjectHost(WorkerPlatform):
         self._prepared[sql] = self._exec.bind(self._storage.sql, sql)
         return self._prepared[sql]
 
-    def _entries(self, statement: sqlite.Statement) -> Entries:
+    def _entries(self, statement: sqlite.Statement) -> _Entries:
         try:
             rows = self._exec(statement.sql, *statement.parameters).raw().toArray().to_py()
         except Exception as error:
@@ -233,9 +267,9 @@ class DurableObjectHost(WorkerPlatform):
 def _wants_alarm(batch: Batch) -> bool:
     """Whether ``batch`` may move the alarm."""
     for key, _ in batch.puts:
-        if key.startswith(ALARMING):
+        if key.startswith(_ALARMING):
             return True
-    return bool(batch.deletes) and any(key.startswith(ALARMING) for key in batch.deletes)
+    return bool(batch.deletes) and any(key.startswith(_ALARMING) for key in batch.deletes)
 
 
 def _to_js() -> Callable[[bytes], Any]:
@@ -243,6 +277,14 @@ def _to_js() -> Callable[[bytes], Any]:
     from pyodide.ffi import to_js
 
     return to_js  # type: ignore[no-any-return]  # pyodide has no types here
+
+
+def _time_of(key: Any, now: int) -> int | None:
+    """When the timer of a key is due; None for none. What is no timer's key hides others: they are looked for soon."""
+    try:
+        return keys.timer_of(key)[0] if isinstance(key, str) else None
+    except ValueError:
+        return now + _WATCH_MS
 
 
 def _is_number(value: Any) -> bool:

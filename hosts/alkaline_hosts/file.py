@@ -1,51 +1,61 @@
 """A file: one append-only log on a local disk, one writer, any number of readers. See ``_file.format`` for its bytes.
 
-A commit is one write and one sync. Large files are no problem for the log; every key and every value up to 4 KiB is
-held in memory, so a store wants as much memory as its live small values. Not meant for network file systems, and not
-tried on Windows.
+A commit is one write and one sync, which the runs of a process that commit at the same time share. Large files are no
+problem for the log; every key and every value up to 4 KiB is held in memory, so a store wants as much memory as its
+live small values. Not meant for network file systems, and not tried on Windows.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
 import stat
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
 
-from alkaline_edge.errors import AlkalineError, ClosedError, InvalidInput, NotFound, StoreError, UnknownOutcome
+from alkaline_edge.arguments import expect
+from alkaline_edge.errors import AlkalineError, InvalidInput, NotFound, StoreError, UnknownOutcome
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.limits import check_batch
 
+from ._file.group import Group, Waiting, first_part
 from ._file.lock import WriterLock
 from ._file.log import CutFailed, Displaced, Log, SyncFailed, check, create, remove, sync_directory, temporary
+from ._system import Threaded
 
-T = TypeVar("T")
+__all__ = ["FileHost"]
 
-MIN_GARBAGE = 4 * 1024 * 1024
+_MIN_GARBAGE = 4 * 1024 * 1024
 """Bytes of garbage below which a log is not compacted by itself."""
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 _DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-class FileHost:
+class FileHost(Threaded):
     """Keeps everything in the file ``path``, which is created when it is not there; its directory must be.
 
     ``read_only=True`` takes no lock and follows the file beside its writer: each ``get`` and ``list`` sees what had
     been written by then (a commit may be seen a moment before it is durable). ``fsync=False`` leaves the sync to the
     system: commits survive a kill of the process, not of the machine.
 
-    Opening raises StoreError (not our file, damaged, written by a newer release, not permitted), ConflictError
-    (another writer has it) and, read-only, NotFound. A torn last record, left by a crash, is cut off; ``healed`` is
-    how many bytes. One writer per file, for all processes; use a host from one process, not across a fork.
+    A ``path`` that can be no file's is ERR_INVALID_INPUT. Opening raises StoreError (not our file, damaged, written by
+    a newer release, not permitted), ConflictError (another writer has it) and, read-only, NotFound. A torn last record,
+    left by a crash, is cut off; ``healed`` is how many bytes. One writer per file, for all processes; use a host from
+    one process, not across a fork.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False, fsync: bool = True) -> None:
+        expect(path, (str, os.PathLike), "FileHost(path=)", "a path")
+        for given, what in ((read_only, "read_only"), (fsync, "fsync")):
+            expect(given, bool, f"FileHost({what}=)", "True or False")
+        try:
+            os.fsencode(path)
+        except UnicodeError:
+            raise InvalidInput("FileHost(path=) holds a lone surrogate, which no file's name can") from None
+        if b"\0" in os.fsencode(path):
+            raise InvalidInput("FileHost(path=) holds a NUL, which no file's name can")
         self.read_only = read_only
         self.healed = 0
         self.capabilities = Capabilities(
@@ -53,6 +63,7 @@ class FileHost:
             durability="disk" if fsync else "process",
             threads=sys.platform != "emscripten",
             exclusive=True,
+            synchronous=True,
             segment_commits=0,
             notes=() if fsync else ("A power loss can take the last seconds, and leave a file that is damaged.",),
         )
@@ -60,10 +71,10 @@ class FileHost:
         self._path = os.path.realpath(path)  # a rename over a symbolic link would replace the link
         self._name = os.path.basename(self._path)
         self._mutex = threading.Lock()
-        self._closed = False
+        self._group = Group() if fsync and not read_only else None
         self._broken: str | None = None
         self._lock: WriterLock | None = None
-        self._compact_from = MIN_GARBAGE
+        self._compact_from = _MIN_GARBAGE
         self._log = self._opened(self._open_reader if read_only else self._open_writer)
 
     # --- opening -----------------------------------------------------------------------------------------------------
@@ -136,11 +147,27 @@ class FileHost:
             return [entry for entry in found if entry is not None]
 
     async def commit(self, batch: Batch) -> Committed | Conflict:
-        """As Host.commit; blocks for the write and the sync.
+        """As Host.commit; blocks for the write and the sync, at once or together with those of other tasks.
 
         StoreError: nothing was written (the disk is full, the host is read-only or broken). UnknownOutcome: the sync
         failed; the host is broken from then on, and a new one for the same file finds out what is there.
         """
+        group = self._group
+        if group is not None and not group.is_alone():
+            with self._mutex:
+                shared = self._writable().groups
+            if shared:
+                check_batch(batch, self.capabilities)
+                return await group.join(batch, _id_bytes(batch.id), self._commit_all)
+        return self._commit_alone(batch)
+
+    def commit_now(self, batch: Batch) -> Committed | Conflict | None:
+        """As ``commit`` of a task that commits alone; None where others do by turns, with whom it shares a sync."""
+        if self._group is not None and not self._group.takes_now():
+            return None
+        return self._commit_alone(batch)
+
+    def _commit_alone(self, batch: Batch) -> Committed | Conflict:
         with self._mutex:
             log = self._writable()
             check_batch(batch, self.capabilities)
@@ -156,33 +183,19 @@ class FileHost:
             id = _id_bytes(batch.id)
             deletes = [key for key in batch.deletes if key in entries] if batch.deletes else []
             if batch.puts or deletes:
-                self._append(log, batch, id, deletes)
+                self._append(log, log.append, batch, id, deletes)
             return Committed(batch.id)
 
     async def close(self) -> None:
-        """As Host.close. Lets the next writer in."""
+        """As Host.close. Commits that wait for others are made; then the next writer is let in."""
+        if self._group is not None:
+            self._group.flush(self._commit_all)
         with self._mutex:
             if not self._closed:
                 self._closed = True
                 self._log.close()
                 if self._lock is not None:
                     self._lock.release()
-
-    def now_ms(self) -> int:
-        """The system's clock."""
-        return time.time_ns() // 1_000_000
-
-    def entropy(self, n: int) -> bytes:
-        """The system's entropy."""
-        return os.urandom(n)
-
-    async def sleep(self, seconds: float) -> None:
-        """Real seconds."""
-        await asyncio.sleep(seconds)
-
-    async def run_in_thread(self, fn: Callable[..., T], *args: object) -> T:
-        """For sync steps."""
-        return await asyncio.to_thread(fn, *args)
 
     async def compact(self) -> None:
         """Rewrite the file with nothing but the live keys; blocks. A crash at any point leaves a whole file.
@@ -195,8 +208,7 @@ class FileHost:
 
     # --- states ------------------------------------------------------------------------------------------------------
     def _readable(self) -> Log:
-        if self._closed:
-            raise ClosedError("this host is closed; make another one")
+        self._open()
         if self._broken is not None:
             raise StoreError(self._broken)
         if self.read_only:
@@ -204,8 +216,7 @@ class FileHost:
         return self._log
 
     def _writable(self) -> Log:
-        if self._closed:
-            raise ClosedError("this host is closed; make another one")
+        self._open()
         if self._broken is not None:
             raise StoreError(self._broken)
         if self._lock is None:
@@ -235,15 +246,56 @@ class FileHost:
             raise self._refused("read", error) from error
 
     # --- writing -----------------------------------------------------------------------------------------------------
-    def _append(self, log: Log, batch: Batch, id: bytes, deletes: Sequence[str]) -> None:
+    def _commit_all(self, waiting: Sequence[Waiting]) -> None:
+        """Commit those that waited for each other, in their order, and answer each of them."""
+        with self._mutex:
+            try:
+                log = self._writable()
+            except AlkalineError as error:
+                for one in waiting:
+                    one.fail_as(error)
+                return
+            while waiting:
+                part, waiting = first_part(log.index.entries, waiting)
+                if part:
+                    self._commit_part(log, part)
+
+    def _commit_part(self, log: Log, part: Sequence[Waiting]) -> None:
+        """Write and sync what goes into one record; where the system refuses all of it, each by itself."""
         try:
-            log.append(batch, id, deletes, self._fsync)
+            if len(part) == 1:
+                self._append(log, log.append, part[0].batch, part[0].id, part[0].deletes)
+            else:
+                self._append(log, log.append_group, [(one.id, one.batch.puts, one.deletes) for one in part])
+        except AlkalineError as error:
+            if self._broken is not None or len(part) == 1:
+                for one in part:
+                    one.fail_as(error)
+                return
+            for one in part:  # one after another: a smaller one may find room, and one that depends on it is refused
+                alone, _ = first_part(log.index.entries, [one])
+                if alone:
+                    self._commit_part(log, alone)
+        except BaseException as error:
+            for one in part:
+                one.fail(self._unknown(error))
+            raise
+        else:
+            for one in part:
+                one.succeed(Committed(one.batch.id))
+
+    def _unknown(self, error: BaseException | None) -> UnknownOutcome:
+        return UnknownOutcome(
+            f"the system could not sync {self._name} ({_reason(error)}): it is not known whether the commit is on the "
+            "disk. Open a new host for the file: it goes on from what is really there"
+        )
+
+    def _append(self, log: Log, append: Callable[..., None], *what: object) -> None:
+        try:
+            append(*what, self._fsync)
         except SyncFailed as error:
             self._break("a sync failed")
-            raise UnknownOutcome(
-                f"the system could not sync {self._name} ({_reason(error.__cause__)}): it is not known whether the "
-                "commit is on the disk. Open a new host for the file: it goes on from what is really there"
-            ) from error
+            raise self._unknown(error.__cause__) from error
         except Displaced as error:
             self._break("the file was deleted, replaced or cut by something else while it was open")
             raise StoreError(f"{self._broken}; nothing was committed") from error
@@ -286,7 +338,7 @@ class FileHost:
             if not isinstance(error, OSError):
                 raise
             raise StoreError(f"{self._broken} ({_reason(error)})") from error
-        self._compact_from = MIN_GARBAGE
+        self._compact_from = _MIN_GARBAGE
 
     def _break(self, why: str) -> None:
         self._broken = (

@@ -11,9 +11,7 @@ may share a database, and the checks of a batch hold across them.
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import time
 from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any
@@ -22,7 +20,11 @@ from alkaline_edge.errors import ClosedError, InvalidInput, StoreError, UnknownO
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.limits import check_batch
 
-REASONS = {
+from ._system import System
+
+__all__ = ["IndexedDBHost", "delete_store"]
+
+_REASONS = {
     "full": "the browser's storage quota is used up and nothing was written: delete finished runs, or have the user "
     "grant this site more storage",
     "refused": "the browser refused the batch and nothing was written",
@@ -36,7 +38,7 @@ REASONS = {
 }
 """What a caller is told, by the kinds of error that ``indexeddb.js`` names. ``detail["reason"]`` holds the kind."""
 
-CAPABILITIES = Capabilities(
+_CAPABILITIES = Capabilities(
     name="IndexedDB",
     durability="disk",
     notes=(
@@ -49,7 +51,7 @@ _MOST = 2**32 - 1  # IndexedDB counts in 32 bits
 _WELL_FORMED = re.compile("[!-~]+").fullmatch
 
 
-class IndexedDBHost:
+class IndexedDBHost(System):
     """A store in the IndexedDB database ``name`` of this origin.
 
     ``expected_store``: a ``store_id`` that the application noted earlier, on a server for instance; a store that is
@@ -58,8 +60,10 @@ class IndexedDBHost:
     ``replace_lost``: begin anew where an earlier store is gone. ``open_timeout``: seconds until an open that another
     tab holds up is an error. ``ask_to_persist``: ask the browser to keep the data; a worker can only look.
 
-    Raises StoreError where there is no IndexedDB, CPython included.
+    Raises StoreError where there is no IndexedDB, CPython included; no ``name`` is ERR_INVALID_INPUT.
     """
+
+    _when_closed = "this IndexedDBHost was closed; make a new one"
 
     def __init__(
         self,
@@ -82,12 +86,11 @@ class IndexedDBHost:
         options = (expected_store or "", replace_lost, int(open_timeout * 1000), ask_to_persist)
         self._store = self._glue.makeStore(name, self._deliver, *options)
         self._watching: list[Callable[[], None]] = []
-        self._closed = False
 
     @property
     def capabilities(self) -> Capabilities:
         """IndexedDB's abilities and limits."""
-        return CAPABILITIES
+        return _CAPABILITIES
 
     @property
     def persisted(self) -> bool | None:
@@ -103,7 +106,7 @@ class IndexedDBHost:
     async def get(self, keys: Iterable[str]) -> list[Entry | None]:
         """The entries of ``keys``, read in one transaction. Raises StoreError, its reason in ``detail``."""
         wanted = list(keys)
-        self._require_open()
+        self._open()
         # A key of another form was never put: it is absent, and need not be asked for.
         asked = [key for key in wanted if _WELL_FORMED(key)]
         found: dict[str, Entry] = {}
@@ -116,8 +119,8 @@ class IndexedDBHost:
         return [found.get(key) for key in wanted]
 
     async def list(self, prefix: str, after: str = "", limit: int = 500) -> list[Entry]:
-        """Entries below ``prefix`` behind ``after``, in one transaction. Raises StoreError as ``get`` does."""
-        self._require_open()
+        """As Host.list, in one transaction. Raises StoreError as ``get`` does."""
+        self._open()
         if limit <= 0 or after >= prefix + "\x7f":
             return []
         head, values = _unpack(await self._read(self._store.list, prefix, after, min(limit, _MOST)))
@@ -129,8 +132,8 @@ class IndexedDBHost:
         Raises InvalidInput for a batch over a limit, StoreError when it was refused (``detail["reason"]`` is
         ``full`` when the quota is used up), UnknownOutcome when the connection broke before the answer.
         """
-        self._require_open()
-        check_batch(batch, CAPABILITIES)
+        self._open()
+        check_batch(batch, _CAPABILITIES)
         text, content = _batch_text(batch)
         answer = await self._answers.to(self._store.commit, batch.id, text, _to_js(content))
         if not answer:
@@ -143,11 +146,35 @@ class IndexedDBHost:
         """Close the connection and stop watching; a commit in flight is completed by the browser."""
         if self._closed:
             return
-        self._closed = True
+        await super().close()
         for unsubscribe in list(self._watching):
             unsubscribe()
         self._store.close()
         self._answers.when_empty(self._deliver.destroy)
+
+    def is_online(self) -> bool:
+        """Whether the browser may have a network, by ``navigator.onLine``; where it does not say, it has."""
+        import js
+
+        return getattr(getattr(js, "navigator", None), "onLine", True) is not False
+
+    def when_online(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call ``callback`` at each of the page's ``online`` events; returns the way to stop."""
+        import js
+        from pyodide.ffi import create_proxy
+
+        self._open()
+        proxy = create_proxy(lambda *_: callback())
+        js.globalThis.addEventListener("online", proxy)
+
+        def unsubscribe() -> None:
+            if unsubscribe in self._watching:
+                self._watching.remove(unsubscribe)
+                js.globalThis.removeEventListener("online", proxy)
+                proxy.destroy()
+
+        self._watching.append(unsubscribe)
+        return unsubscribe
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` whenever another tab, worker or host object may have committed; returns the way to stop.
@@ -157,7 +184,7 @@ class IndexedDBHost:
         """
         from pyodide.ffi import create_proxy
 
-        self._require_open()
+        self._open()
         proxy = create_proxy(callback)
         self._store.watchers.add(proxy)
 
@@ -172,23 +199,15 @@ class IndexedDBHost:
 
     async def hold(self, owner: str) -> Callable[[], None] | None:
         """As KnowsOwners: by a Web Lock, which ends with this tab or worker. None where the browser has none."""
-        self._require_open()
+        self._open()
         if not await self._store.hold(owner):
             return None
         return lambda: self._store.letGo(owner)
 
     async def alive(self, owner: str) -> bool:
         """As KnowsOwners. While it is, those who ``watch`` are told when its tab is gone."""
-        self._require_open()
+        self._open()
         return bool(await self._store.alive(owner))
-
-    def now_ms(self) -> int:
-        """The browser's clock, milliseconds since 1970 UTC."""
-        return time.time_ns() // 1_000_000
-
-    def entropy(self, n: int) -> bytes:
-        """``n`` bytes of ``crypto.getRandomValues``."""
-        return os.urandom(n)
 
     async def sleep(self, seconds: float) -> None:
         """Return after ``seconds``; when a hidden page's timer was held back, as soon as the page is seen again."""
@@ -204,10 +223,6 @@ class IndexedDBHost:
             raise _error_of(answer, reading=True)
         content: bytes = answer.to_bytes()
         return content
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise ClosedError("this IndexedDBHost was closed; make a new one")
 
 
 async def delete_store(name: str, *, timeout: float = 10.0) -> None:
@@ -323,7 +338,7 @@ def _error_of(answer: str, reading: bool = False) -> StoreError | ClosedError:
 
 
 def _error(kind: str, text: str, reading: bool = False) -> StoreError | ClosedError:
-    message = f"IndexedDB: {REASONS[kind]} ({text})"
+    message = f"IndexedDB: {_REASONS[kind]} ({text})"
     if kind == "closed":
         return ClosedError(message)
     if kind == "lost" and not reading:

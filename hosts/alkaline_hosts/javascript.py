@@ -18,6 +18,8 @@ from typing import Any
 from alkaline_edge.errors import InvalidInput
 from alkaline_edge.limits import MAX_DEPTH_OF_VALUE
 
+__all__ = ["convert", "to_python"]
+
 _PLAIN = (type(None), bool, int, float, str, bytes)
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -44,7 +46,7 @@ def to_python(value: Any, path: str = "value") -> Any:
 
 
 def convert(value: Any, path: str) -> Any:
-    """``to_python`` as the hook of ``Codec(convert=...)``: a value that is not of JavaScript is refused."""
+    """``to_python`` as the hook of ``Codec(convert=...)``: a value that is not of JavaScript is ERR_INVALID_INPUT."""
     converted = to_python(value, path)
     if converted is value:
         name = type(value).__name__

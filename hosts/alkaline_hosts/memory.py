@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import sys
-import time
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable
 
-from alkaline_edge.errors import ClosedError
+from alkaline_edge.arguments import expect, expect_call
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.limits import check_batch
+
+from ._ranges import SortedKeys
+from ._system import Threaded
+
+__all__ = ["MemoryHost", "MemoryStore"]
 
 
 class MemoryStore:
@@ -19,25 +20,24 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
-        self.keys: list[str] = []
+        self.keys = SortedKeys()
         self.owners: set[str] = set()
 
     def apply(self, batch: Batch) -> Committed | Conflict:
         """All of ``batch``, or nothing."""
-        failed = tuple(key for key, version in batch.checks if self._version(key) != version)
-        if failed:
-            return Conflict(failed)
-        for key, value in batch.puts:
-            if key not in self.entries:
-                if not self.keys or key > self.keys[-1]:
-                    self.keys.append(key)
-                else:
-                    insort(self.keys, key)
-            self.entries[key] = Entry(key, bytes(value), batch.id)
-        for key in batch.deletes:
-            if self.entries.pop(key, None) is not None:
-                del self.keys[bisect_left(self.keys, key)]
-        return Committed(batch.id)
+        id, checks, puts, deletes = batch
+        entries, keys, new = self.entries, self.keys, tuple.__new__
+        for key, version in checks:
+            if self._version(key) != version:
+                return Conflict(tuple(key for key, version in checks if self._version(key) != version))
+        for key, value in puts:
+            if key not in entries:
+                keys.add(key)
+            entries[key] = new(Entry, (key, bytes(value), id))
+        for key in deletes:
+            if entries.pop(key, None) is not None:
+                keys.remove(key)
+        return Committed(id)
 
     def _version(self, key: str) -> str | None:
         entry = self.entries.get(key)
@@ -45,14 +45,10 @@ class MemoryStore:
 
     def under(self, prefix: str, after: str, limit: int) -> list[Entry]:
         """Entries under ``prefix`` behind ``after``, at most ``limit``."""
-        start = bisect_left(self.keys, prefix) if after < prefix else bisect_right(self.keys, after)
-        found = self.keys[start : start + limit]
-        if found and not found[-1].startswith(prefix):  # keys are ASCII: what begins with it stands before this
-            del found[bisect_left(found, f"{prefix}\x7f") :]
-        return [self.entries[key] for key in found]
+        return [self.entries[key] for key in self.keys.under(prefix, after, limit)]
 
 
-class MemoryHost:
+class MemoryHost(Threaded):
     """Keeps everything in a dict; gone with the process.
 
     Hosts given the same ``store`` see the same keys. ``now_ms`` and ``entropy`` replace the clock and the entropy.
@@ -65,10 +61,13 @@ class MemoryHost:
         now_ms: Callable[[], int] | None = None,
         entropy: Callable[[int], bytes] | None = None,
     ) -> None:
+        expect(store, (MemoryStore, type(None)), "MemoryHost(store=)", "a MemoryStore")
+        expect_call(now_ms, "MemoryHost(now_ms=)", "a function that gives milliseconds")
+        expect_call(entropy, "MemoryHost(entropy=)", "a function of a number of bytes")
         self.store = store or MemoryStore()
-        self.capabilities = Capabilities("memory", durability="volatile", threads=sys.platform != "emscripten")
-        self._now_ms, self._entropy = now_ms, entropy or os.urandom
-        self._closed = False
+        threads = sys.platform != "emscripten"
+        self.capabilities = Capabilities("memory", durability="volatile", threads=threads, synchronous=True)
+        self._now_ms, self._entropy = now_ms or super().now_ms, entropy or super().entropy
         self._held: set[str] = set()
 
     async def get(self, keys: Iterable[str]) -> list[Entry | None]:
@@ -83,13 +82,17 @@ class MemoryHost:
 
     async def commit(self, batch: Batch) -> Committed | Conflict:
         """As Host.commit."""
+        return self.commit_now(batch)
+
+    def commit_now(self, batch: Batch) -> Committed | Conflict:
+        """As Host.commit, which waits for nothing here."""
         self._open()
         check_batch(batch, self.capabilities)
         return self.store.apply(batch)
 
     async def close(self) -> None:
         """As Host.close. The store stays for other hosts that share it."""
-        self._closed = True
+        await super().close()
         self.store.owners -= self._held
 
     async def hold(self, owner: str) -> Callable[[], None] | None:
@@ -110,21 +113,9 @@ class MemoryHost:
         return owner in self.store.owners
 
     def now_ms(self) -> int:
-        """The system's clock."""
-        return time.time_ns() // 1_000_000 if self._now_ms is None else self._now_ms()
+        """The clock that was given, otherwise the system's."""
+        return self._now_ms()
 
     def entropy(self, n: int) -> bytes:
-        """The system's entropy."""
+        """The entropy that was given, otherwise the system's."""
         return self._entropy(n)
-
-    async def sleep(self, seconds: float) -> None:
-        """Real seconds."""
-        await asyncio.sleep(seconds)
-
-    async def run_in_thread(self, fn: Callable[..., object], *args: object) -> object:
-        """For sync steps."""
-        return await asyncio.to_thread(fn, *args)
-
-    def _open(self) -> None:
-        if self._closed:
-            raise ClosedError("this host is closed; make another one")

@@ -9,13 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from alkaline_edge.arguments import expect
 from alkaline_edge.errors import InvalidInput, StoreError
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
+
+__all__ = ["open_host"]
 
 if TYPE_CHECKING:
     from alkaline_edge.host import Host
 
-KNOWN = "memory:, a path, file:PATH, postgresql://..., redis://..., rediss://..."
+_KNOWN = "memory:, a path, file:PATH, postgresql://..., redis://..., rediss://..."
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters or more: C:\runs is a path
 _SERVERS = {
     "postgresql": ("postgres", "open_postgres"),
@@ -32,14 +35,16 @@ def open_host(url: str | os.PathLike[str] | None = None, *, read_only: bool = Fa
     ``read_only``. ``postgresql://`` and ``postgres://``, ``redis://`` and ``rediss://``: that server; the extra of
     that name must be installed. With ``read_only`` every commit is a StoreError; a file then needs no lock.
 
-    InvalidInput: the URL can't be understood, or what its host needs is not installed. Opening a file raises what
+    ERR_INVALID_INPUT: the URL can't be understood, or what its host needs is not installed. Opening a file raises what
     FileHost does: StoreError, ConflictError, NotFound.
     """
     if url is None:
         return _memory(read_only)
+    expect(url, (str, os.PathLike), "open_host(url=)", "a URL or a path")
+    expect(read_only, bool, "open_host(read_only=)", "True or False")
     text = os.fspath(url)
     if not isinstance(text, str) or not text:
-        raise InvalidInput(f"open_host takes a URL or a path as text, not empty: {KNOWN}")
+        raise InvalidInput(f"open_host takes a URL or a path as text, not empty: {_KNOWN}")
     scheme = _SCHEME.match(text) if isinstance(url, str) else None
     if scheme is None:
         return _file(text, read_only)
@@ -53,13 +58,24 @@ def open_host(url: str | os.PathLike[str] | None = None, *, read_only: bool = Fa
     if name in _SERVERS:
         module, function = _SERVERS[name]
         host: Host = _opener(module, function)(text)
-        return ReadOnlyHost(host) if read_only else host
+        return _ReadOnlyHost(host) if read_only else host
     raise InvalidInput(
-        f"there is no host for {name}: known are {KNOWN}. A file of that name is written file:NAME or ./NAME"
+        f"there is no host for {name}: known are {_KNOWN}. A file of that name is written file:NAME or ./NAME"
     )
 
 
-class ReadOnlyHost:
+def path_of(url: str) -> str | None:
+    """The path of the file that ``url`` names; None for any other store, and for what is no URL of one."""
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        return url or None
+    try:
+        return _path_of(url) if scheme[1].lower() == "file" else None
+    except InvalidInput:
+        return None
+
+
+class _ReadOnlyHost:
     """Another host without its commits: each is a StoreError, and nothing is written."""
 
     def __init__(self, host: Host) -> None:
@@ -101,7 +117,7 @@ class ReadOnlyHost:
 def _memory(read_only: bool) -> Host:
     from .memory import MemoryHost
 
-    return ReadOnlyHost(MemoryHost()) if read_only else MemoryHost()
+    return _ReadOnlyHost(MemoryHost()) if read_only else MemoryHost()
 
 
 def _file(path: str, read_only: bool) -> Host:

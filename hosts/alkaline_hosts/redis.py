@@ -3,8 +3,9 @@
     host = RedisHost(redis.asyncio.Redis(...))                # or redis.asyncio.RedisCluster, or Sentinel's client
     host = open_host("redis://localhost:6379/0")              # a client of its own
 
-A commit is one Lua script, a read is one command or one script (see ``_redis.scripts``). The client's own retries are
-not used for them, since a commit that is sent twice can't be judged (see ``_redis.clients``).
+A commit is one Lua script; those that the runs of a process make at the same time are sent at once. A read is one
+command or one script (see ``_redis.scripts``). The client's own retries are not used for them, since a commit that is
+sent twice can't be judged (see ``_redis.clients``).
 
 A commit that others may be waiting for tells them by PUBLISH, in its script, and who waits SUBSCRIBEs on one connection
 of the client. On a pool of one connection, or while that connection is lost, nothing is heard: whatever waits also
@@ -20,16 +21,15 @@ import asyncio
 import os
 import random
 import re
-import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from alkaline_edge.errors import AlkalineError, ClosedError, InvalidInput, StoreError
+from alkaline_edge.errors import AlkalineError, InvalidInput, StoreError
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Durability, Entry
 from alkaline_edge.limits import check_batch, check_key
 
-from ._redis.clients import Argument, Failed, call, client_of, let_go, run
+from ._redis.clients import Argument, Failed, call, client_of, let_go, run, run_together
 from ._redis.scripts import (
     COMMIT,
     CONFLICT,
@@ -45,26 +45,33 @@ from ._redis.scripts import (
 )
 from ._redis.settings import CLASSES, NOTES, read_settings, require
 from ._redis.subscription import Subscription
+from ._servers.lanes import ALONE, Lanes
 from ._servers.listening import Listening
 from ._servers.notices import is_awaited
+from ._system import Threaded
 
-ATTEMPTS = 8
+__all__ = ["RedisHost"]
+
+_ATTEMPTS = 8
 """How often a command is sent that Redis answers by "not now", as it does while it loads its file."""
-ANSWER = 30.0
+_ANSWER = 30.0
 """Seconds that a client of our own waits for an answer: past them a commit's outcome is unknown."""
-CONNECTIONS = 32
+_CONNECTIONS = 32
 """Connections of a client of our own, unless the URL has ``max_connections``."""
-Entries = list[Entry]
+_Arguments = Sequence[Argument]
+"""Those of COMMIT."""
+_Answer = list[bytes]
+_Entries = list[Entry]
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _LONGEST = 512
 
 
-class RedisHost:
+class RedisHost(Threaded):
     """A store in the keys ``{name}:values`` and ``{name}:keys`` of the server that ``client`` is connected to.
 
     ``client``: a ``redis.asyncio.Redis``, of Sentinel too, or a ``redis.asyncio.RedisCluster``. It stays the caller's,
     open after ``close``; its timeouts hold, its retries hold for connecting alone. ``name``: letters, digits, and
-    ``_.:-``.
+    ``_.:-``; another is ERR_INVALID_INPUT.
 
     ``durability``: what the host promises, as ``alkaline_edge.host.Durability`` has it, and so the least that it takes:
 
@@ -92,8 +99,9 @@ class RedisHost:
         self._own: Any = None
         self._name = os.urandom(8).hex().encode()
         self._listening = Listening(Subscription(self._client), self._keys.channel.decode(), self._name.decode())
+        self._lanes: Lanes[_Arguments, _Answer] = Lanes(self._commit_many, self._commit_one)
         self._checking = asyncio.Lock()
-        self._checked = self._closed = self._seen = False
+        self._checked = self._seen = False
 
     async def get(self, keys: Iterable[str]) -> list[Entry | None]:
         """As Host.get. One consistent read, in one round trip."""
@@ -102,19 +110,21 @@ class RedisHost:
         if not wanted:
             return []
         known = [key.encode("utf-8", "surrogatepass") for key in wanted]
+        # Asked before the read: a commit of this host may make the store while the answer "not there" is on its way.
+        must_be = self._must_be()
 
         async def read() -> Any:
             return await call(self._client, "HMGET", self._keys.values, b"", *known)
 
         format, *values = await self._reading(read)
         if format is None:
-            self._judge(GONE if self._must_be() else OK)
+            self._judge(GONE if must_be else OK)
         else:
             self._judge(OK if format == FORMAT else NEWER)
             self._seen = True
         return [_entry(key, value) if value and key else None for key, value in zip(wanted, values, strict=True)]
 
-    async def list(self, prefix: str, after: str = "", limit: int = 500) -> Entries:
+    async def list(self, prefix: str, after: str = "", limit: int = 500) -> _Entries:
         """As Host.list, in one round trip."""
         self._open()
         if limit <= 0:
@@ -129,7 +139,7 @@ class RedisHost:
         return [_entry(key.decode("ascii"), value) for key, value in zip(found[::2], found[1::2], strict=True)]
 
     async def commit(self, batch: Batch) -> Committed | Conflict:
-        """As Host.commit, in one round trip.
+        """As Host.commit, in one round trip, which commits that are made at the same time share.
 
         Raises InvalidInput for a batch over a limit; StoreError when Redis refused it, or could not be reached before
         anything was sent; UnknownOutcome when the connection was lost, or the answer too late.
@@ -145,21 +155,40 @@ class RedisHost:
         await self._ready()
         notice = self._name if is_awaited(batch, self.now_ms()) else b""
         arguments = commit_arguments(batch, self._must_be(), self._keys.channel, notice)
-        try:
-            verdict, *rest = await self._patiently(lambda: self._run(COMMIT, arguments))
-        except Failed as error:
-            self._checked = False
-            raise error.of_a_commit() from error.__cause__
+        verdict, *rest = await self._lanes.send(arguments, sum([len(put.value) for put in batch.puts]))
         if verdict == CONFLICT:
             return Conflict(tuple(key.decode("ascii") for key in rest))
         self._judge(verdict)
         self._seen = self._seen or bool(batch.puts)
         return Committed(batch.id)
 
+    async def _commit_many(self, batches: Sequence[_Arguments]) -> Sequence[object]:
+        """What COMMIT answers to each of ``batches``, or what became of it otherwise, in one round trip."""
+        answers = await run_together(self._client, COMMIT, self._keys, batches)
+        return [self._failed(answer) if isinstance(answer, Failed) else answer for answer in answers]
+
+    def _failed(self, failed: Failed) -> object:
+        if failed.later:
+            return ALONE
+        self._checked = False
+        error = failed.of_a_commit()
+        error.__cause__ = failed.__cause__
+        return error
+
+    async def _commit_one(self, batch: _Arguments) -> _Answer:
+        """The same for one, sent again while Redis says that it can't just now."""
+        try:
+            answer: _Answer = await self._patiently(lambda: self._run(COMMIT, batch))
+        except Failed as error:
+            self._checked = False
+            raise error.of_a_commit() from error.__cause__
+        return answer
+
     async def close(self) -> None:
-        """As Host.close. A client that was handed in stays open."""
+        """As Host.close; commits that are under way are ended. A client that was handed in stays open."""
         if not self._closed:
-            self._closed = True
+            await super().close()
+            await self._lanes.drain()
             await self._listening.close()
             if self._own is not None:
                 await let_go(self._own)
@@ -174,26 +203,10 @@ class RedisHost:
         self._open()
         return self._listening.add(callback)
 
-    def now_ms(self) -> int:
-        """The system's clock."""
-        return time.time_ns() // 1_000_000
-
-    def entropy(self, n: int) -> bytes:
-        """The system's entropy."""
-        return os.urandom(n)
-
     async def sleep(self, seconds: float) -> None:
-        """Real seconds."""
+        """Return after about ``seconds`` real seconds; the first call begins to listen."""
         self._listening.begin()
-        await asyncio.sleep(seconds)
-
-    async def run_in_thread(self, fn: Callable[..., object], *args: object) -> object:
-        """For sync steps."""
-        return await asyncio.to_thread(fn, *args)
-
-    def _open(self) -> None:
-        if self._closed:
-            raise ClosedError("this host is closed; make another one")
+        await super().sleep(seconds)
 
     def _must_be(self) -> bool:
         """Whether a store that is not there is one that was lost, where losing it is not what was agreed on."""
@@ -234,7 +247,7 @@ class RedisHost:
 
     async def _patiently(self, send: Callable[[], Any]) -> Any:
         """What ``send`` gives, sent again while Redis says that it can't just now."""
-        for attempt in range(1, ATTEMPTS):
+        for attempt in range(1, _ATTEMPTS):
             try:
                 return await send()
             except Failed as error:
@@ -293,9 +306,9 @@ def open_redis(url: str) -> RedisHost:
         client = redis.asyncio.Redis.from_url(
             urlunsplit(parts._replace(query=urlencode(query))),
             retry=retry,
-            socket_timeout=ANSWER,
+            socket_timeout=_ANSWER,
             socket_connect_timeout=10.0,
-            max_connections=CONNECTIONS,
+            max_connections=_CONNECTIONS,
         )
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
     except (TypeError, ValueError):  # their messages may hold a piece of a password

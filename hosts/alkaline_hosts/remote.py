@@ -9,40 +9,51 @@ On a server it asks by httpx (``pip install 'alkaline-edge[http]'``), in a brows
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlencode, urlsplit
 
-from alkaline_edge.codec import Codec
-from alkaline_edge.errors import BY_CODE, AlkalineError, InvalidInput, StoreError, UnknownOutcome
+from alkaline_edge.arguments import expect, expect_call
+from alkaline_edge.codec import AROUND, Codec
+from alkaline_edge.errors import BY_CODE, ERR_CLOSED, AlkalineError, InvalidInput, StoreError, UnknownOutcome
 from alkaline_edge.failures import StepError
+from alkaline_edge.limits import check_seconds
 
 from ._http.fetching import Bounded, default, too_large
 from ._http.fetching import Fetch as Fetch  # for callers, who give their own
-from ._http.forms import Form, to_strict_json
+from ._http.fetching import Streaming as Streaming
+from ._http.forms import RECORD, Form, to_strict_json
 from ._http.json import from_json
-from ._http.messages import JSON
+from ._http.messages import JSON, SMALL
 from ._http.routes import ALL, Verb, verb_of
 from ._http.signing import check_key, check_token, sign
+from ._http.streaming import END, PROBLEM, Frames
 from ._http.verbs import MoveVerbs, RunVerbs
 
-T = TypeVar("T")
-Query = list[tuple[str, str]]
+__all__ = ["Fetch", "Remote", "Streaming"]
+
+_T = TypeVar("_T")
+_Query = list[tuple[str, str]]
+_TRIES = 6
+"""After so many connections in a row that brought nothing a stream gives up."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class Remote(RunVerbs, MoveVerbs):
     """The runs behind a URL, with every verb of the API, those that ``sync`` and ``hand_over`` want among them.
 
-    ``token`` is a bearer token, ``key`` a key's name and secret for signed requests. A URL without TLS is refused
-    unless it is loopback, or ``insecure``. Every method raises what the other side raised, by its code; UnknownOutcome
-    (ERR_STORE) when the answer was lost, is not one of ours (a login page on the way), or is larger than what was asked
-    for can be: then it may be repeated, except for ``signal`` without a dedupe key and ``start`` without an id.
-    ``timeout``: seconds for an answer; a large one may take longer while it comes in. Use it as ``async with``, or call
-    ``close``.
+    ``token`` is a bearer token, ``key`` a key's name and secret for signed requests: one of the two, or none. A URL
+    without TLS is ERR_INVALID_INPUT unless it is loopback, or ``insecure``, and so is one that holds a secret.
+    ``fetch``: what sends a request, if None httpx, or in a browser its own fetch. Every method raises what the other
+    side raised, by its code; UnknownOutcome (ERR_STORE) when the answer was lost, is not one of ours (a login page on
+    the way), or is larger than what was asked for can be: then it may be repeated, except for ``signal`` without a
+    dedupe key and ``start`` without an id. ``timeout``: seconds for an answer; a large one may take longer while it
+    comes in. Use it as ``async with``, or call ``close``.
     """
 
     def __init__(
@@ -56,6 +67,9 @@ class Remote(RunVerbs, MoveVerbs):
         insecure: bool = False,
     ) -> None:
         parts = _parts(url)
+        expect_call(fetch, "Remote(fetch=)", "a function as Fetch says")
+        timeout = check_seconds(timeout, "Remote(timeout=)", 0.001)
+        expect(insecure, bool, "Remote(insecure=)", "True or False")
         if parts.username or parts.password:
             raise InvalidInput("a URL is shown and stored: give the secret as token or key, not inside of it")
         if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not insecure:
@@ -99,7 +113,66 @@ class Remote(RunVerbs, MoveVerbs):
             value = entry.gives.read(answer)
         except InvalidInput as error:
             raise self._not_ours(answer) from error
+        if "{id}" in entry.parts and entry.gives is RECORD and entry.status != 201 and value["id"] != given["id"]:
+            raise self._not_ours(answer)  # a fork has an id of its own
         return None if entry.status == 202 else value
+
+    async def _stream(self, verb: str, /, **given: Any) -> AsyncGenerator[dict[str, Any], None]:
+        """What a verb gives one after the other; where the connection is lost, the rest by another one."""
+        entry, tries = verb_of(verb, given), 0
+        while True:
+            frames = self._frames(entry, given)
+            try:
+                async for kind, value in frames:
+                    if kind == END:
+                        return
+                    if kind == PROBLEM:
+                        error = self._error(200, json.dumps(value).encode(), JSON)
+                        raise _Cut(str(error)) if error.code == ERR_CLOSED else error  # it may be about to come back
+                    if "place" in value:
+                        given["after"] = value["place"]
+                    tries = 0
+                    yield value
+            except _Cut as cut:
+                tries += 1
+                if tries > _TRIES:
+                    raise UnknownOutcome(
+                        f"{self.name} was not reached {tries} times in a row ({cut}): ask for the stream again, after "
+                        "the last place that you had"
+                    ) from cut
+            finally:
+                await frames.aclose()
+            if tries > 1:
+                await asyncio.sleep(min(5.0, 0.1 * 2**tries))
+
+    async def _frames(self, entry: Verb, given: Mapping[str, Any]) -> AsyncGenerator[tuple[str, Any], None]:
+        """The frames of one connection. _Cut where it was lost, or there was none."""
+        stream: Any = getattr(self._fetch, "stream", None)
+        if stream is None:
+            raise InvalidInput(
+                "the fetch= of this Remote reads whole answers: give it a method stream, as Streaming says"
+            )
+        path, query = entry.target(given)
+        target, headers = self._asking(entry.method, path, query, b"", entry.gives.media)
+        read = Frames()
+        try:
+            async with stream(entry.method, self._origin + target, headers) as (status, came_as, chunks):
+                if status == 204:
+                    yield END, None
+                    return
+                if status != 200:
+                    error = self._error(status, await _first(chunks, SMALL), JSON)
+                    raise _Cut(str(error)) if status >= 500 else error
+                if came_as.partition(";")[0].strip().lower() != entry.gives.media:
+                    raise self._not_ours(await _first(chunks, SMALL))
+                async for chunk in chunks:
+                    for frame in read.feed(chunk):
+                        yield frame
+        except (_Cut, AlkalineError, StepError, GeneratorExit):
+            raise
+        except Exception as error:
+            raise _Cut(type(error).__name__) from error
+        raise _Cut("it ended before the run")
 
     def _body(self, entry: Verb, given: Mapping[str, Any]) -> bytes:
         if not entry.body:
@@ -120,16 +193,9 @@ class Remote(RunVerbs, MoveVerbs):
             "such as a login page? Do it again once it answers itself"
         )
 
-    async def _send(self, method: str, path: str, query: Query, body: bytes, gives: Form) -> bytes:
+    async def _send(self, method: str, path: str, query: _Query, body: bytes, gives: Form) -> bytes:
         kind, limit = gives.media, gives.limit
-        target = self._base + path + (f"?{_query(query)}" if query else "")
-        headers = {"accept": kind, "accept-encoding": "identity"}
-        if method == "POST":
-            headers["content-type"] = kind
-        if self._token is not None:
-            headers["authorization"] = f"Bearer {self._token}"
-        elif self._key is not None:
-            headers |= sign(*self._key, method, target, body)
+        target, headers = self._asking(method, path, query, body, kind)
         try:
             if isinstance(self._fetch, Bounded):
                 status, answer, came_as = await self._fetch.bounded(method, self._origin + target, headers, body, limit)
@@ -151,9 +217,21 @@ class Remote(RunVerbs, MoveVerbs):
             return answer
         raise self._error(status, answer, kind)
 
+    def _asking(self, method: str, path: str, query: _Query, body: bytes, kind: str) -> tuple[str, dict[str, str]]:
+        """The target and the headers of a request."""
+        target = self._base + path + (f"?{_query(query)}" if query else "")
+        headers = {"accept": kind, "accept-encoding": "identity"}
+        if method == "POST":
+            headers["content-type"] = kind
+        if self._token is not None:
+            headers["authorization"] = f"Bearer {self._token}"
+        elif self._key is not None:
+            headers |= sign(*self._key, method, target, body)
+        return target, headers
+
     def _error(self, status: int, answer: bytes, kind: str) -> AlkalineError | StepError:
         try:
-            raw = from_json(answer) if kind == JSON else self._codec.decode_untrusted(answer, 100_000)
+            raw = from_json(answer) if kind == JSON else self._codec.decode_untrusted(answer, 100_000, AROUND)
             found = raw["error"]
             code, message, detail = found["code"], str(found["message"]), dict(found.get("detail") or {})
             known = BY_CODE.get(code)
@@ -167,9 +245,23 @@ class Remote(RunVerbs, MoveVerbs):
             )
 
 
+class _Cut(Exception):
+    """A connection was lost, or there was none to be had."""
+
+
+async def _first(chunks: AsyncIterator[bytes], limit: int) -> bytes:
+    """At most ``limit`` bytes of an answer, to see what it is."""
+    data = bytearray()
+    async for chunk in chunks:
+        data += chunk
+        if len(data) > limit:
+            break
+    return bytes(data[:limit])
+
+
 def _parts(url: str) -> SplitResult:
     """A server's URL in its parts; InvalidInput for what is none."""
-    with contextlib.suppress(ValueError, AttributeError):  # no port, no address, no text
+    with contextlib.suppress(ValueError, AttributeError, TypeError):  # no port, no address, no text
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
         if good and parts.port != 0:
@@ -177,7 +269,7 @@ def _parts(url: str) -> SplitResult:
     raise InvalidInput("Remote wants a URL such as https://edge.example or https://edge.example/agents")
 
 
-def _query(query: Query) -> str:
+def _query(query: _Query) -> str:
     try:
         return urlencode(query)
     except UnicodeError:

@@ -16,8 +16,10 @@ from typing import Any
 from alkaline_edge.errors import InvalidInput, StoreError
 from alkaline_edge.sealing.ciphers import Derivation, Job
 
-TAG_BITS = 128
-KEY_BITS = 256
+__all__ = ["WebCrypto"]
+
+_TAG_BITS = 128
+_KEY_BITS = 256
 _NOT_AUTHENTIC = "OperationError"
 """What WebCrypto calls an AES-GCM tag that does not fit. Any other error is a fault of the platform or of a key."""
 
@@ -53,7 +55,7 @@ class WebCrypto:
             for secret in secrets.values()
         ]
         masters = dict(zip(secrets, await self._all(imported), strict=True))
-        aes = self._options(name="AES-GCM", length=KEY_BITS)
+        aes = self._options(name="AES-GCM", length=_KEY_BITS)
         usages = self._to_js(["encrypt", "decrypt"])
         derived = [
             self._subtle.deriveKey(
@@ -94,7 +96,7 @@ class WebCrypto:
         return list(await self._promise.all(self._to_js(promises)))
 
     def _gcm(self, job: Job) -> Any:
-        return self._options(name="AES-GCM", iv=job.nonce, additionalData=job.bound, tagLength=TAG_BITS)
+        return self._options(name="AES-GCM", iv=job.nonce, additionalData=job.bound, tagLength=_TAG_BITS)
 
     def _options(self, **named: Any) -> Any:
         """A plain object; bytes become a Uint8Array of their own."""

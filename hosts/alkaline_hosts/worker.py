@@ -31,11 +31,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
+from alkaline_edge import Runtime
+from alkaline_edge.board import drive
 from alkaline_edge.host import Host
-from alkaline_edge.runtime import Runtime
+from alkaline_edge.retention import Retention
+from alkaline_edge.triggers import Triggers
 from alkaline_edge.workflows import Workflow
 
 from ._cloudflare.http import respond
@@ -44,7 +49,15 @@ from ._http.runs import RunsApi
 from ._http.signing import Access as Access  # for authors, who override make_access
 from ._http.verbs import RunVerbs, perform
 
-WAKE_SECONDS = 5.0
+__all__ = ["Access", "DurableRuns", "WorkerRuns", "runs_object"]
+
+for _module in ("machine.branches", "machine.passing", "machine.loop.completing", "machine.loop.discarding",
+                "runtime.listing"):  # fmt: skip
+    # Elsewhere what not every program needs is imported when it is first needed. A Worker is loaded before it is asked
+    # for anything, and what it has loaded is kept in its snapshot: so no request waits for it.
+    import_module(f"alkaline_edge.{_module}")
+
+_WAKE_SECONDS = 5.0
 """For how long an alarm waits for what it woke. What takes longer goes on, and the next alarm looks after it."""
 
 
@@ -61,20 +74,31 @@ class DurableRuns(RunVerbs):
     Where ``make_access`` says who may ask, runs are moved over HTTP as well; ``origins`` are the web origins whose
     pages may ask, ``hosts`` the names by which it is asked where everybody may (none: any name;
     ``hosts = ("localhost",)`` on a developer's machine). The alarm wakes due timers, and runs that an earlier life of
-    the object left behind.
+    the object left behind, starts what schedules ask for (``triggers`` has their verbs), does what comes due on
+    boards, and purges by the rules of ``retention``. ``mcp``: the last part of the path at which the object is an MCP
+    server as well, whose tools are the workflows; "" for none. ``ag_ui``: workflows that are agents of AG-UI, each by
+    the last part of its path: ``ag_ui = {"agent": "assistant"}``.
     """
 
     workflows: Sequence[Workflow] = ()
     runtime_options: Mapping[str, Any] = MappingProxyType({})
     origins: Sequence[str] = ()
     hosts: Sequence[str] = ()
+    mcp: str = ""
+    ag_ui: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, ctx: Any, env: Any) -> None:
         super().__init__(ctx, env)  # type: ignore[call-arg]  # the next base is workers.DurableObject
         self._host: Any = self.make_host(ctx, env)
         self._runtime = Runtime(self._host, workflows=self.workflows, **self.runtime_options)
+        self.triggers = Triggers(self._runtime)
+        self.retention = Retention(self._runtime)
+        drive(self._runtime)
         self._api = RunsApi(self._runtime)
-        self._http = HttpApi(self._runtime, self.make_access(env), self.origins, hosts=self.hosts or None)
+        self._access = self.make_access(env)
+        self._http = HttpApi(self._runtime, self._access, self.origins, hosts=self.hosts or None)
+        self._served: dict[str, HttpApi] = {}
+        self._streams: set[asyncio.Future[None]] = set()
         self._taken_up = False
 
     def make_host(self, ctx: Any, env: Any) -> Any:
@@ -86,7 +110,23 @@ class DurableRuns(RunVerbs):
     async def fetch(self, request: Any) -> Any:
         """The verbs over HTTP."""
         await self._take_up()
-        return await respond(self._http, request)
+        last = urlsplit(str(request.url)).path.rstrip("/").rpartition("/")[2]
+        return await respond(self._served_at(last) or self._http, request, self._streams)
+
+    def _served_at(self, last: str) -> HttpApi | None:
+        """What is asked at a path that ends so, if it is not the verbs. A Worker pays for each import at its start."""
+        if last in self._served or last not in ({self.mcp} - {""} | self.ag_ui.keys()):
+            return self._served.get(last)
+        access, origins, hosts = self._access, self.origins, self.hosts or None
+        if last == self.mcp:
+            from ._mcp.server import McpApi
+
+            self._served[last] = McpApi(self._runtime, access, origins, hosts=hosts)
+        else:
+            from ._agui.agent import AgentApi
+
+            self._served[last] = AgentApi(self._runtime, self.ag_ui[last], access, origins, hosts=hosts)
+        return self._served[last]
 
     def make_access(self, env: Any) -> Access | None:
         """Who may ask over HTTP; override it: ``return Access(env.TOKEN)``. None: everybody, and no run is moved."""
@@ -98,9 +138,9 @@ class DurableRuns(RunVerbs):
         self._taken_up = True
         work = asyncio.ensure_future(self._wake())
         try:
-            await asyncio.wait({work}, timeout=WAKE_SECONDS)
+            await asyncio.wait({work}, timeout=_WAKE_SECONDS)
         finally:
-            await self._host.repair_alarm()
+            await self._host.repair_alarm(idle=work.done() and not self._runtime.active())
         if work.done():
             work.result()
 
@@ -156,8 +196,9 @@ class WorkerRuns:
         runtime = self.new_runtime()
         touched: set[str] = set()
         api = HttpApi(runtime, self._access(), self.origins, hosts=self.hosts or None, touched=touched)
-        response = await respond(api, request)
-        self.ctx.waitUntil(_finish(runtime, touched))
+        streams: set[asyncio.Future[None]] = set()
+        response = await respond(api, request, streams)
+        self.ctx.waitUntil(_finish(runtime, touched, streams))
         return response
 
     def _access(self) -> Access | None:
@@ -183,14 +224,18 @@ class WorkerRuns:
         """A runtime for this invocation; use it as ``async with``."""
         host = self.make_host()
         runtime = Runtime(host, workflows=self.workflows, **self.runtime_options)
+        Triggers(runtime)
+        Retention(runtime)
+        drive(runtime)
         when_low = getattr(host, "when_low", None)
         if when_low is not None:
             when_low(runtime.drain)
         return runtime
 
 
-async def _finish(runtime: Runtime, ids: set[str]) -> None:
-    """Let the runs of an invocation come to rest, then hand back what it holds."""
+async def _finish(runtime: Runtime, ids: set[str], streams: set[asyncio.Future[None]]) -> None:
+    """Let the runs of an invocation come to rest, and its stream end, then hand back what it holds."""
+    await asyncio.gather(*streams)
     for id in ids:
         await runtime.settle(id)
     await runtime.close()

@@ -6,9 +6,12 @@ slows both. Targets are those of the design.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import gc
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,6 +28,7 @@ from alkaline_edge.host import Host
 from alkaline_edge.runtime.loading import Loader
 from alkaline_hosts.file import FileHost
 from alkaline_hosts.memory import MemoryHost
+from tests.benchmarks import boards, growth
 
 ROOT = Path(__file__).resolve().parents[2]
 PAYLOAD = {"title": "x" * 40, "url": "y" * 40, "n": 12345}
@@ -43,6 +47,32 @@ async def steps(ctx: Context, count: int) -> None:
     await ctx.wait_for_signal("end")
 
 
+async def search_later(n: int) -> dict[str, Any]:
+    return search(n)
+
+
+async def search_behind_a_turn(n: int) -> dict[str, Any]:
+    await asyncio.sleep(0)
+    return search(n)
+
+
+@workflow
+async def async_steps(ctx: Context, count: int) -> None:
+    for n in range(count):
+        await ctx.step("search", search_later, n)
+    await ctx.wait_for_signal("end")
+
+
+@workflow
+async def waiting_steps(ctx: Context, count: int) -> None:
+    for n in range(count):
+        await ctx.step("search", search_behind_a_turn, n)
+    await ctx.wait_for_signal("end")
+
+
+STEPS = [steps, async_steps, waiting_steps]
+
+
 @workflow
 async def waits(ctx: Context) -> None:
     await ctx.sleep(3600)
@@ -58,9 +88,25 @@ async def _bare(count: int, awaited: _Once) -> None:
         await awaited
 
 
+rows: list[dict[str, Any]] = []
+"""All that was printed: for the JSON file."""
+
+
 def row(what: str, figure: str, target: str = "", met: bool | None = None) -> None:
+    rows.append({"what": what, "figure": figure, "target": target, "met": met})
     verdict = "" if met is None else ("met" if met else "NOT MET")
     print(f"{what:<58} {figure:>22}   {target:<26} {verdict}", flush=True)
+
+
+PAGE = ROOT / "docs" / "performance.md"
+_TABLE = re.compile(r"(<!-- make bench writes this -->\n).*?(<!-- to here -->)", re.DOTALL)
+
+
+def with_table(page: str, where: str, figures: list[dict[str, Any]]) -> str:
+    """``page`` with the table of ``figures`` in its place."""
+    lines = [f"Measured with {where} as it began.", "", "| What | Figure | Target |", "| --- | --- | --- |"]
+    lines += [f"| {each['what']} | {each['figure']} | {each['target']} |" for each in figures]
+    return _TABLE.sub(lambda found: f"{found[1]}\n{chr(10).join(lines)}\n\n{found[2]}", page, count=1)
 
 
 def floor_of_replay(commits: list[bytes]) -> float:
@@ -134,6 +180,38 @@ def floor_of_append(folder: str, count: int, size: int) -> float:
         return (time.perf_counter() - started) / count
     finally:
         os.close(fd)
+
+
+async def cpu_of_steps(host: Host, name: str, count: int) -> float:
+    """CPU seconds a step: what others do on the machine counts for less than in wall time."""
+    async with Runtime(host, workflows=STEPS) as runtime:
+        gc.collect()
+        started = time.process_time()
+        await (await runtime.start(name, count, id="a")).settle()
+        while (await runtime.get_execution("a")).waiting != ["signal end"]:
+            await asyncio.sleep(0)
+        return (time.process_time() - started) / count
+
+
+def live_cpu(count: int) -> None:
+    """What a step takes of the processor, on both hosts; on the file without the sync, which is the system's."""
+    with tempfile.TemporaryDirectory() as folder:
+        hosts: dict[str, tuple[Callable[[str], Host], float]] = {
+            "memory": (lambda _: MemoryHost(), 40),
+            "file, no sync": (lambda name: FileHost(Path(folder, name), fsync=False), 60),
+        }
+        found: dict[tuple[str, str], list[float]] = {}
+        for n in range(7):
+            for host, (made, _) in hosts.items():
+                for flow in STEPS:
+                    spent = asyncio.run(
+                        cpu_of_steps(made(len(found) * 100 + n * 10 + STEPS.index(flow)), flow.name, count)
+                    )
+                    found.setdefault((host, flow.name), []).append(spent * 1e6)
+    words = {"steps": "plain", "async_steps": "async, never waits", "waiting_steps": "async, waits for a turn"}
+    for (host, flow_name), spent_each in found.items():
+        best, target = min(spent_each), hosts[host][1]
+        row(f"live step, {host}, {words[flow_name]}: CPU us", f"{best:.0f}", f"<= {target:.0f}", best <= target)
 
 
 def live(count: int) -> None:
@@ -210,13 +288,34 @@ def package() -> None:
 
 
 def main() -> None:
-    """Print every figure."""
+    """Print every figure, and write them into a file where one is named."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", type=Path, help="a file for the figures")
+    parser.add_argument("--page", action="store_true", help="write the figures into docs/performance.md")
+    parser.add_argument(
+        "--only", choices=("replay", "live", "cpu", "growth", "stored", "boards", "package"), help="one part of it"
+    )
+    given = parser.parse_args()
     python, packer = sys.version.split()[0], ".".join(map(str, msgpack.version))
-    print(f"CPython {python}, msgpack {packer}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    asyncio.run(replay((1_000, 10_000, 100_000)))
-    live(1_500)
-    asyncio.run(stored(1_000, 100_000))
-    package()
+    begun = f"CPython {python}, msgpack {packer}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    print(begun)
+    parts: dict[str, Callable[[], Any]] = {
+        "replay": lambda: asyncio.run(replay((1_000, 10_000, 100_000))),
+        "live": lambda: live(1_500),
+        "cpu": lambda: live_cpu(1_500),
+        "growth": lambda: asyncio.run(growth.measure((100, 1_000, 10_000), row)),
+        "stored": lambda: asyncio.run(stored(1_000, 100_000)),
+        "boards": lambda: boards.measure(row),
+        "package": package,
+    }
+    for name, part in parts.items():
+        if given.only in (None, name):
+            part()
+    if given.json is not None:
+        where = {"python": python, "msgpack": packer, "cores": os.cpu_count(), "load": os.getloadavg()}
+        given.json.write_text(json.dumps({"where": where, "rows": rows}, indent=1))
+    if given.page:
+        PAGE.write_text(with_table(PAGE.read_text("utf-8"), begun, rows), "utf-8")
 
 
 if __name__ == "__main__":

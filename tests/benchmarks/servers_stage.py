@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from alkaline_edge import Runtime
 from alkaline_edge.host import Committed
 from alkaline_edge.runtime import creation
-from alkaline_edge.runtime.store import Write
+from alkaline_edge.runtime.write import Write
 from alkaline_hosts.opening import open_host
 from tests.servers.soak import server_of
 

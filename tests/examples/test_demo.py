@@ -20,7 +20,11 @@ def test_killed_agents_finish_as_those_left_alone(tmp_path: Path) -> None:
     """Real processes, killed for real: every check holds, nothing keeps running, and the output is plain text."""
     command = [sys.executable, demo.__file__, "--steps", "40", "--kills", "2", "--pace", "0.04", "--seed", "7"]
     done = subprocess.run(
-        [*command, "--keep", str(tmp_path)], capture_output=True, text=True, timeout=demo.LIMIT, check=False
+        [*command, "--keep", str(tmp_path), "--picture", str(tmp_path / "demo.svg")],
+        capture_output=True,
+        text=True,
+        timeout=demo.LIMIT,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "kill -9 2:" in done.stdout
@@ -29,6 +33,9 @@ def test_killed_agents_finish_as_those_left_alone(tmp_path: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 100
     reports = [(tmp_path / name / "report.md").read_bytes() for name in ("killed", "left-alone")]
     assert reports[0] == reports[1]
+    picture = (tmp_path / "demo.svg").read_text("utf-8")
+    assert "Everything&#160;holds" in picture
+    assert "http" not in picture.replace("http://www.w3.org/", "").replace("https://www.textualize.io", "")
     log = (tmp_path / "killed" / "effects.jsonl").read_text().splitlines()
     assert len({json.loads(line)["pid"] for line in log}) >= 3
 

@@ -15,6 +15,7 @@ from alkaline_edge import Runtime, bundle, keys
 from alkaline_edge.codec import Codec
 from alkaline_edge.history import decode_all
 from alkaline_edge.testing import SimulatedHost
+from tests.histories import activations, layers, retried
 from tests.histories.workflows import WORKFLOWS
 
 HERE = Path(__file__).parent
@@ -69,7 +70,11 @@ async def ended(run: Any) -> None:
 
 def main() -> None:
     """Write what is not there yet."""
-    for name, data in asyncio.run(made()).items():
+    runs = {
+        **asyncio.run(made()), **asyncio.run(activations.made()), **asyncio.run(retried.made()),
+        **asyncio.run(layers.made()),
+    }  # fmt: skip
+    for name, data in runs.items():
         path = HERE / f"v1-{name}.alk"
         if path.exists():
             print(f"{path.name} is there: kept")

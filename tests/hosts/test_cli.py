@@ -9,13 +9,14 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from alkaline_edge import Codec, Context, Retry, Runtime, workflow
+from alkaline_edge import Budget, Codec, Context, Retry, Runtime, workflow
 from alkaline_hosts._cli.commands import alkaline
 from alkaline_hosts.file import FileHost
 
@@ -61,12 +62,12 @@ def run(*args: object, code: int = 0) -> Result:
 
 def test_list_filters_and_pages(store: Path) -> None:
     """Runs by status and attribute; --after goes on where a page ended."""
-    assert [line.split()[0] for line in run("list", store).stdout.splitlines()] == ["id", "exe_1", "exe_2"]
+    assert [line.split()[0] for line in run("list", store).stdout.splitlines()] == ["id", "exe_2", "exe_1"]
     assert "exe_1" not in run("list", store, "--status", "completed").stdout
     assert "no runs" in run("list", store, "--attribute", "team=b").stdout
     assert "exe_2" in run("list", store, "--attribute", "rank=7").stdout
-    first = json.loads(run("list", store, "--limit", 1, "--json").stdout)
-    second = json.loads(run("list", store, "--limit", 1, "--after", first["after"], "--json").stdout)
+    first = json.loads(run("list", store, "--by", "id", "--limit", 1, "--json").stdout)
+    second = json.loads(run("list", store, "--by", "id", "--limit", 1, "--after", first["after"], "--json").stdout)
     assert [run["id"] for run in first["runs"] + second["runs"]] == ["exe_1", "exe_2"]
 
 
@@ -204,7 +205,9 @@ def bad() -> None:
 
 @workflow(name="strange")
 async def strange(ctx: Context) -> Any:
-    await ctx.step("look [/bold]", lambda: {"see": "[/b] [red]x[/red] \x1b]0;title\x07", "n": float("nan")})
+    await ctx.step(
+        "look [/bold]", lambda: {"see": "[/b] [red]x[/red] \x1b]0;title\x07", "n": float("nan"), "z": 10**5_000}
+    )
     await ctx.step("long", lambda: "y" * 5_000 + "end")
     with contextlib.suppress(ConnectionError):
         await ctx.step("bad\x1b[2J", bad)
@@ -271,13 +274,14 @@ def test_a_pipe_gets_values_whole_and_aligned(odd_store: Path) -> None:
 
 
 def test_json_is_json_whatever_the_values_are(odd_store: Path) -> None:
-    """NaN becomes text, as JSON has no word for it."""
+    """NaN becomes text, as JSON has no word for it, and so does an integer that Python does not write in decimal."""
 
     def refuse(word: str) -> None:
         raise AssertionError(word)
 
     events = json.loads(run("events", odd_store, "odd", "--json").stdout, parse_constant=refuse)
     assert events[1]["value"]["n"] == "nan"
+    assert events[1]["value"]["z"] == hex(10**5_000)
 
 
 def test_types_that_only_their_program_knows_are_shown_by_name(odd_store: Path, tmp_path: Path) -> None:
@@ -360,6 +364,66 @@ def test_an_export_that_fails_leaves_no_file_and_freezes_nothing(store: Path, tm
     assert "handed over" in run("signal", store, "exe_1", "go", code=3).stderr
 
 
+@pytest.mark.parametrize("how", ["itself", "a link to it", "another store"])
+def test_an_export_never_replaces_a_store(how: str, store: Path, tmp_path: Path) -> None:
+    """A slip of the hand in the order of the arguments would cost every run in it."""
+    target = tmp_path / "target"
+    if how == "itself":
+        target = store
+    elif how == "a link to it":
+        target.symlink_to(store)
+    else:
+        target.write_bytes(store.read_bytes())
+    before = target.read_bytes()
+    for options in ((), ("--handoff",)):
+        said = run("export", store, "exe_1", target, *options, code=2).stderr
+        assert "is a store, and its runs would be lost" in said
+    assert target.read_bytes() == before
+    assert json.loads(run("show", store, "exe_1", "--json").stdout)["moved_to"] is None
+
+
+def test_an_export_goes_through_links_and_into_pipes_and_spares_what_lies_beside(store: Path, tmp_path: Path) -> None:
+    """What is no file, such as /dev/stdout, is written into and not replaced; a link stays one."""
+    run("export", store, "exe_1", tmp_path / "plain.alk")
+    bundle = (tmp_path / "plain.alk").read_bytes()
+    (tmp_path / "link.alk").symlink_to(tmp_path / "behind.alk")
+    (tmp_path / "link.alk.part").write_bytes(b"somebody's")
+    run("export", store, "exe_1", tmp_path / "link.alk")
+    assert (tmp_path / "link.alk").is_symlink()
+    assert (tmp_path / "behind.alk").read_bytes() == bundle
+    assert (tmp_path / "link.alk.part").read_bytes() == b"somebody's"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(pipe.read_bytes)
+        assert run("export", store, "exe_1", pipe).stdout == ""
+        assert reading.result(20) == bundle
+    assert pipe.is_fifo()
+
+
+def test_a_file_that_is_no_bundle_is_read_up_to_what_one_may_have(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An endless device is refused as too large, by every command that reads one."""
+    monkeypatch.setattr("alkaline_hosts._cli.files.MAX_BUNDLE_BYTES", 1_000)
+    for arguments in (["import", tmp_path / "new", "/dev/zero"], ["diff", "/dev/zero", "/dev/zero"]):
+        if Path("/dev/zero").exists():
+            assert "error: " in run(*arguments, code=2).stderr
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("spelled", ["./{name}", "file:{name}", "link"])
+def test_a_run_is_not_moved_into_its_own_store_however_that_is_spelled(
+    spelled: str, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, before anything is opened twice."""
+    monkeypatch.chdir(store.parent)
+    Path("link").symlink_to(store.name)
+    for verb in ("sync", "handover"):
+        said = run(verb, store, "exe_1", spelled.format(name=store.name), code=2).stderr
+        assert "source and target are the same store" in said
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "arguments",
@@ -370,6 +434,11 @@ def test_an_export_that_fails_leaves_no_file_and_freezes_nothing(store: Path, tm
         ["list", "x", "--limit", "many"],
         ["check"],
         ["signal", "x", "--dedupe"],
+        ["list", ""],
+        ["show", "", "exe_1"],
+        ["serve", "x", "--grace", "nan"],
+        ["serve", "x", "--grace", "inf"],
+        ["serve", "x", "--grace", "-1"],
     ],
 )
 def test_bad_usage_is_one_line_with_code_2(arguments: list[str]) -> None:
@@ -387,6 +456,7 @@ def test_bad_usage_is_one_line_with_code_2(arguments: list[str]) -> None:
         ("1 / 0", "subject", "ZeroDivisionError"),
         ("def (", "subject", "SyntaxError"),
         ("raise SystemExit(0)", "subject", "SystemExit"),
+        ("raise GeneratorExit", "subject", "GeneratorExit"),
         ("raise ValueError('two\\nlines \\x1b[2J')", "subject", "two lines \\x1b[2J"),
         ("x = 1", "subject", "is not a workflow"),
         ("x = 1", "subject:x", "is not a workflow"),
@@ -492,3 +562,138 @@ def test_a_reader_that_leaves_early_is_no_error(odd_store: Path) -> None:
             process.stdout.read(1)
             process.stdout.close()
             assert (process.stderr.read(), process.wait(60)) == (b"", 0)
+
+
+def test_schedules_are_made_changed_and_looked_at(store: Path) -> None:
+    """Each verb of a schedule, on a store beside its runs; what is wrong is one line."""
+    assert "no schedules" in run("schedules", "list", store).stdout
+    made = json.loads(
+        run("schedules", "create", store, "nightly", "research", "--cron", "30 3 * * *", "--zone", "Europe/Riga",
+            "--input", '"news"', "--json").stdout
+    )  # fmt: skip
+    assert (made["workflow"], made["when"], made["input"]) == ("research", "30 3 * * * Europe/Riga", "news")
+    run("schedules", "create", store, "often", "research", "--every", 60, "--overlap", "buffer", "--max-runs", 5)
+    lines = run("schedules", "list", store).stdout.splitlines()
+    assert [line.split()[0] for line in lines] == ["id", "nightly", "often"]
+    assert "more: --after nightly" in run("schedules", "list", store, "--limit", 1).output
+    assert "paused" in run("schedules", "pause", store, "often").stdout
+    assert "paused" in run("schedules", "show", store, "often").stdout
+    run("schedules", "resume", store, "often")
+    assert "often@now:k" in run("schedules", "trigger", store, "often", "--dedupe", "k").stdout
+    run("schedules", "backfill", store, "often", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00+00:00")
+    shown = json.loads(run("schedules", "show", store, "often", "--json").stdout)
+    assert (shown["asked"], len(shown["filling"]), shown["status"]) == (["often@now:k"], 1, "active")
+    assert "ended" in run("schedules", "end", store, "often").stdout
+    run("schedules", "delete", store, "often")
+    assert "often" not in run("schedules", "list", store).stdout
+    run("schedules", "show", store, "often", code=4)
+    run("schedules", "pause", store, "often", code=4)
+    run("schedules", "create", store, "nightly", "research", "--every", 60, code=3)
+    run("schedules", "create", store, "nightly", "research", "--every", 60, "--replace")
+    for wrong in (["--every", 60, "--cron", "* * * * *"], [], ["--cron", "nonsense"], ["--every", 0],
+                  ["--every", 60, "--ends-at", "soon"], ["--every", 60, "--input", "{"]):  # fmt: skip
+        run("schedules", "create", store, "x", "research", *wrong, code=2)
+    run("schedules", "list", "http://127.0.0.1:1", code=2)
+
+
+def test_a_board_is_looked_at_and_changed(store: Path) -> None:
+    """Each verb of a task, on a store beside its runs; what can't be done in its state is one line."""
+    assert "no tasks" in run("board", "view", store, "work").output
+    run("board", "create", store, "work", "find it", "--id", "a", "--body", '{"q": 1}', "--priority", 3)
+    run("board", "create", store, "work", "use it", "--id", "b", "--parent", "a", "--assignee", "me", "--key", "k")
+    assert json.loads(run("board", "create", store, "work", "again", "--key", "k", "--json").stdout)["id"] == "b"
+    run("board", "create", store, "work", "maybe", "--id", "c", "--triage")
+    assert run("board", "view", store, "work").stdout.splitlines() == [
+        "triage (1)", "  c maybe", "todo (1)", "  b (me) use it", "ready (1)", "  a find it P+3",
+    ]  # fmt: skip
+    assert "  [todo] b (me) use it" in run("board", "view", store, "work", "--graph").stdout
+    assert "more: --after a" in run("board", "list", store, "work", "--limit", 1).output
+    assert "[todo] b" in run("board", "list", store, "work", "--state", "todo", "--assignee", "me").stdout
+    for verb, *words, state in (
+        ("comment", "c", "hm", "triage"), ("accept", "c", "ready"), ("block", "c", "wait", "blocked"),
+        ("unblock", "c", "go on", "ready"), ("assign", "c", "you", "ready"), ("link", "c", "a", "todo"),
+        ("unlink", "c", "a", "ready"), ("top-up", "c", "5", "ready"), ("cancel", "c", "cancelled"),
+        ("reopen", "c", "ready"), ("cancel", "c", "cancelled"), ("archive", "c", "archived"),
+    ):  # fmt: skip
+        assert run("board", verb, store, "work", *words).stdout.startswith(f"[{state}] c"), verb
+    shown = json.loads(run("board", "show", store, "work", "c", "--json").stdout)
+    assert [each["text"] for each in shown["said"]] == ["hm", "go on"]
+    assert "alkaline: hm" in run("board", "show", store, "work", "c").stdout
+    assert "purged" in run("board", "purge", store, "work", "c").stdout
+    kinds = [event["kind"] for event in json.loads(run("board", "events", store, "work", "--json").stdout)]
+    assert kinds[:3] == ["create", "link", "create"]
+    assert "purge c" in run("board", "events", store, "work", "--after", len(kinds) - 1).stdout
+    run("board", "approve", store, "work", "a", code=3)
+    run("board", "request-changes", store, "work", "a", "x", code=3)
+    run("board", "reclaim", store, "work", "a", code=3)
+    run("board", "link", store, "work", "a", "b", code=3)
+    run("board", "show", store, "work", "c", code=4)
+    run("board", "top-up", store, "work", "a", "many", code=2)
+    run("board", "create", store, "work", "x", "--body", "{", code=2)
+    run("board", "view", "http://127.0.0.1:1", "work", code=2)
+
+
+def test_a_named_budget_is_set_looked_at_and_topped_up(store: Path) -> None:
+    """What is not there is not found, and what is no amount is refused."""
+    run("budget", "show", store, "team", code=4)
+    run("budget", "top-up", store, "team", "--tokens", 5, code=4)
+    assert "team: 100 tokens, 2.5 usd" in run("budget", "set", store, "team", "--tokens", 100, "--usd", 2.5).stdout
+    run("budget", "top-up", store, "team", "--tokens", 50, "--key", "order 7")
+    assert "150 tokens" in run("budget", "top-up", store, "team", "--tokens", 50, "--key", "order 7").stdout
+    shown = json.loads(run("budget", "show", store, "team", "--json").stdout)
+    assert (shown["limits"], shown["spent"]) == ([150, 2_500_000], [0, 0])
+    run("budget", "set", store, "team", "--tokens", -1, code=2)
+    run("budget", "set", store, "team", "--warn", 2, code=2)
+    run("budget", "show", "http://127.0.0.1:1", "team", code=2)
+
+
+def test_runs_that_ended_are_purged_and_rules_are_kept(store: Path, tmp_path: Path) -> None:
+    """A dry run first, an archive, and a rule; a store that is not there is not created."""
+    run("purge", tmp_path / "nothing", "--older-than", "0s", code=4)
+    run("purge", store, "--older-than", "5", code=2)
+    run("purge", store, code=2)
+    run("purge", "http://127.0.0.1:1", "--older-than", "1d", "--archive", tmp_path / "old", code=2)
+    assert "0 would go" in run("purge", store, "--older-than", "1d", "--dry-run").stdout
+    assert run("purge", store, "--older-than", "0s", "--dry-run").stdout.splitlines()[0] == "exe_2"
+    archive = tmp_path / "old.alkaline"
+    gone = json.loads(run("purge", store, "--older-than", "0s", "--archive", archive, "--json").stdout)
+    assert gone == {"runs": ["exe_2"], "kept": {}, "dry_run": False}
+    run("show", store, "exe_2", code=4)
+    assert "completed" in run("show", archive, "exe_2").stdout
+    run("retention", "list", tmp_path / "nothing", code=4)
+    assert "no rules" in run("retention", "list", store).stdout
+    said = run("retention", "set", store, "old", "--older-than", "30d", "--status", "failed", "--every", "90m").stdout
+    assert "old: failed runs that ended 30d ago, every 90m; 0 are purged" in said
+    assert json.loads(run("retention", "list", store, "--json").stdout)[0]["older_than"] == 30 * 86_400_000
+    run("retention", "delete", store, "new", code=4)
+    run("retention", "delete", store, "old")
+    assert "no rules" in run("retention", "list", store).stdout
+    run("retention", "list", "http://127.0.0.1:1", code=2)
+
+
+def test_a_run_that_waits_for_its_budget_is_topped_up(tmp_path: Path) -> None:
+    """By the same word as a named budget, of the run itself; what is no amount is bad usage."""
+    path = tmp_path / "agent.alkaline"
+
+    @workflow(name="agent", budget=Budget(tokens=5, on_exceeded="pause"))
+    async def agent(ctx: Context) -> Any:
+        return await ctx.step("call", lambda: "called", cost=9)
+
+    async def go_on() -> str | None:
+        host = FileHost(path)
+        async with Runtime(host, workflows=[agent]) as runtime:
+            run = await runtime.start(agent, id="a", on_conflict="join")
+            await runtime.run_due()
+            await run.settle()
+            status = run.status
+        await host.close()
+        return status
+
+    assert asyncio.run(go_on()) == "suspended"
+    assert "alkaline.top_up" in run("show", path, "a").stdout
+    run("top-up", path, "a", code=2)
+    run("top-up", path, "a", "--tokens", -1, code=2)
+    run("top-up", path, "b", "--tokens", 5, code=4)
+    for _ in range(2):
+        run("top-up", path, "a", "--tokens", 4, "--key", "order 7")
+    assert asyncio.run(go_on()) == "completed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from click.testing import CliRunner, Result
 from rich.cells import cell_len
 
 from alkaline_edge import Codec, Context, ExecutionRecord, Runtime, workflow
+from alkaline_hosts._cli import looking
 from alkaline_hosts._cli import output as _output
 from alkaline_hosts._cli.commands import alkaline
 from alkaline_hosts.file import FileHost
@@ -34,6 +36,15 @@ TOKEN = "a-token-for-these-tests"
 @dataclass
 class Job:
     n: int
+
+
+HELD = """
+from alkaline_edge import workflow
+
+@workflow
+async def held(ctx, how):
+    await ctx.step("uno", lambda: 1)
+"""
 
 
 @workflow
@@ -146,6 +157,72 @@ def test_show_names_what_nobody_has_taken_up(store: Path) -> None:
     assert json.loads(run("show", store, "r", "--json").stdout)["requests"] == ["signal go"]
 
 
+def test_show_says_what_holds_a_run_up_and_check_at_which_event(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A divergence writes nothing, so another process says that nobody goes on, and how to find out why."""
+
+    @workflow(name="held")
+    async def before(ctx: Context, how: str) -> None:
+        await ctx.step("one", lambda: 1)
+        if how == "timer":
+            await ctx.sleep(0.05)
+        await ctx.step("two", asyncio.sleep, 60)
+
+    path = tmp_path / "held.alkaline"
+
+    async def fill() -> None:
+        host = FileHost(path)
+        async with Runtime(host, workflows=[before]) as runtime:
+            for how in ("timer", "step"):
+                await runtime.start("held", how, id=how)
+            await runtime.settle("timer")
+        await host.close()
+
+    asyncio.run(fill())
+    monkeypatch.setattr(looking, "LATE_MS", -1_000)
+    for id, why in (("timer", "it is due since"), ("step", "nobody drives it since")):
+        said = run("show", path, id).stdout
+        assert why in said
+        assert "alkaline check" in said
+        assert why in json.loads(run("show", path, id, "--json").stdout)["held_up"]
+    (tmp_path / "held.py").write_text(HELD)
+    monkeypatch.chdir(tmp_path)
+    said = run("check", "timer", "--store", path, "--workflows", "held", code=1).stdout
+    assert "diverged" in said
+    assert "'uno'" in said
+    assert "--store" in run("check", "timer", "--workflows", "held", code=2).stderr
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_forged_answer_of_a_server_is_told_as_such(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stands in the place of whatever: one line, and no word to the user that it was their fault."""
+    draw = random.Random(seed)
+    record: dict[str, Any] = {
+        "id": "a", "workflow": "w", "version": 1, "status": "running", "attempt": 0, "cursor_length": 1, "depth": 0,
+        "spent": {"tokens": 0, "usd": 0.0}, "waiting": [], "wake_at": None, "parent": None, "attributes": {"t": "x"},
+        "created_at": 1, "updated_at": 2, "result": None, "failure": None, "generation": 0, "moved_to": None,
+        "stuck": None,
+    }  # fmt: skip
+    event: dict[str, Any] = {"n": 0, "commit": 0, "at": 1, "kind": "SignalReceived", "entry": "e", "name": "n"}
+    event["payload"] = None
+    odd: list[Any] = [None, True, -1, 2**70, float("nan"), "\x1b[31m", "", [], {}, [{}], {"a": [1]}, {"code": 1}]
+    for verb, whole, answer in (("show", record, "status"), ("list", record, "runs"), ("events", event, "events")):
+        for name in whole:
+            forged = {**whole, name: draw.choice(odd)}
+            if draw.random() < 0.2:
+                del forged[name]
+            given = {"status": forged, "runs": {"runs": [forged], "after": None}, "events": [forged]}[answer]
+            monkeypatch.setattr(looking, "asking", lambda *_, given=given: given)
+            arguments = [verb, "http://127.0.0.1:1", *(["a"] if verb != "list" else [])]
+            for more in ([], ["--json"]):
+                result = CliRunner().invoke(alkaline, [*arguments, *more])
+                assert result.exit_code in (0, 3), (name, forged, result.output, result.exception)
+                assert "\x1b" not in result.output
+                if result.exit_code == 3:
+                    assert "the server answered with what is not" in result.stderr, (name, forged, result.stderr)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_list_in_a_narrow_terminal_has_a_line_a_run(
     seed: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -177,6 +254,7 @@ def test_a_list_in_a_narrow_terminal_has_a_line_a_run(
 
 FLOWS = """
 import logging
+import sys
 from dataclasses import asdict, dataclass
 from alkaline_edge import Codec, Context, workflow
 
@@ -194,6 +272,9 @@ def look(name):
 @workflow
 async def flow(ctx: Context, name: str) -> str:
     ctx.log("info", "line of ctx.log\\x1b[2J", n=1)
+    if name == "poison":
+        await ctx.sleep(0.01)
+        await ctx.step("exit", sys.exit, 3)
     city = await ctx.step("STEP", look, name)
     await ctx.wait_for_signal("go")
     return {}[city.name]
@@ -203,8 +284,8 @@ async def flow(ctx: Context, name: str) -> str:
 class Serving:
     """``alkaline serve`` in a process, its log in a file."""
 
-    def __init__(self, folder: Path, step: str) -> None:
-        (folder / "flows.py").write_text(FLOWS.replace("STEP", step))
+    def __init__(self, folder: Path, step: str, flows: str = FLOWS, *options: str) -> None:
+        (folder / "flows.py").write_text(flows.replace("STEP", step))
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.log = folder / f"{step}.log"
@@ -215,7 +296,7 @@ class Serving:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         program = "from alkaline_hosts.cli import main; main()"
-        arguments = ["serve", "s.alkaline", "--workflows", "flows:flow", "--codec", "flows:codec"]
+        arguments = ["serve", "s.alkaline", "--workflows", "flows:flow", "--codec", "flows:codec", *options]
         with self.log.open("w") as out:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", program, *arguments, "--bind", f"127.0.0.1:{self.port}"],
@@ -242,10 +323,29 @@ class Serving:
             time.sleep(0.05)
         return found
 
-    def stop(self) -> str:
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(20)
+    def stop(self, by: signal.Signals = signal.SIGTERM) -> str:
+        self.process.send_signal(by)
+        assert self.process.wait(20) == 0, self.log.read_text()
         return self.log.read_text()
+
+
+def test_serve_is_watched_without_a_token(tmp_path: Path) -> None:
+    """It says that it lives and is ready, shows metrics where that was asked for, and logs JSON, a line an entry."""
+    server = Serving(tmp_path, "first", FLOWS, "--metrics", "--log-format", "json")
+    try:
+        server.ask("/runs?settle=1", b'{"workflow": "flow", "id": "a", "input": "Oslo"}')
+        shown = {}
+        for path in ("/healthz", "/readyz", "/metrics"):
+            with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=5) as answer:
+                shown[path] = answer.read().decode()
+        assert (shown["/healthz"], shown["/readyz"]) == ("ok\n", "ok\n")
+        assert 'alkaline_runs_started_total{workflow="flow"} 1.0' in shown["/metrics"]
+    finally:
+        log = server.stop()
+    entries = [json.loads(line) for line in log.splitlines()]
+    assert {"time", "level", "logger", "message"} <= entries[0].keys()
+    (line,) = [entry for entry in entries if "line of ctx.log" in entry["message"]]
+    assert (line["run"], line["fields"]) == ("a", {"n": 1})
 
 
 def test_serve_says_what_it_does(tmp_path: Path) -> None:
@@ -256,9 +356,12 @@ def test_serve_says_what_it_does(tmp_path: Path) -> None:
             server.ask("/runs?settle=1", b'{"workflow": "flow", "id": "a", "input": "Oslo"}')["status"] == "suspended"
         )
         server.ask("/runs?settle=1", b'{"workflow": "flow", "id": "b", "input": "Bergen"}')
+        server.ask("/runs", b'{"workflow": "flow", "id": "p", "input": "poison"}')
         assert server.ask("/runs?owner=me") == 400
         server.ask("/runs/b/signals/go", b"null")
         server.until("/runs/b", lambda record: record["status"] == "failed")
+        record = server.until("/runs/p", lambda record: record["status"] == "failed")
+        assert record["failure"]["type"] == "SystemExit"  # no step ends the server, and with it every other run
     finally:
         log = server.stop()
     assert f"listening on http://127.0.0.1:{server.port} for s.alkaline; runs flow v1" in log
@@ -277,6 +380,57 @@ def test_serve_says_what_it_does(tmp_path: Path) -> None:
         log = server.stop()
     assert log.count("run a is stuck: ERR_DETERMINISM") == 1
     assert "step 'first'" in log
+
+
+WAITING = """
+import asyncio
+import contextlib
+from alkaline_edge import Codec, Context, workflow
+
+codec = Codec()
+
+@workflow
+async def flow(ctx: Context, kind: str) -> None:
+    if kind == "step":
+        await ctx.step("slow", asyncio.sleep, 3_600)
+    ctx.on_update("slow", lambda _: ctx.sleep(3_600))
+    await ctx.wait_for_signal("go")
+"""
+
+
+def test_a_stop_answers_who_waits_and_cuts_nobody_off(tmp_path: Path) -> None:
+    """On SIGTERM: who waits for a run has its record, who waits for a reply or still sends 503, all without a trace."""
+    server = Serving(tmp_path, "first", WAITING, "--grace", "1")
+    try:
+        server.ask("/runs?settle=1", b'{"workflow": "flow", "id": "a", "input": "update"}')
+        with contextlib.ExitStack() as stack:
+            waiting: list[socket.socket] = []
+            for path, body, length in (
+                ("/runs?settle=1", b'{"workflow": "flow", "id": "w", "input": "step"}', 0),
+                ("/runs/a/updates/slow", b"1", 0),
+                ("/runs/a/signals/go", b'"half of a te', 500),
+                ("/runs/a/signals/go", b"", 500),
+            ):
+                client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 30))
+                head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+                client.sendall(f"{head}Content-Length: {length or len(body)}\r\n\r\n".encode() + body)
+                waiting.append(client)
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 30))
+            client.sendall(f"GET /runs/a/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode())
+            while b"Started" not in (begun := client.recv(65_536)):
+                assert begun, server.log.read_text()
+            server.until("/runs/w", lambda record: record["status"] == "running")
+            server.until("/runs/a/events", lambda events: any(event["kind"] == "UpdateReceived" for event in events))
+            log = server.stop()
+            answers = [client.recv(65_536).decode() for client in waiting]
+    finally:
+        server.stop()
+    assert [answer.split(" ", 2)[1] for answer in answers] == ["201", "503", "503", "503"]
+    assert '"status": "running"' in answers[0]
+    assert "it is recorded" in answers[1]
+    assert "is being stopped" in answers[2]
+    assert "Traceback" not in log, log
+    assert "ERROR" not in log
 
 
 def test_what_is_wrong_with_a_file_names_it_as_it_was_given(store: Path, tmp_path: Path) -> None:

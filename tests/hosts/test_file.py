@@ -12,10 +12,10 @@ from zlib import crc32
 import pytest
 
 from alkaline_edge.errors import ClosedError, ConflictError, InvalidInput, NotFound, StoreError
-from alkaline_edge.host import Batch, Check, Conflict, Host
+from alkaline_edge.host import Batch, Check, Conflict, Host, Put
 from alkaline_edge.testing.conformance import CASES, Case, check_case
 from alkaline_hosts._file.format import HEADER, new_header
-from alkaline_hosts._file.index import SortedKeys
+from alkaline_hosts._ranges import SortedKeys
 from alkaline_hosts.file import FileHost
 from tests.hosts.file_support import contents, drive, put, puts, reopened, written
 
@@ -422,3 +422,22 @@ def test_the_modules_import_without_fcntl() -> None:
     """On a Python without fcntl (Windows, a browser) the host can be imported, and one process is still kept to one."""
     program = OTHER_WRITER.replace("import sys\n", "import sys\nsys.modules['fcntl'] = None\n")
     assert in_another_process(program, "/nonexistent/a").startswith("StoreError")
+
+
+def test_a_large_log_without_garbage_is_not_written_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is as long as what it holds: only what was replaced or deleted is worth the writing."""
+
+    async def main() -> None:
+        path = tmp_path / "store.alkaline"
+        host = FileHost(path)
+        monkeypatch.setattr(host, "_compact_from", 1_000)
+        before = path.stat().st_ino
+        for n in range(40):
+            await host.commit(Batch(f"{n:016x}", (), (Put(f"k/{n:03d}", b"x" * 100),), ()))
+        assert path.stat().st_ino == before
+        for n in range(40, 120):
+            await host.commit(Batch(f"{n:016x}", (), (Put("k/000", b"y" * 100),), ()))
+        assert path.stat().st_ino != before
+        await host.close()
+
+    drive(main)

@@ -24,10 +24,10 @@ import asyncio, itertools, os, sys
 from alkaline_edge.host import Batch, Put
 from alkaline_hosts import file
 from alkaline_hosts.file import FileHost
-file.MIN_GARBAGE = 200_000
+file._MIN_GARBAGE = 200_000
 async def main():
     host = FileHost(sys.argv[1])
-    host._compact_from = file.MIN_GARBAGE
+    host._compact_from = file._MIN_GARBAGE
     for n in itertools.count():
         puts = (Put(f"h/run/{n:06d}", os.urandom(n % 3000)), Put("last", str(n).encode() * 1000))
         await host.commit(Batch(os.urandom(8).hex(), (), puts, (f"h/run/{n - 20:06d}",)))

@@ -307,7 +307,7 @@ def test_compaction_comes_by_itself(tmp_path: Path) -> None:
         await host.commit(first)
         for n in range(90):
             await host.commit(puts(f"h__x__{n}".replace("__", "/"), a=os.urandom(100_000)))
-            assert path.stat().st_size < file.MIN_GARBAGE + 400_000
+            assert path.stat().st_size < file._MIN_GARBAGE + 400_000
         kept = await contents(host)
         assert kept["first"] == (b"1", first.id)
         await host.close()

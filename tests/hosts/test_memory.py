@@ -10,7 +10,9 @@ import threading
 import pytest
 
 from alkaline_edge.host import Batch, Check, Committed, Conflict, Put
+from alkaline_hosts._ranges import CHUNK
 from alkaline_hosts.memory import MemoryHost, MemoryStore
+from tests.support import drive
 
 
 def test_stores_are_apart_unless_shared() -> None:
@@ -58,3 +60,18 @@ def test_like_a_dict_that_is_sorted() -> None:
         assert [(e.key, e.value, e.version) for e in store.under(prefix, after, limit)] == [
             (key, *plain[key]) for key in wanted
         ]
+
+
+def test_a_commit_moves_no_more_keys_in_a_large_store_than_in_a_small_one() -> None:
+    """The keys are kept in short lists: one that held all of them was moved by each commit, 600 us at 500,000 keys."""
+
+    async def test() -> None:
+        host = MemoryHost()
+        for n in range(0, 20_000, 500):
+            puts = tuple(Put(f"k/{(m * 7919) % 20_011:05d}", b"") for m in range(n, n + 500))
+            await host.commit(Batch(f"{n:016x}", (), puts, ()))
+        assert len(host.store.keys) == 20_000
+        assert [*host.store.keys] == sorted(host.store.entries)
+        assert max(map(len, host.store.keys._chunks)) <= 2 * CHUNK
+
+    drive(test)

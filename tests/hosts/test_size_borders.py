@@ -76,8 +76,8 @@ def cut(real: Capabilities) -> Capabilities:
 
 HOSTS: dict[str, Callable[[], Callable[[], Host]]] = {
     "callables": callables,
-    "d1": lambda: sql(cut(replace(d1.CAPABILITIES, max_value=1_400_000))),
-    "a durable object": lambda: sql(cut(durable_object.CAPABILITIES)),
+    "d1": lambda: sql(cut(replace(d1._CAPABILITIES, max_value=1_400_000))),
+    "a durable object": lambda: sql(cut(durable_object._CAPABILITIES)),
     "kv": kv,
 }
 

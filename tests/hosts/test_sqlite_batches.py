@@ -6,6 +6,7 @@ import random
 import sqlite3
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -156,3 +157,31 @@ def test_the_next_key_the_last_one_before_it_and_whether_any() -> None:
     assert seen("t/1") == [("t/2", "t/1", 0)]
     table.apply(Batch("0" * 16, (), (Put("x/s/a", b""),)))
     assert seen("t/9") == [(None, "t/2", 1)]
+
+
+@pytest.mark.parametrize("checks", [0, 1, 2, 25, 48, 49, 50, 51, 98, 99, 100, 147, 148])
+def test_no_statement_has_more_parameters_than_it_may(checks: int) -> None:
+    """Whatever number of puts and deletes goes with so many checks, of versions, of absences, or of both."""
+    for kinds in ((None,), ("0" * 16,), (None, "0" * 16)):
+        checked = tuple(Check(f"c/{n:03d}", kinds[n % len(kinds)]) for n in range(checks))
+        for puts in (*range(4), *range(46, 52), 97, 98, 99, 100, 101):
+            for deletes in (0, 1, 100, 101):
+                gone = tuple(f"d/{n:03d}" for n in range(deletes))
+                batch = Batch("1" * 16, checked, tuple(Put(f"p/{n:03d}", b"") for n in range(puts)), gone)
+                counts = [len(parameters) for _, parameters in sqlite.commit_statements(batch, bytes)]
+                assert max(counts, default=0) <= sqlite.MAX_PARAMETERS
+
+
+@pytest.mark.parametrize("kind", ["absent", "other"])
+@pytest.mark.parametrize("puts", [1, 60])
+def test_each_check_of_many_counts(kind: str, puts: int) -> None:
+    """Wherever the one stands that fails: nothing of its batch is written."""
+    table, model = Table(), MemoryStore()
+    first = Batch("0" * 16, (), tuple(Put(key, b"") for key in MANY[:120]), ())
+    table.apply(first)
+    model.apply(first)
+    for place in (0, 1, 47, 48, 49, 50, 97, 98, 99, 119):
+        checks = {key: kind if n == place else "now" for n, key in enumerate(MANY[:120])}
+        batch = resolve(model, 1 + place, (checks, MANY[120 : 120 + puts], []))
+        assert table.apply(batch) == Conflict((MANY[place],))
+        assert len(table.rows(sqlite.list_statement("", "", 1_000))) == 120

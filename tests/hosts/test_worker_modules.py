@@ -48,6 +48,74 @@ print("imported")
     assert done.stdout == "imported\n", done.stderr
 
 
+REQUESTS = """
+import asyncio, sys
+import alkaline_hosts.worker
+from alkaline_edge import Budget, Context, Retry, Runtime, workflow
+from alkaline_hosts.memory import MemoryHost
+
+def loaded():
+    return {name for name in sys.modules if name.startswith("alkaline_")}
+
+def fails():
+    raise ValueError("no")
+
+@workflow
+async def kid(ctx: Context):
+    ctx.spend(1)
+
+@workflow(budget=Budget(tokens=100))
+async def flow(ctx: Context, again: bool):
+    ctx.on_query("q", lambda: 1)
+    ctx.on_update("u", lambda given: given)
+    await ctx.all(ctx.step("a", lambda: 1), ctx.child(kid))
+    for each in asyncio.as_completed([asyncio.ensure_future(ctx.sleep(0))]):
+        await each
+    try:
+        await ctx.step("f", fails, retry=Retry(max_attempts=2, backoff=0))
+    except ValueError:
+        pass
+    await ctx.wait_for_signal("go")
+    if not again:
+        ctx.continue_as_new(True)
+
+async def main():
+    async with Runtime(MemoryHost(), workflows=[flow, kid]) as runtime:
+        run = await runtime.start(flow, False, id="a")
+        await run.settle()
+        await run.query("q")
+        await run.update("u", 1)
+        await run.signal("go")
+    host=runtime.host
+    async with Runtime(host, workflows=[flow, kid]) as runtime:
+        await runtime.run_due()
+        run = await runtime.resume("a")
+        await run.settle()
+        await run.signal("go")
+        await run.result(5)
+        await runtime.list_executions(status="completed")
+        other = await runtime.start(flow, False, id="b")
+        await other.settle()
+        await other.cancel()
+        await other.settle()
+        await runtime.history("a")
+before = loaded()
+asyncio.run(main())
+print(*sorted(loaded() - before))
+"""
+
+
+def test_what_requests_ask_for_is_loaded_with_the_worker() -> None:
+    """Starting, branching, failing, waiting, answering, listing, ending: none of it imports anything of ours then."""
+    done = subprocess.run(
+        [sys.executable, "-c", REQUESTS],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": ":".join(path for path in sys.path if path)},
+    )
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
 def test_what_is_no_binding_is_refused() -> None:
     """A host that is handed something else says what it wanted."""
     with pytest.raises(InvalidInput, match="a D1 binding"):

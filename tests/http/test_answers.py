@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from typing import Any
 
 import httpx
@@ -11,6 +13,7 @@ import pytest
 from alkaline_edge import ConflictError, Context, InvalidInput, NotFound, Runtime, StoreError, workflow
 from alkaline_edge.codec import Codec
 from alkaline_edge.testing import SimulatedHost
+from alkaline_hosts._http import application
 from alkaline_hosts._http.api import HttpApi
 from alkaline_hosts._http.messages import Head
 from alkaline_hosts._http.signing import Access, sign
@@ -181,6 +184,34 @@ def test_a_body_is_bounded_while_it_comes_in() -> None:
     drive(test)
 
 
+def test_a_body_is_bounded_in_time_while_it_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then would hold a connection for ever; as fast as 16 KiB a second it may take what it takes."""
+    monkeypatch.setattr(application, "WAIT_SECONDS", 0.05)
+
+    async def test() -> None:
+        async with Server() as server:
+            for size, status in ((1, 408), (2_000, 202)):
+                chunks, messages = 0, []
+
+                async def receive(size: int = size) -> Any:
+                    nonlocal chunks
+                    chunks += 1
+                    await asyncio.sleep(0.02)
+                    return {"type": "http.request", "body": b" " * size, "more_body": chunks < 8}
+
+                async def send(message: Any, messages: list[Any] = messages) -> None:
+                    messages.append(message)
+
+                headers = [(b"authorization", f"Bearer {TOKEN}".encode())]
+                path = "/runs/a/signals/go"
+                scope = {"type": "http", "method": "POST", "path": path, "headers": headers, "query_string": b""}
+                await server.app(scope, receive, send)
+                assert messages[0]["status"] == status
+                assert ((b"connection", b"close") in messages[0]["headers"]) == (status == 408)
+
+    drive(test)
+
+
 def test_a_client_that_goes_away_while_it_sends_changes_nothing() -> None:
     """A body that does not end is no request."""
 
@@ -326,17 +357,24 @@ def test_a_url_that_would_leak_a_secret_is_refused(url: str) -> None:
 
 
 def test_names_of_runs_travel_whole() -> None:
-    """Characters that mean something in a URL, and a run that is called like a route."""
+    """Characters that mean something in a URL, a run that is called like a route, and dots, which clients take away."""
 
     async def test() -> None:
         async with Server(keys={"k": SECRET}) as server:
             remote = Remote("http://localhost/base", key=("k", SECRET), fetch=server.fetch)
-            for id in ("a:b@c~d+e=f", "runs", "moves", "store"):
+            for id in ("a:b@c~d+e=f", "runs", "moves", "store", ".", ".."):
                 await remote.start("flow", 1, id=id)
                 place = await remote.place(id)
                 assert place is not None
                 assert place.id == id
                 assert (await remote.status(id))["id"] == id
+            for name in (".", "..", "!.", "!!..", "/..", "!", "!a"):
+                await remote.signal(".", name)
+                with pytest.raises(NotFound, match=re.escape(repr(name))):
+                    await remote.query("..", name)
+            await server.runtime.settle(".")
+            found = [each["name"] for each in await remote.events(".") if each["kind"] == "SignalReceived"]
+            assert sorted(found) == sorted((".", "..", "!.", "!!..", "/..", "!", "!a"))
 
     drive(test)
 

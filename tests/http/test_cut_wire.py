@@ -18,7 +18,7 @@ from alkaline_hosts.remote import Remote
 from tests.http.wire import CuttingProxy, served
 
 KEY = ("laptop", "a-secret-of-enough-bytes")
-POSITIONS = 16
+POSITIONS = 10
 """Places at which the wire is cut, each way; all of them with ALKALINE_EXHAUSTIVE=1."""
 ran: Counter[str] = Counter()
 

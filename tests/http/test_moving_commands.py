@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alkaline_edge import Runtime
+from alkaline_edge.runtime.handing import Local
 from alkaline_hosts._cli.commands import alkaline
 from alkaline_hosts.file import FileHost
 
@@ -90,8 +91,26 @@ def serving(store: Path, *options: str) -> Iterator[str]:
 
 
 def test_the_verbs_of_a_run_are_asked_of_a_server(store: Path) -> None:
-    """signal, pause, resume, cancel and delete take a URL as they take a store; a refusal is the server's."""
+    """list, show, events, diff, check, signal, pause, resume, cancel and delete take a URL as they take a store.
+
+    What they show is what they show of the store, and a refusal is the server's.
+    """
+    looks: list[list[object]] = [["list"], ["show", "exe_1"], ["events", "exe_1"]]
+    here = {look[0]: run(look[0], store, *look[1:]).stdout for look in looks}
     with serving(store, "--workflows", "flows") as url:
+        there = {look[0]: run(look[0], url, *look[1:], ALKALINE_TOKEN=TOKEN).stdout for look in looks}
+        assert there["list"] == here["list"]
+        assert there["events"] == here["events"]
+        assert set(there["show"].splitlines()) <= set(here["show"].splitlines())
+        listed = json.loads(run("list", url, "--json", "--workflow", "flow", ALKALINE_TOKEN=TOKEN).stdout)
+        assert ([each["id"] for each in listed["runs"]], listed["after"]) == (["exe_1"], None)
+        assert json.loads(run("show", url, "exe_1", "--json", ALKALINE_TOKEN=TOKEN).stdout)["held_up"] is None
+        assert json.loads(run("events", url, "exe_1", "--json", ALKALINE_TOKEN=TOKEN).stdout) == json.loads(
+            run("events", store, "exe_1", "--json").stdout
+        )
+        assert "the same" in run("diff", "exe_1", "exe_1", "--store", url, ALKALINE_TOKEN=TOKEN).stdout
+        for verb in ("show", "events"):
+            assert "no run" in run(verb, url, "absent", code=4, ALKALINE_TOKEN=TOKEN).stderr
         for verb in ("pause", "resume", "cancel"):
             run(verb, url, "exe_1", ALKALINE_TOKEN=TOKEN)
         run("signal", url, "absent", "go", code=4, ALKALINE_TOKEN=TOKEN)
@@ -135,7 +154,6 @@ def test_a_run_moves_from_a_file_to_a_server_and_its_copy_back(store: Path, tmp_
 
 def test_secrets_come_from_the_environment_and_errors_are_one_line(store: Path, tmp_path: Path) -> None:
     """No token, a wrong one, a server that is not there, a store that is not there."""
-    assert "set ALKALINE_TOKEN" in run("sync", store, "exe_1", "http://127.0.0.1:9", code=2, ALKALINE_TOKEN=None).stderr
     said = run("handover", store, "exe_1", "http://127.0.0.1:9", code=3, ALKALINE_TOKEN=TOKEN).stderr
     assert said.startswith("error: http://127.0.0.1:9 was not reached")
     assert said.count("\n") == 1
@@ -149,6 +167,8 @@ def test_secrets_come_from_the_environment_and_errors_are_one_line(store: Path, 
     with serving(tmp_path / "edge.alkaline") as url:
         wrong = run("sync", store, "exe_1", url, code=2, ALKALINE_KEY="k:another-secret-of-enough")
         assert "does not know" in wrong.stderr
+        assert "ALKALINE_TOKEN" in run("sync", store, "exe_1", url, code=2, ALKALINE_TOKEN=None).stderr
+        assert "ALKALINE_TOKEN" in run("list", url, code=2, ALKALINE_TOKEN=None).stderr
 
 
 def test_between_two_files(store: Path, tmp_path: Path) -> None:
@@ -159,3 +179,35 @@ def test_between_two_files(store: Path, tmp_path: Path) -> None:
     assert "same store" in run("handover", other, "exe_1", other, code=2).stderr
     run("handover", other, "exe_1", store)
     assert json.loads(run("show", store, "exe_1", "--json").stdout)["status"] == "suspended"
+
+
+def test_a_run_on_its_way_is_taken_back_or_reclaimed(store: Path, tmp_path: Path) -> None:
+    """From a target that has nothing of it, by handover the other way; from one that is lost, by its name."""
+    empty = tmp_path / "empty.alkaline"
+
+    async def freeze(to: Path) -> str:
+        host, other = FileHost(store), FileHost(to)
+        async with Runtime(host) as a, Runtime(other) as b:
+            name = await Local(b).identity()
+            await Local(a).freeze("exe_1", str(to), name)
+        await host.close()
+        await other.close()
+        return name
+
+    asyncio.run(freeze(empty))
+    assert "hand_over to that store again" in run("signal", store, "exe_1", "go", code=3).stderr
+    for ghost in ("exe_1", "ghost"):
+        run("handover", tmp_path / "none.alkaline", ghost, store, code=4)
+    run("handover", empty, "ghost", store, code=4)
+    said = run("handover", empty, "exe_1", store).stdout
+    assert said == "exe_1: handed over, 4 commits; it goes on there (suspended)\n"
+    assert json.loads(run("show", store, "exe_1", "--json").stdout)["moved_to"] is None
+
+    name = asyncio.run(freeze(empty))
+    empty.unlink()
+    assert "--lost" in run("reclaim", store, "exe_1", code=2).stderr
+    run("reclaim", store, "exe_1", "--lost", "another", code=2)
+    run("reclaim", store, "ghost", "--lost", name, code=4)
+    assert "goes on here again" in run("reclaim", store, "exe_1", "--lost", name).stdout
+    assert json.loads(run("reclaim", store, "exe_1", "--lost", name, "--json").stdout)["commits"] == 4
+    assert json.loads(run("show", store, "exe_1", "--json").stdout)["moved_to"] is None

@@ -38,6 +38,8 @@ FOREIGN = [
     {"origin": "https://mine.example:8443"},
     {"origin": "http://127.0.0.1:9999"},
     {"origin": "http://localhost:8000"},
+    {"origin": "http://["},
+    {"origin": "null", "host": ""},
     {"sec-fetch-site": "cross-site"},
     {"sec-fetch-site": "same-site"},
     {"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors", "sec-fetch-dest": "image"},
@@ -138,7 +140,7 @@ def test_a_worker_that_lets_everybody_in_refuses_pages_of_others_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["*", "https://*.example", "app.example", "https://app.example/", "https://a.b/c", ""]
+    "origin", ["*", "https://*.example", "app.example", "https://app.example/", "https://a.b/c", "http://[", ""]
 )
 def test_origins_and_hosts_are_written_as_browsers_send_them(origin: str) -> None:
     """A pattern, a path or a name without a scheme would never match: refused where it is given."""

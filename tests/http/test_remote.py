@@ -16,8 +16,19 @@ from typing import Any
 
 import pytest
 
-from alkaline_edge import AlkalineError, Context, InvalidInput, Runtime, StoreError, UnknownOutcome, hand_over, workflow
+from alkaline_edge import (
+    AlkalineError,
+    Context,
+    InvalidInput,
+    Runtime,
+    StoreError,
+    UnknownOutcome,
+    hand_over,
+    reclaim,
+    workflow,
+)
 from alkaline_edge.codec import Codec
+from alkaline_edge.runtime.handing import Local
 from alkaline_hosts.memory import MemoryHost
 from alkaline_hosts.remote import Remote
 from tests.http.test_answers import TOKEN, Server
@@ -88,6 +99,21 @@ def test_an_answer_that_is_not_ours_is_not_the_callers_fault(verb: str) -> None:
         ):
             with pytest.raises(StoreError, match=r"https://edge\.example answered with HTTP status"):
                 await VERBS[verb](Remote(URL, token=TOKEN, fetch=answering(status, body)))
+
+    drive(test)
+
+
+@pytest.mark.parametrize("verb", ["status", "signal", "cancel", "pause", "resume", "start", "runs"])
+def test_another_s_json_is_not_taken_for_ours(verb: str) -> None:
+    """A service that says yes to everything has recorded nothing; nor is what is said of another run believed."""
+    other = {"id": "b", "workflow": "w", "status": "running", "runs": 1}
+    bodies: list[Any] = [{}, {"hello": 1}, {"ok": True, "id": "a"}, {"status": "running"}]
+    bodies += [other] if verb not in ("start", "runs") else []
+
+    async def test() -> None:
+        for body in bodies:
+            with pytest.raises(UnknownOutcome, match=r"https://edge\.example answered in another form"):
+                await VERBS[verb](Remote(URL, token=TOKEN, fetch=answering(200, json.dumps(body).encode())))
 
     drive(test)
 
@@ -197,9 +223,9 @@ def test_an_answer_that_does_not_come_ends_with_the_time(cut: str) -> None:
     asyncio.run(asyncio.wait_for(test(), 30))
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "\ud800", 5, None])
+@pytest.mark.parametrize("name", ["", "\ud800", 5, None])
 def test_a_name_that_no_path_can_have_is_refused_before_it_is_sent(name: Any) -> None:
-    """Clients take dots for a way up and leave out what is empty: the answer would be another verb's."""
+    """Clients leave out what is empty: the answer would be another verb's."""
 
     async def test() -> None:
         remote = Remote(URL, token=TOKEN, fetch=answering(200, b"{}"))
@@ -288,6 +314,31 @@ def test_what_is_no_json_is_refused_before_it_is_sent() -> None:
         for value in (float("nan"), b"x", object(), {1, 2}):
             with pytest.raises(InvalidInput, match="a JSON value"):
                 await Remote(URL, token=TOKEN, fetch=answering(200, b"{}")).signal("a", "s", value)
+
+    drive(test)
+
+
+def test_a_run_is_taken_back_and_reclaimed_and_an_ended_one_copied_over_http() -> None:
+    """What a Remote is asked for in a limbo; a run that has ended is nobody's, so no letter comes of it."""
+
+    async def test() -> None:
+        async with Server() as server, Runtime(MemoryHost(), workflows=[waiting]) as runtime:
+            remote = Remote("http://localhost", token=TOKEN, fetch=server.fetch)
+            await (await runtime.start(waiting, id="w")).settle()
+            name = await remote.identity()
+            for back in (lambda: hand_over(remote, "w", runtime), lambda: reclaim(runtime, "w", name)):
+                await Local(runtime).freeze("w", "server", name)
+                assert (await back()).moved_to is None
+            home = await Local(runtime).identity()
+            await remote.freeze("a", "here", home)
+            with pytest.raises(InvalidInput, match="brackets"):
+                await reclaim(remote, "a", "other")
+            assert (await reclaim(remote, "a", home)).moved_to is None
+            await remote.freeze("a", "here", home)
+            assert (await hand_over(runtime, "a", remote)).moved_to is None
+            await remote.cancel("a")
+            await server.runtime.settle("a")
+            assert (await hand_over(remote, "a", runtime)).status == "cancelled"
 
     drive(test)
 

@@ -270,6 +270,40 @@ def test_a_divergence_runs_no_cleanup(shape: Any) -> None:
     silence(lambda: drive(main))
 
 
+class Luggage:
+    """Objects that a frame of a library holds."""
+
+    def __init__(self) -> None:
+        self.parts = [object.__new__(Luggage) for _ in range(20)]
+        for part in self.parts:
+            part.parts = [self]  # so that only a walk, or the collector, gets through
+
+
+@pytest.mark.parametrize("depth", [10, 40])
+def test_a_frame_as_deep_as_an_agents_runs_no_cleanup(depth: int) -> None:
+    """The frames of a library stand one in the other, each with its managers and whatever else it holds."""
+
+    async def deep(ctx: Context, left: int) -> None:
+        luggage = [Luggage() for _ in range(10)]
+        with booked(f"{left}"), contextlib.ExitStack() as stack:
+            stack.enter_context(booked(f"{left} in a stack"))
+            if left:
+                await deep(ctx, left - 1)
+            else:
+                await ctx.wait_for_signal("never")
+        del luggage
+
+    @workflow(name="outer")
+    async def outer(ctx: Context) -> None:
+        await deep(ctx, depth)
+
+    async def main() -> None:
+        async with Runtime(MemoryHost(), workflows=[outer]) as runtime:
+            await (await runtime.start("outer", id="x")).settle()
+
+    silence(lambda: drive(main))
+
+
 def test_what_others_hold_too_goes_on() -> None:
     """A generator of the process, which a handler only borrows, is not ended with the handler."""
     of_the_process, manager = numbers("shared"), booked("shared manager")
@@ -291,6 +325,53 @@ def test_what_others_hold_too_goes_on() -> None:
     assert next(of_the_process) == 1
     manager.__exit__(None, None, None)
     assert RAN == ["shared manager"]
+
+
+def _raises(*_: object) -> Any:
+    raise RuntimeError("working outside of a request")
+
+
+def _odd(base: type[Any] = object, kind: Any = type, **members: Any) -> Any:
+    return kind("Odd", (base,), members)
+
+
+ODD: dict[str, Any] = {
+    "a class that can be no key": _odd(kind=_odd(type, __eq__=lambda self, other: self is other, __hash__=None)),
+    "a class that answers nothing": _odd(kind=_odd(type, __getattr__=_raises)),
+    "an unbound proxy": _odd(__class__=property(_raises)),
+    "what says it is a list": _odd(__class__=list),
+    "what says it is a function": _odd(__class__=type(_raises)),
+    "a list not loaded yet": _odd(list, __len__=_raises),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_a_handler_holds_is_asked_nothing(name: str) -> None:
+    """An object whose class raises when it is looked at doesn't keep a run from being set aside."""
+
+    @workflow(name="outer")
+    async def outer(ctx: Context) -> None:
+        held = ODD[name]()
+        held.more = [held]
+        with booked():
+            await ctx.wait_for_signal("go")
+
+    async def main() -> None:
+        host = MemoryHost()
+        async with Runtime(host, workflows=[outer]) as runtime:
+            for id in "xy":
+                await (await runtime.start("outer", id=id)).settle()
+        async with Runtime(host, workflows=[outer]) as runtime:
+            for id in "xy":
+                await runtime.signal(id, "go")
+                assert await (await runtime.resume(id)).result() is None
+
+    said = ""
+    try:
+        drive(main)
+    except Exception as error:  # pytest would look at what the frames hold, and fail itself
+        said = f"{type(error).__name__}: {error}"
+    assert (said, RAN) == ("", ["contextmanager"] * 2)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -330,6 +411,47 @@ def test_any_nesting_of_shapes_is_left(seed: int) -> None:
     async def main() -> None:
         async with Runtime(MemoryHost(), workflows=[outer]) as runtime:
             await (await runtime.start("outer", id="x")).settle()
+
+    silence(lambda: drive(main))
+
+
+class Answers:
+    """An iterator that answers whatever attribute it is asked for, always with another one, as a mock does."""
+
+    def __init__(self, inner: Any = None) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return Answers()
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self.inner)
+
+    def __await__(self) -> Any:
+        return self
+
+
+@pytest.mark.parametrize("how", ["set aside", "named"])
+def test_an_awaited_object_that_answers_every_attribute_ends_no_walk(how: str) -> None:
+    """Neither that of setting it aside, nor that of naming the line at which the handler stands."""
+
+    @workflow(name="outer")
+    async def outer(ctx: Context) -> None:
+        if how == "named":
+            await Answers(iter([asyncio.get_running_loop().create_future()]))
+        await Answers(ctx.wait_for_signal("never").__await__())
+
+    async def main() -> None:
+        async with Runtime(MemoryHost(), workflows=[outer]) as runtime:
+            run = await runtime.start("outer", id="x")
+            if how == "named":
+                with pytest.raises(DeterminismError, match=r"test_discarding.py:\d+ in outer"):
+                    await run.result(timeout=5)
+            else:
+                await run.settle()
 
     silence(lambda: drive(main))
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from alkaline_edge import Context, DeterminismError, Runtime, workflow
+from alkaline_edge import Context, DeterminismError, InvalidInput, Runtime, replay, workflow
 from alkaline_hosts.memory import MemoryHost
-from tests.support import drive
+from tests.support import Process, drive
 
-anyio: Any = pytest.importorskip("anyio")  # not in Pyodide
+anyio: Any = importlib.import_module("anyio")
 ANSWERED: dict[str, Callable[[Any], Any]] = {
     "get_task_factory": lambda loop: loop.get_task_factory(),
     "set_task_factory": lambda loop: loop.set_task_factory(None),
@@ -31,6 +32,12 @@ ANSWERED: dict[str, Callable[[Any], Any]] = {
     "shutdown_default_executor": lambda loop: loop.shutdown_default_executor(),
     "call_soon_threadsafe": lambda loop: loop.call_soon_threadsafe(int),
     "anyio.get_current_task": lambda _: anyio.get_current_task(),
+    "anyio.get_running_tasks": lambda _: anyio.get_running_tasks(),
+    "anyio.current_time": lambda _: anyio.current_time(),
+    "anyio.current_effective_deadline": lambda _: anyio.current_effective_deadline(),
+    "anyio.wait_all_tasks_blocked": lambda _: anyio.wait_all_tasks_blocked(),
+    "anyio.to_thread.current_default_thread_limiter": lambda _: anyio.to_thread.current_default_thread_limiter(),
+    "anyio.lowlevel.checkpoint": lambda _: anyio.lowlevel.checkpoint(),
 }
 if importlib.util.find_spec("sniffio"):
     ANSWERED["sniffio"] = lambda _: importlib.import_module("sniffio").current_async_library()
@@ -53,6 +60,19 @@ REFUSED: dict[str, Callable[[Any], Any]] = {
     "anyio.from_thread": lambda _: anyio.from_thread.run_sync(int),
     "anyio.open_process": lambda _: anyio.open_process("true"),
     "anyio.connect_tcp": lambda _: anyio.connect_tcp("127.0.0.1", 1),
+    "anyio.connect_unix": lambda _: anyio.connect_unix("nowhere.sock"),
+    "anyio.create_tcp_listener": lambda _: anyio.create_tcp_listener(local_host="127.0.0.1"),
+    "anyio.create_unix_listener": lambda _: anyio.create_unix_listener("nowhere.sock"),
+    "anyio.getaddrinfo": lambda _: anyio.getaddrinfo("127.0.0.1", 80),
+    "anyio.wait_readable": lambda _: anyio.wait_readable(0),
+    "anyio.Path": lambda _: anyio.Path("nowhere").exists(),
+    "anyio.open_file": lambda _: anyio.open_file("nowhere"),
+    "anyio.TemporaryFile": lambda _: anyio.TemporaryFile().__aenter__(),
+    "anyio.to_process": lambda _: importlib.import_module("anyio.to_process").run_sync(int),
+    "anyio.open_signal_receiver": lambda _: anyio.open_signal_receiver(2).__enter__(),
+    "anyio.from_thread.start_blocking_portal": lambda _: anyio.from_thread.start_blocking_portal().__enter__(),
+    "anyio.from_thread.BlockingPortal": lambda _: anyio.from_thread.BlockingPortal().__aenter__(),
+    "anyio.run": lambda _: anyio.run(anyio.sleep, 0),
 }
 
 
@@ -181,3 +201,113 @@ def test_asyncio_outside_of_a_handler_is_as_it_was() -> None:
 
     drive(lambda: asked(lambda _: None))  # they are switched now
     asyncio.run(main())
+
+
+def test_several_futures_made_by_hand_are_refused_where_asyncio_puts_them_into_sets() -> None:
+    """Those sets are walked by address. One alone, and those that the loop or create_task made, are waited for."""
+
+    @workflow(name="waits")
+    async def waits(ctx: Context, how: list[str]) -> list[int]:
+        loop = asyncio.get_running_loop()
+        futures: list[Any] = []
+        for one in how:
+            futures.append({"hand": asyncio.Future, "loop": loop.create_future}[one]())
+            futures[-1].set_result(None)
+        done, _ = await asyncio.wait(futures)
+        return [futures.index(one) for one in done]
+
+    async def test() -> None:
+        async with Runtime(MemoryHost(), workflows=[waits]) as runtime:
+            assert await (await runtime.start(waits, ["hand"])).result(timeout=5) == [0]
+            assert await (await runtime.start(waits, ["loop"] * 4)).result(timeout=5) == [0, 1, 2, 3]
+            for how in (["hand", "hand"], ["loop", "hand", "loop"]):
+                with pytest.raises(InvalidInput, match=r"asyncio\.wait gives sets.*create_future"):
+                    await (await runtime.start(waits, how)).result(timeout=5)
+
+    drive(test)
+
+
+def test_a_group_cancels_what_a_task_factory_made_in_the_order_of_its_making() -> None:
+    """Its tasks are asyncio's own, whose hash is their address."""
+    ended: list[int] = []
+
+    @workflow(name="groups")
+    async def groups(ctx: Context) -> None:
+        asyncio.get_running_loop().set_task_factory(lambda loop, coro, **kw: asyncio.Task(coro, loop=loop, **kw))
+
+        async def one(n: int) -> None:
+            try:
+                await ctx.wait_for_signal("never")
+            finally:
+                ended.append(n)
+
+        with pytest.raises(ExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                for n in range(12):
+                    group.create_task(one(n))
+                await asyncio.sleep(0)
+                raise ValueError
+
+    async def test() -> None:
+        async with Runtime(MemoryHost(), workflows=[groups]) as runtime:
+            await (await runtime.start(groups, id="a")).result(timeout=5)
+
+    drive(test)
+    assert ended == list(range(12))
+
+
+def test_a_step_that_is_asked_for_while_a_cancel_is_on_its_way_is_replayed_as_it_was() -> None:
+    """A scope of anyio that was cancelled cancels again and again: where that waits for the next event, the task may go
+    on with a step, and a replay hands it no result before the cancel had its turn."""
+
+    async def echo(n: int) -> int:
+        return n
+
+    @workflow(name="asks_again")
+    async def asks_again(ctx: Context) -> list[int]:
+        seen: list[int] = []
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            for n in range(250):
+                try:
+                    seen.append(await ctx.step("again", echo, n))
+                except asyncio.CancelledError:
+                    pass
+        await ctx.wait_for_signal("end")
+        return await ctx.step("after", lambda found: found, seen)
+
+    async def test() -> None:
+        process = Process(asks_again)
+        run = await process.runtime.start(asks_again, id="a")
+        await run.settle()
+        other = await process.crash()
+        await other.signal("a", "end")
+        assert await other.result("a", None) == [99, 199]
+        (checked,) = replay.check({"a": await other.export("a")}, [asks_again])
+        assert checked.verdict == "ok", checked.message
+
+    drive(test)
+
+
+def test_what_a_step_resolves_outside_of_the_handler_wakes_nobody() -> None:
+    """A replay would not run the step: the run says so, and does not go on."""
+
+    @workflow(name="woken")
+    async def woken(ctx: Context) -> str:
+        event = asyncio.Event()
+
+        async def work() -> None:
+            event.set()
+
+        waits = asyncio.ensure_future(event.wait())
+        await asyncio.sleep(0)
+        await ctx.step("work", work)
+        await waits
+        return "done"
+
+    async def test() -> None:
+        async with Runtime(MemoryHost(), workflows=[woken]) as runtime:
+            with pytest.raises(DeterminismError, match="outside of the workflow woke"):
+                await (await runtime.start(woken)).result(timeout=5)
+
+    drive(test)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import importlib
 import random
 import sys
 from collections.abc import Callable
@@ -18,10 +19,9 @@ from typing import Any
 from alkaline_edge import Context, Runtime, Workflow, replay, workflow
 from alkaline_edge.testing import SimulatedHost
 
-anyio: Any = None
-with contextlib.suppress(ImportError):  # not in Pyodide
-    import anyio
-    import anyio.lowlevel
+anyio: Any = importlib.import_module("anyio")
+importlib.import_module("anyio.functools")
+importlib.import_module("anyio.lowlevel")
 
 FLOWS: dict[str, Workflow] = {}
 EAGER = sys.version_info >= (3, 12)
@@ -57,8 +57,7 @@ def flow(fn: Callable[[Context, Notes], Any]) -> Callable[[Context, Notes], Any]
         await ctx.wait_for_signal("end")
         return await ctx.step("report again", same, [note.seen, got])
 
-    if anyio is not None or not fn.__name__.startswith("anyio_"):
-        FLOWS[fn.__name__] = noted
+    FLOWS[fn.__name__] = noted
     return fn
 
 
@@ -961,7 +960,7 @@ async def anyio_streams_and_locks(ctx: Context, note: Notes) -> Any:
 
 @flow
 async def anyio_starts_and_shields(ctx: Context, note: Notes) -> Any:
-    async def serves(n: int, *, task_status: Any = anyio and anyio.TASK_STATUS_IGNORED) -> None:
+    async def serves(n: int, *, task_status: Any = anyio.TASK_STATUS_IGNORED) -> None:
         await ctx.step("boot", same, n)
         task_status.started(n)
         try:
@@ -1036,6 +1035,185 @@ async def anyio_within_asyncio_and_back(ctx: Context, note: Notes) -> Any:
         event.set()
 
 
+@flow
+async def anyio_limiters(ctx: Context, note: Notes) -> Any:
+    """Who waits is let in in order, also when the limit is raised or somebody in the queue is cancelled."""
+    limiter = anyio.CapacityLimiter(1)
+    scopes: dict[int, Any] = {}
+
+    async def enters(n: int) -> None:
+        with anyio.CancelScope() as scopes[n]:
+            async with limiter:
+                note(f"in {n}")
+                await ctx.step("inside", same, n)
+            note([f"out {n}", limiter.available_tokens])
+
+    async with anyio.create_task_group() as group:
+        for n in range(8):
+            group.start_soon(enters, n)
+        await ctx.step("before", same, 0)
+        scopes[2].cancel()
+        scopes[5].cancel()
+        limiter.total_tokens = 3
+        await ctx.step("raised", same, 0)
+        limiter.total_tokens = 1
+    await limiter.acquire_on_behalf_of("somebody")
+    note([limiter.borrowed_tokens, limiter.statistics().tasks_waiting])
+    with anyio.move_on_after(1):
+        await limiter.acquire_on_behalf_of("another")
+    limiter.release_on_behalf_of("somebody")
+    await limiter.acquire_on_behalf_of("another")
+    try:
+        limiter.acquire_nowait()
+    except anyio.WouldBlock:
+        note("would block")
+
+
+@flow
+async def anyio_locks_semaphores_and_conditions(ctx: Context, note: Notes) -> Any:
+    lock, gate, condition, state = anyio.Lock(fast_acquire=True), anyio.Semaphore(2), anyio.Condition(), [0]
+    scopes: dict[int, Any] = {}
+
+    async def waits(n: int) -> None:
+        with anyio.CancelScope() as scopes[n]:
+            async with condition:
+                while state[0] < n % 3:
+                    await condition.wait()
+                note(f"told {n}")
+                await ctx.step("told", same, n)
+            async with gate:
+                await ctx.sleep(1)
+                async with lock:
+                    note(f"in {n}")
+                    await ctx.step("inside", same, n)
+        note([n, scopes[n].cancelled_caught])
+
+    async with anyio.create_task_group() as group:
+        for n in range(7):
+            group.start_soon(waits, n)
+        for told in (1, 2):
+            await ctx.step("before", same, told)
+            async with condition:
+                state[0] = told
+                condition.notify(2)
+                scopes[told + 3].cancel()
+        await ctx.step("then", same, 0)
+        async with condition:
+            condition.notify_all()
+            scopes[6].cancel()
+    note([lock.statistics().locked, gate.value, condition.statistics().tasks_waiting])
+
+
+@flow
+async def anyio_errors_of_groups(ctx: Context, note: Notes) -> Any:
+    """What fails beside what tidies up, within groups of groups: the errors come in one order."""
+    work = worker(ctx, note, fail=True, cleanup=True)
+
+    async def inner(n: int) -> None:
+        async with anyio.create_task_group() as group:
+            for k in range(3):
+                group.start_soon(work, 10 * n + k)
+            await ctx.step("broken", broken) if n == 2 else await ctx.sleep(n)
+            raise KeyError(n)
+
+    async def outer() -> None:
+        async with anyio.create_task_group() as group:
+            for n in range(1, 4):
+                group.start_soon(inner, n)
+            await work(1)
+
+    def leaves(error: BaseException) -> list[str]:
+        if isinstance(error, BaseExceptionGroup):
+            return [leaf for one in error.exceptions for leaf in leaves(one)]
+        return [type(error).__name__]
+
+    try:
+        await outer()
+    except BaseExceptionGroup as group:
+        note(leaves(group))
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        except anyio.get_cancelled_exc_class():
+            note("cancelled at once")
+            raise
+    note(scope.cancelled_caught)
+    await anyio.lowlevel.cancel_shielded_checkpoint()
+
+
+@flow
+async def anyio_waits_for_signals(ctx: Context, note: Notes) -> Any:
+    """A suspension within scopes and groups: a deadline, an approval and a feed, all durable."""
+    send, receive = anyio.create_memory_object_stream(1)
+
+    async def asks(n: int) -> None:
+        with anyio.move_on_after(n) as scope:
+            await ctx.wait_for_signal(f"never {n}")
+        await send.send([n, scope.cancelled_caught])
+
+    async with anyio.create_task_group() as group:
+        for n in (3, 1, 2):
+            group.start_soon(asks, n)
+        for _ in range(3):
+            note(await receive.receive())
+    with anyio.fail_after(9_999):
+        note(await ctx.wait_for_signal("end"))
+    send.close()
+    try:
+        receive.receive_nowait()
+    except anyio.EndOfStream:
+        note("ended")
+
+
+@flow
+async def anyio_under_a_task_factory(ctx: Context, note: Notes) -> Any:
+    """A factory and an exception handler of the user's own, which libraries set and ask for."""
+    loop, made, told = asyncio.get_running_loop(), [], []
+
+    def factory(loop: Any, coro: Any, **options: Any) -> Any:
+        made.append(1)
+        return asyncio.Task(coro, loop=loop, **options)
+
+    loop.set_task_factory(factory)
+    loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+    async with anyio.create_task_group() as group:
+        for n in range(4):
+            group.start_soon(worker(ctx, note), n)
+    assert loop.get_task_factory() is factory
+    loop.set_task_factory(None)
+    loop.call_exception_handler({"message": "nobody looked", "exception": ValueError("seen")})
+    assert loop.get_exception_handler() is not None
+    loop.set_exception_handler(None)
+    return [len(made), told]
+
+
+@flow
+async def anyio_gathers_and_caches(ctx: Context, note: Notes) -> Any:
+    """What anyio 4.15 and newer bring beside the groups."""
+    work = worker(ctx, note)
+    note(await anyio.gather(work(3), work(1)))
+    note(await anyio.amap(work, [4, 2]))
+    async with anyio.as_completed(work(5), work(6), work(7)) as ends:
+        async for one in ends:
+            note(one.return_value)
+    future: Any = anyio.Future()
+
+    async def sets() -> None:
+        future.return_value = await ctx.step("sets", same, 8)
+
+    @anyio.functools.cache
+    async def kept(n: int) -> Any:
+        return await ctx.step("kept", same, n)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(sets)
+        for n in (1, 2, 1):
+            group.start_soon(kept, n)
+        note(await future)
+    return kept.cache_info().misses
+
+
 # --- running them ---------------------------------------------------------------------------------------------------
 async def ended(name: str, crash: bool = False, again: int = 0) -> bytes:
     """The history of one flow, as a bundle. With ``crash`` each suspension ends a process, and the next one goes on."""
@@ -1047,7 +1225,7 @@ async def ended(name: str, crash: bool = False, again: int = 0) -> bytes:
         record = await runtime.get_execution(name)
         if record.status != "suspended":
             break
-        if record.waiting == ["signal end"]:
+        if "signal end" in record.waiting:
             await runtime.signal(name, "end")
         else:
             assert record.wake_at is not None, record.waiting

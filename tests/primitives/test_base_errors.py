@@ -2,18 +2,33 @@
 
 Raised by a step, a handler, an update or a compensation, each is a durable failure of its own name. Raised by a query
 or a validator, it comes to the caller as an error of its name. A policy, a listener or a meter that raises one harms
-nobody. KeyboardInterrupt is the user's wish for the process: it is recorded nowhere and ends what runs the loop.
+nobody. What a signal raises, Ctrl-C above all, is the wish of whoever runs the process: it is recorded nowhere and ends
+what runs the loop.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from alkaline_edge import Budget, Context, Retry, Runtime, StepError, in_thread, workflow
+from alkaline_edge import (
+    Budget,
+    BudgetExceeded,
+    Context,
+    DeterminismError,
+    Retry,
+    Runtime,
+    StepError,
+    in_thread,
+    workflow,
+)
+from alkaline_edge.replay import check
 from alkaline_hosts.memory import MemoryHost
 
 from ..support import drive
@@ -28,6 +43,7 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "StopAsyncIteration": lambda: StopAsyncIteration("why"),
     "CancelledError": lambda: asyncio.CancelledError("why"),
     "SystemExit": lambda: SystemExit("why"),
+    "KeyboardInterrupt": lambda: KeyboardInterrupt("why"),
     "GeneratorExit": lambda: GeneratorExit("why"),
     "Own": lambda: Own("why"),
     "ExceptionGroup": lambda: ExceptionGroup("two", [ValueError("why"), ExceptionGroup("deep", [KeyError("also")])]),
@@ -197,20 +213,64 @@ def test_callbacks_that_raise_harm_no_run(where: str, what: str) -> None:
     drive(test)
 
 
-def test_a_keyboard_interrupt_ends_the_process_and_is_recorded_nowhere() -> None:
-    """As Ctrl-C does while a step runs: the run is left as it was, and goes on in the next process."""
-    host, calls = MemoryHost(), [0]
+def by_ctrl_c() -> None:
+    """As Python does where nobody handles SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
 
-    def interrupted() -> str:
+
+def by_a_second_ctrl_c() -> None:
+    """asyncio.run cancels its main task at the first, and raises at the second."""
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+
+
+def by_a_handler_of_the_users() -> None:
+    """The usual way to end in good order when told to."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))
+    signal.raise_signal(signal.SIGTERM)
+
+
+INTERRUPTS: dict[Callable[[], None], type[BaseException]] = {
+    by_ctrl_c: KeyboardInterrupt,
+    by_a_second_ctrl_c: KeyboardInterrupt,
+    by_a_handler_of_the_users: SystemExit,
+}
+
+
+@pytest.mark.parametrize("interrupt", INTERRUPTS)
+@pytest.mark.parametrize("where", ["step", "async step", "handler", "task", "cost", "compensation"])
+def test_what_a_signal_raises_ends_the_process_and_is_recorded_nowhere(
+    where: str, interrupt: Callable[[], None]
+) -> None:
+    """Wherever it comes: the run is left as it was, and goes on in the next process."""
+    host, calls = MemoryHost(), [0]
+    kept = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins without it
+
+    def interrupted(*_: Any) -> int:
         calls[0] += 1
         if calls[0] == 2:
-            raise KeyboardInterrupt
-        return "done"
+            interrupt()
+        return 1
+
+    async def interrupted_async(*_: Any) -> int:
+        return interrupted()
 
     @workflow(name="flow")
     async def flow(ctx: Context) -> Any:
-        await ctx.step("s", interrupted)
-        return await ctx.step("s", interrupted)
+        await ctx.step("s", interrupted)  # the next call runs on the loop's thread, where signals arrive
+        calls[0] = max(1, calls[0])
+        if where == "handler":
+            return interrupted()
+        if where == "task":
+            return await asyncio.gather(interrupted_async())
+        if where == "compensation":
+            await ctx.step("done", len, "", compensate=interrupted_async)
+            raise ValueError("undo it")
+        if where == "cost":
+            return await ctx.step("t", len, "", cost=interrupted)
+        return await ctx.step("s", interrupted_async if where == "async step" else interrupted)
 
     async def first() -> None:
         async with Runtime(host, workflows=[flow], lease=0.05) as runtime:
@@ -218,14 +278,27 @@ def test_a_keyboard_interrupt_ends_the_process_and_is_recorded_nowhere() -> None
 
     async def second() -> None:
         async with Runtime(host, workflows=[flow]) as runtime:
-            assert (await runtime.get_execution("a")).status == "running"
+            assert not (await runtime.get_execution("a")).finished
             await asyncio.sleep(0.06)  # the lease of the process that died
-            assert await (await runtime.resume("a")).result(timeout=5) == "done"
+            run = await runtime.resume("a")
+            if where == "compensation":
+                with pytest.raises(StepError, match=r"^undo it$"):
+                    await run.result(timeout=5)
+            else:
+                await run.result(timeout=5)
 
-    with pytest.raises(KeyboardInterrupt):
-        asyncio.run(first())
+    try:
+        with pytest.raises(INTERRUPTS[interrupt]):
+            asyncio.run(first())
+    finally:
+        for number, handler in kept:
+            signal.signal(number, handler)
+    assert calls == [2]
     asyncio.run(second())
     assert calls == [3]
+    # What was interrupted is let go of, and told by asyncio, here: where that happens while an ast is made, CPython
+    # before 3.11.8 takes the printed traceback for an error of that ast (python/cpython, gh-106905).
+    gc.collect()
 
 
 def test_a_group_names_its_causes() -> None:
@@ -242,5 +315,62 @@ def test_a_group_names_its_causes() -> None:
         assert "n9" in text
         assert "n10" not in text
         assert text.endswith("and more")
+
+    drive(test)
+
+
+class Lying(Exception):
+    """An error that raises when it is asked for its class, as proxies do."""
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        raise RuntimeError("no class")
+
+
+@pytest.mark.parametrize("where", ["step", "handler", "task", "compensation", "retryable", "child"])
+@pytest.mark.parametrize("make", [Lying, lambda: DeterminismError("of another run"), lambda: BudgetExceeded("its own")])
+def test_an_error_of_the_kernels_or_one_that_lies_is_the_failure_of_the_code_that_raised_it(
+    make: Callable[[], BaseException], where: str
+) -> None:
+    """A step that replays other runs may meet their divergence: this run failed, and was held for its own."""
+
+    def boom(*_: Any) -> Any:
+        raise make()
+
+    async def boom_later() -> None:
+        boom()
+
+    @workflow(name="kid")
+    async def kid(ctx: Context) -> None:
+        boom()
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> Any:
+        await ctx.step("fine", lambda: 1, compensate=boom if where == "compensation" else None)
+        match where:
+            case "step":
+                await ctx.step("s", boom)
+            case "task":
+                await asyncio.gather(boom_later())
+            case "retryable":
+                await ctx.step("s", boom, retry=Retry(max_attempts=2, backoff=0))
+            case "child":
+                await ctx.child(kid)
+            case "compensation":
+                raise ValueError("undo it")
+        boom()
+
+    async def test() -> None:
+        async with Runtime(MemoryHost(), workflows=[flow, kid]) as runtime:
+            run = await runtime.start("flow", id="a")
+            with pytest.raises(Exception, match=r"(?s).*"):
+                await run.result(timeout=5)
+            assert not runtime.stuck
+            record = await runtime.get_execution("a")
+            assert record.status == "failed"
+            assert record.failure is not None
+            kind = "ValueError" if where == "compensation" else type(make()).__name__
+            assert record.failure["type"] == kind
+            assert all(one.ok for one in check(await runtime.export("a"), [flow, kid]))
 
     drive(test)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from alkaline_edge import Budget, ConflictError, Context, InvalidInput, Run, Runtime, workflow
+from alkaline_edge import ConflictError, Context, InvalidInput, Run, Runtime, workflow
 from alkaline_edge.host import Capabilities
-from alkaline_edge.runtime.store import Write
+from alkaline_edge.runtime.write import Write
 from alkaline_edge.testing import SimulatedHost
 from tests.simulation.engine import CAPABILITIES
 from tests.support import Process, drive, kinds
@@ -107,26 +107,6 @@ def test_a_childs_result_or_failure_of_any_size_reaches_its_parent(size: int) ->
         assert await run.result() == [size, min(size, 1200)]
         await process.crash()
         assert await Run(process.runtime, "p").result() == [size, min(size, 1200)]
-
-    drive(body)
-
-
-def test_a_shared_account_is_there_from_the_moment_a_child_is() -> None:
-    """With what the parent had spent before: a child that starts elsewhere knows of it."""
-
-    @workflow(budget=Budget(tokens=100))
-    async def spends(ctx: Context) -> Any:
-        ctx.spend(30, "before")
-        return await ctx.child(kid, 1, id="kid")
-
-    async def body() -> None:
-        process = Process(kid, spends)
-        run = await process.runtime.start(spends, id="p")
-        await run.settle()
-        record = await process.runtime.get_execution("p")
-        entry = (await process.host.get([f"g/{record.run}"]))[0]
-        assert entry is not None
-        assert process.runtime.codec.decode(entry.value) == [30, 0]
 
     drive(body)
 

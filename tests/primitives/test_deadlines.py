@@ -11,7 +11,7 @@ import pytest
 
 from alkaline_edge import Context, Run, RunCancelled, Runtime, workflow
 from alkaline_edge.codec import Codec
-from alkaline_edge.runtime.store import Write
+from alkaline_edge.runtime.write import Write
 from alkaline_edge.testing import SimulatedHost, VirtualClock
 from tests.support import Process, drive
 

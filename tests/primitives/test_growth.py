@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from types import FrameType
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from alkaline_edge import Context, Runtime, workflow
+from alkaline_edge.testing import SimulatedHost
 from alkaline_hosts.memory import MemoryHost
 from tests.support import drive
 
@@ -105,5 +107,31 @@ def test_pokes_of_a_run_that_is_between_two_drivers_are_one() -> None:
             assert len(task._callbacks or []) <= before + 1  # type: ignore[attr-defined]
             await run.signal("go")
             await run.result(timeout=5)
+
+    drive(test)
+
+
+@pytest.mark.parametrize("act", ["signal", "cancel"])
+def test_who_waits_for_another_run_is_not_woken(act: str) -> None:
+    """Each of many suspended runs is awaited, and woken in turn: the store is read as often for each as with a few."""
+
+    async def reads(count: int) -> float:
+        host = SimulatedHost()
+        async with Runtime(host, workflows=[signals]) as runtime:
+            runs = [await runtime.start("signals", 1) for _ in range(count)]
+            for each in runs:
+                await each.settle()
+            waiting = [asyncio.ensure_future(each.result()) for each in runs]
+            await asyncio.sleep(0)
+            before = sum(host.counts.values())
+            for each in runs:
+                await (each.signal("go") if act == "signal" else each.cancel())
+                await each.settle()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            return (sum(host.counts.values()) - before) / count
+
+    async def test() -> None:
+        few, many = await reads(5), await reads(25)
+        assert many <= 1.3 * few
 
     drive(test)

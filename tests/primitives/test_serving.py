@@ -192,7 +192,7 @@ def test_a_limit_is_one_or_more(concurrency: int) -> None:
 
     async def body() -> None:
         server = Server(SimulatedStore(), 1, [])
-        with pytest.raises(InvalidInput, match="1 or more"):
+        with pytest.raises(InvalidInput, match="from 1 up"):
             await server.runtime.serve(concurrency=concurrency)
         async with serving(server):
             await server.host.sleep(1)

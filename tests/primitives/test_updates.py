@@ -239,7 +239,7 @@ def test_an_update_that_comes_with_the_end_is_not_applied_behind_it() -> None:
         run = await process.runtime.start(flow, id="a")
         await run.settle()
         machine: Execution = process.runtime.fleet.asleep["a"].machine
-        at = machine.loop.now_ms
+        at = machine.now_ms
         machine.feed_live([(at, ev.SignalReceived(7, "s1", "end", None)), (at, ev.UpdateReceived(15, "u1", "u", 1))])
         assert machine.outcome is not None
         assert not machine.commands

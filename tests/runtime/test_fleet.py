@@ -147,3 +147,56 @@ def test_the_record_of_a_run_is_read_once_on_the_way_to_taking_it_up() -> None:
             assert reads == ["r/a"]
 
     drive(body)
+
+
+def test_a_poke_between_two_drivers_is_looked_after_once_when_the_task_has_ended() -> None:
+    """The task is past its last look at the inbox, and no driver is there to be told: whoever came is not forgotten."""
+
+    async def body() -> None:
+        host = SimulatedHost()
+        async with Runtime(host, workflows=[flow]) as runtime:
+            await (await runtime.start(flow, 1, id="a")).settle()
+        fleet, begun, go_on = fleet_on(host.reopen()), list[str](), asyncio.Event()
+
+        async def own(id: str, driver: Any, record: Any) -> None:
+            begun.append(id)
+            await go_on.wait()
+
+        fleet.own = own
+        fleet.take_up("a")
+        for _ in range(3):
+            fleet.poke("a")
+        await asyncio.sleep(0)
+        assert begun == ["a"]
+        go_on.set()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert begun == ["a", "a"]
+        assert fleet.active() == []
+
+    drive(body)
+
+
+def test_a_draining_fleet_has_no_room_for_whoever_pokes() -> None:
+    """What came into an inbox waits for the next process, however it is heard of here."""
+
+    async def body() -> None:
+        host = SimulatedHost()
+        async with Runtime(host, workflows=[flow]) as runtime:
+            await (await runtime.start(flow, 1, id="a")).settle()
+        fleet, begun = fleet_on(host.reopen()), list[str]()
+
+        async def own(id: str, driver: Any, record: Any) -> None:
+            begun.append(id)
+
+        fleet.own = own
+        fleet.drain()
+        assert fleet.room() == 0
+        fleet.poke("a")
+        fleet.take_up("a")
+        fleet.take_up_if_known("a")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert (begun, fleet.active()) == ([], [])
+
+    drive(body)

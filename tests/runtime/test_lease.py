@@ -100,3 +100,20 @@ def test_what_is_no_host_is_refused() -> None:
     """At the call that gave it."""
     with pytest.raises(InvalidInput, match="str lacks some"):
         lease.require("memory:")  # type: ignore[arg-type]  # that is the test
+
+
+@pytest.mark.parametrize("kind", ["exclusive", "single_writer", "shared"])
+def test_where_one_process_writes_an_owner_of_another_session_is_dead(kind: str) -> None:
+    """And one of this very session is alive: two runtimes of a process may share its host."""
+    options = {} if kind == "shared" else {kind: True}
+    host = SimulatedHost(capabilities=Capabilities("simulated", durability="volatile", **options))
+
+    async def test() -> None:
+        ours, beside = leases_of(host), leases_of(host)
+        elsewhere = leases_of(SimulatedHost(SimulatedStore(clock=host.clock), seed=7))
+        for owner, held in ((beside, True), (elsewhere, kind == "shared"), (ours, False)):
+            record = a_record()
+            owner.take(record)
+            assert await ours.held_by_other(record) is held
+
+    drive(test)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from alkaline_edge import lifecycle
 from alkaline_edge.codec import Codec
 from alkaline_edge.runs import ExecutionRecord
@@ -38,6 +40,78 @@ def test_what_changed_behind_the_mark_is_not_waited_for() -> None:
         assert host.now_ms() == before
 
     drive(body)
+
+
+def test_a_change_of_a_run_wakes_those_who_wait_for_it_and_for_any() -> None:
+    """And a change of nobody's wakes all. A mark is of all runs, wherever those that changed are remembered."""
+
+    async def body() -> None:
+        changes = changes_of(SimulatedHost())
+        names: dict[str, str | None] = {"a": "a", "also a": "a", "b": "b", "any": None}
+
+        async def woken_by(run: str | None, before: bool) -> set[str]:
+            """Who of the four is woken by a change of ``run``, made before they wait or behind that."""
+            mark = changes.mark()
+            if before:
+                changes.changed(run)
+            tasks = {name: asyncio.ensure_future(changes.wait(3600, mark, run=of)) for name, of in names.items()}
+            await asyncio.sleep(0)
+            if not before:
+                changes.changed(run)
+            for _ in range(10):
+                await asyncio.sleep(0)
+            found = {name for name, task in tasks.items() if task.done()}
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+            return found
+
+        for before in (True, False):
+            assert await woken_by("a", before) == {"a", "also a", "any"}
+            assert await woken_by("c", before) == {"any"}
+            assert await woken_by(None, before) == set(names)
+        assert not changes._waiting_for
+
+    drive(body)
+
+
+@pytest.mark.parametrize("many", [1, 2, 5])
+def test_a_change_is_not_missed_however_many_other_runs_changed_since(many: int, monkeypatch: Any) -> None:
+    """What is remembered of runs has a bound: those who wait behind it look once more than they need."""
+    monkeypatch.setattr(telling, "STATUSES", 2)
+
+    async def body() -> None:
+        changes = changes_of(SimulatedHost())
+        mark = changes.mark()
+        changes.changed("a")
+        for n in range(many):
+            changes.changed(f"other {n}")
+        await asyncio.wait_for(changes.wait(3600, mark, run="a"), 1)
+
+    drive(body)
+
+
+def test_whoever_waits_for_another_run_hears_of_what_it_may_have_to_see_to() -> None:
+    """A timer is anybody's who waits, so a run that is suspended until a time wakes all, also as it is let go."""
+    changes = changes_of(SimulatedHost())
+    teller = Teller(None, None, changes)
+
+    def concerns_others(act: Any) -> bool:
+        mark = changes.mark()
+        act()
+        assert changes._moved(mark, "a")
+        return changes._moved(mark, "b")
+
+    def let_go() -> None:
+        changes.let_go("a")
+
+    assert concerns_others(lambda: teller.tell(lifecycle.RunSuspended("a", 0, (), 5)))
+    assert concerns_others(let_go)
+    assert not concerns_others(let_go)
+    assert not concerns_others(lambda: teller.tell(lifecycle.RunSuspended("a", 0, ("signal s",), None)))
+    assert not concerns_others(let_go)
+    assert concerns_others(lambda: teller.tell(lifecycle.RunStuck("a", 0, "ERR_STORE", "words")))
+    assert not concerns_others(lambda: teller.tell(lifecycle.RunCompleted("a", 0, None)))
 
 
 def test_a_change_wakes_the_other_runtimes_on_the_host() -> None:

@@ -14,8 +14,9 @@ from alkaline_edge.bundle import decode
 from alkaline_edge.codec import Codec
 from alkaline_edge.errors import InvalidInput, StoreError
 from alkaline_edge.host import Batch, Entry, Put
-from alkaline_edge.sealing import Derivation, Keyring, SealedHost, open_bundle, seal_bundle
+from alkaline_edge.sealing import Derivation, Keyring, SealedHost, open_bundle, seal_bundle, sealer
 from alkaline_edge.sealing.layout import MAX_KEY_ID, OVERHEAD, scope_of
+from alkaline_edge.sealing.sealer import Sealer
 from alkaline_hosts.memory import MemoryHost
 from tests.sealing.support import INSTALLED, KEYS, StandIn, hkdf, sealed
 from tests.support import drive
@@ -135,6 +136,24 @@ def test_every_value_has_a_nonce_of_its_own_from_the_hosts_entropy() -> None:
     drive(test)
 
 
+def test_a_value_is_sealed_as_it_was_when_it_was_given() -> None:
+    """Whoever gave a buffer may fill it anew while its key is derived: what was to be written is written."""
+    buffer = bytearray(b"as it was given")
+
+    class Slow(StandIn):
+        async def derive(self, wanted: Any) -> list[Any]:
+            buffer[:] = b"something else!"
+            return await super().derive(wanted)
+
+    async def test() -> None:
+        sealer = Sealer(KEYS, TENANT, MemoryHost().entropy, Slow())
+        (put,) = await sealer.seal([Put("r/a", buffer)])
+        (opened,) = await sealer.open([Entry("r/a", put.value, "v")])
+        assert opened.value == b"as it was given"
+
+    drive(test)
+
+
 def test_a_source_of_entropy_that_gives_too_little_seals_nothing() -> None:
     """A value behind a short nonce would be lost for good."""
 
@@ -163,6 +182,22 @@ def test_keys_are_derived_once_for_a_run() -> None:
         assert [entry.value for entry in await host.get([f"r/{n}" for n in range(2_500)]) if entry] == [
             put.value for put in many
         ]
+
+    drive(test)
+
+
+def test_so_many_derived_keys_are_kept_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that seals for many runs stays as large as one that seals for some; each value opens all the same."""
+    monkeypatch.setattr(sealer, "MOST_KEYS", 10)
+
+    async def test() -> None:
+        one = Sealer(KEYS, TENANT, MemoryHost().entropy, StandIn())
+        entries = []
+        for n in range(45):
+            (put,) = await one.seal([Put(f"r/{n}", b"%d" % n)])
+            entries.append(Entry(put.key, put.value, "v"))
+            assert len(one._derived) <= 10
+        assert [entry.value for entry in await one.open(entries)] == [b"%d" % n for n in range(45)]
 
     drive(test)
 

@@ -111,7 +111,7 @@ def test_the_sides_of_a_move_may_be_sealed_otherwise(store: Path, tmp_path: Path
 
 def test_without_keys_a_sealed_store_says_that_it_is_sealed(store: Path, tmp_path: Path) -> None:
     """One line, with what to give; the same for a store that is not sealed and is taken for one."""
-    for command in (["list"], ["show", "exe_1"], ["events", "exe_1"], ["signal", "exe_1", "go"]):
+    for command in (["list"], ["show", "exe_1"], ["events", "exe_1"], ["signal", "exe_1", "go"], ["inspect"]):
         said = run(command[0], store, *command[1:], code=3).stderr
         assert "this store is sealed" in said
         assert "give --keys and --tenant" in said
@@ -124,6 +124,40 @@ def test_without_keys_a_sealed_store_says_that_it_is_sealed(store: Path, tmp_pat
     run("sync", store, "exe_1", tmp_path / "plain.alkaline", *keys, "--tenant", TENANT, ALKALINE_TARGET_KEYS="")
     said = run("show", tmp_path / "plain.alkaline", "exe_1", *keys, "--tenant", TENANT, code=3).stderr
     assert "is not sealed, and this store is" in said
+
+
+@pytest.mark.parametrize("given", ["nothing", "another tenant", "another secret"])
+@pytest.mark.parametrize("command", ["import", "sync", "handover", "serve"])
+def test_nothing_is_written_into_a_sealed_store_that_the_keys_do_not_open(
+    command: str, given: str, store: Path, tmp_path: Path
+) -> None:
+    """What is new there needs nothing of what is: it would lie plain among sealed values, or sealed by another key."""
+    (tmp_path / "wrong").write_text(f"new={OLD.hex()}")
+    keys = {
+        "nothing": (),
+        "another tenant": ("--keys", tmp_path / "keys", "--tenant", "another"),
+        "another secret": ("--keys", tmp_path / "wrong", "--tenant", TENANT),
+    }[given]
+    plain = tmp_path / "plain.alkaline"
+
+    async def fill() -> None:
+        host = FileHost(plain, fsync=False)
+        async with Runtime(host, workflows=[research]) as runtime:
+            await (await runtime.start(research, "moss", id="exe_2")).settle()
+            (tmp_path / "2.alk").write_bytes(await runtime.export("exe_2"))
+        await host.close()
+
+    asyncio.run(fill())
+    before = store.read_bytes()
+    words: tuple[object, ...] = {
+        "import": ("import", store, tmp_path / "2.alk"),
+        "serve": ("serve", store, "--bind", "127.0.0.1:0"),
+    }.get(command, (command, plain, "exe_2", store))
+    env: dict[str, Any] = {"ALKALINE_SOURCE_KEYS": "", "ALKALINE_TOKEN": "a-token-for-these-tests"}
+    said = run(*words, *keys, code=3, **env).stderr
+    assert "this store is sealed" in said if given == "nothing" else "does not open" in said
+    assert store.read_bytes() == before
+    assert json.loads(run("show", plain, "exe_2", "--json").stdout)["moved_to"] is None
 
 
 BAD = {
@@ -168,6 +202,33 @@ def test_without_the_extra_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "cryptography", None)
     said = run("list", store, "--keys", tmp_path / "keys", "--tenant", TENANT, code=2).stderr
     assert "pip install 'alkaline-edge[crypto]'" in said
+
+
+ASKED_OF_SERVERS = [
+    ["list", "URL"],
+    ["show", "URL", "exe_1"],
+    ["export", "URL", "exe_1", "1.alk"],
+    ["import", "URL", "1.alk"],
+    ["signal", "--store", "URL", "exe_1", "go"],
+    ["sync", "URL", "exe_1", "URL2"],
+    ["diff", "a.alk", "exe_1", "--store", "URL"],
+    ["diff", "a.alk", "b.alk"],
+    ["check", "exe_1", "--store", "URL", "--workflows", "json"],
+]
+
+
+@pytest.mark.parametrize("option", ["--keys", "--tenant"])
+@pytest.mark.parametrize("command", ASKED_OF_SERVERS, ids=lambda command: " ".join(command[:2]))
+def test_keys_for_what_only_a_server_opens_are_an_error(command: list[str], option: str, tmp_path: Path) -> None:
+    """They would be taken for what protects the values there. From the environment they are for other commands."""
+    url = "HTTP://127.0.0.1:9"
+    words = [url if word == "URL" else url + "/2" if word == "URL2" else word for word in command]
+    said = run(*words, option, tmp_path / "keys", code=2).stderr
+    assert f"{option} is for a sealed store, and {'a server opens its own' if 'URL' in command else 'none is'}" in said
+    assert said.count("\n") == 1
+    env: dict[str, Any] = {"ALKALINE_KEYS": str(tmp_path / "keys"), "ALKALINE_TENANT": TENANT}
+    if command[0] in ("list", "show", "sync"):
+        assert "was not reached" in run(*words, code=3, **env).stderr
 
 
 def test_the_first_key_seals(store: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from alkaline_edge import InvalidInput
-from alkaline_edge.host import Batch, Capabilities, Host, Put
+from alkaline_edge.host import Batch, Capabilities, Host, Put, commits_now
 from alkaline_edge.sealing import SealedHost
 from alkaline_edge.sealing.layout import OVERHEAD
 from alkaline_edge.testing import CASES, Case, SimulatedHost, SimulatedStore, check_case
@@ -95,7 +95,7 @@ def test_conformance(make: Any, case: Case) -> None:
 
 MAY_BE_SKIPPED = {
     "checks_are_refused_where_they_cannot_hold", "threads_run_functions", "a_closed_store_keeps_its_data",
-    "handles_share_a_store", "values_have_a_size", "owners_are_known",
+    "handles_share_a_store", "values_have_a_size", "owners_are_known", "a_commit_without_a_wait",
 }  # fmt: skip
 
 
@@ -116,12 +116,15 @@ def test_the_limits_leave_room_for_the_seal() -> None:
 
 
 def test_capabilities_are_the_hosts_but_for_the_room() -> None:
-    """What decides how a run is kept safe is not changed by the seal."""
+    """What decides how a run is kept safe is not changed by the seal, but that sealing takes a wait."""
     plain = MemoryHost().capabilities
     found = sealed(MemoryHost()).capabilities
     assert found.notes[: len(plain.notes)] == plain.notes
     assert "sealed" in found.notes[-1]
     room = {name: getattr(plain, name) for name in ("max_value", "max_batch_bytes", "max_batch_keys", "notes")}
+    assert plain.synchronous
+    assert not found.synchronous
+    room["synchronous"] = True
     assert dataclasses.replace(found, **room) == plain
 
 
@@ -137,6 +140,20 @@ def test_what_a_host_has_beyond_the_contract_is_there() -> None:
     assert isinstance(plain, Host)
     assert not hasattr(plain, "watch")
     assert not hasattr(plain, "_closed")
+
+
+def test_nothing_that_takes_or_gives_values_is_reached_through_the_seal() -> None:
+    """A way to commit that a host has beside the contract, now or later, would write values as they are."""
+
+    class Later(MemoryHost):
+        def commit_soon(self, batch: Any) -> Any:
+            return batch
+
+    host = sealed(Later())
+    assert commits_now(host) is None
+    for name in ("commit_now", "commit_soon", "store"):
+        assert hasattr(Later(), name)
+        assert not hasattr(host, name)
 
 
 def test_what_can_not_seal_is_refused_when_it_is_made() -> None:

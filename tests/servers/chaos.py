@@ -21,7 +21,7 @@ class Chaos:
     """
 
     def __init__(
-        self, target: int, seed: int, *, delay: float = 0.002, cut: float = 0.0005, silent: float = 0.0003,
+        self, target: int, seed: int, *, delay: float = 0.002, cut: float = 0.002, silent: float = 0.0003,
         longest: float = 6.0,
     ) -> None:  # fmt: skip
         self.target, self.chance = target, random.Random(seed)

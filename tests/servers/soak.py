@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from alkaline_edge import AlkalineError, Runtime
+from alkaline_edge import events as ev
 from alkaline_edge.errors import ERR_CONFLICT, ERR_STORE
 from alkaline_hosts.opening import open_host
 from tests.servers.chaos import Chaos
@@ -41,7 +42,11 @@ CONCURRENCY = 12
 AT_ONCE = 30
 """How many unfinished runs there are while runs are started."""
 END = 240.0
-"""Seconds that the last runs have to end in."""
+"""Seconds that the last runs have to end in; and those that may go by until as much has happened as ENOUGH says."""
+ENOUGH = {"runs started": 10, "workers killed": 3, "cut": 3, "refused": 3}
+"""A soak goes on until that has happened, however slow the machine is: the seconds that it is given are the least."""
+REFUSED = 2
+"""How many connections find the server away, each time that it is."""
 
 
 @contextlib.contextmanager
@@ -60,8 +65,8 @@ def url_of(store: str, server: Any, port: int) -> str:
 class Soak:
     """One soak: the workers, the runs, and what is done to them."""
 
-    def __init__(self, url: str, straight: str, log: Path, workers: int, seed: int) -> None:
-        self.url, self.straight, self.log = url, straight, log
+    def __init__(self, url: str, straight: str, log: Path, workers: int, seed: int, network: Counter[str]) -> None:
+        self.url, self.straight, self.log, self.network = url, straight, log, network
         self.random = random.Random(seed)
         self.count: Counter[str] = Counter()
         self.workers = [self._worker() for _ in range(workers)]
@@ -74,6 +79,12 @@ class Soak:
         env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'hosts'}"}
         return subprocess.Popen([*command, str(CONCURRENCY), str(LEASE)], env=env)
 
+    def is_enough(self) -> bool:
+        """Whether as much has happened as a soak is there for."""
+        happened = Counter(self.network)
+        happened["runs started"], happened["workers killed"] = len(self.ids), self.count["workers killed"]
+        return all(happened[what] >= least for what, least in ENOUGH.items())
+
     # --- what is asked of it -----------------------------------------------------------------------------------------
     async def start_runs(self, until: float) -> None:
         """Keep so many runs unfinished until then, and send each its signals."""
@@ -84,7 +95,7 @@ class Soak:
         opened(self.log)
         starting = Runtime(host, workflows=[soak], on_event=heard)
         async with starting as runtime, Runtime(host) as outside:
-            while time.monotonic() < until:
+            while (now := time.monotonic()) < until or (now < until + END and not self.is_enough()):
                 if len(self.unfinished) >= AT_ONCE:
                     await asyncio.sleep(0.1)
                     continue
@@ -156,11 +167,14 @@ class Soak:
             self.count["workers killed"] += 1
 
     async def kill_server(self, server: Any, times: list[float]) -> None:
-        """SIGKILL it, and start it again a moment later."""
+        """SIGKILL it, and start it again a moment later, once some have missed it."""
         for at in times:
             await asyncio.sleep(max(0.0, at - time.monotonic()))
+            before = self.network["refused"]
             server.kill()
             await asyncio.sleep(self.random.uniform(0.1, 1.5))
+            while self.network["refused"] < before + REFUSED and time.monotonic() < at + END:
+                await asyncio.sleep(0.05)
             await asyncio.to_thread(server.start)
             self.count["server killed"] += 1
 
@@ -185,11 +199,16 @@ class Soak:
                         f"{id} is {record.status}, waiting {record.waiting}, owner {record.owner}: {last}"
                     )
                     continue
-                lost = SIGNALS - len(set(record.result))
-                self.count["signals lost"] += lost
+                self.count["signals lost"] += SIGNALS - len(set(record.result))
+                self.count["signals doubled"] += len(record.result) - len(set(record.result))
                 if record.result != list(range(SIGNALS)) and sorted(record.result) != list(range(SIGNALS)):
                     self.wrong.append(f"{id} got the signals {record.result}")
-                await runtime.history(id)  # raises where its digest chain is broken
+                history = await runtime.history(id)  # raises where its digest chain is broken
+                names = {getattr(each.event, "name", "") for each in history if each.event[0] == ev.STEP_COMPLETED}
+                gone = {name for run, name in evidence.done if run == id} - names
+                self.count["commits"] += len(names) + 1
+                self.count["commits lost"] += len(gone)
+                self.wrong += [f"{id} has lost its step {name}, which was acknowledged" for name in sorted(gone)]
             left = [entry.key for prefix in ("i/", "t/", "x/s/running/") for entry in await host.list(prefix)]
             if left and not self.unfinished:
                 self.wrong.append(f"left behind in the store: {left[:5]}")
@@ -201,12 +220,20 @@ class Soak:
 
 async def run(store: str, seconds: float, workers: int, seed: int, directory: Path, restarts: int = 3) -> bool:
     """One soak of so many seconds, and the wait for the last runs; whether every promise held."""
+    soaking, _ = await soaked(store, seconds, workers, seed, directory, restarts)
+    return not soaking.wrong
+
+
+async def soaked(
+    store: str, seconds: float, workers: int, seed: int, directory: Path, restarts: int = 3
+) -> tuple[Soak, Evidence]:
+    """As ``run``, with what was counted."""
     logging.getLogger("asyncpg").setLevel(logging.CRITICAL)  # that a server is away is no news here
     with server_of(store, directory / "server") as server:
         async with Chaos(server.port, seed) as chaos:
             log = directory / "log"
             log.touch()
-            soaking = Soak(url_of(store, server, chaos.port), server.url, log, workers, seed)
+            soaking = Soak(url_of(store, server, chaos.port), server.url, log, workers, seed, chaos.done)
             began = time.monotonic()
             times = [began + seconds * (n + 1) / (restarts + 1) for n in range(restarts)]
             meanwhile = [
@@ -232,7 +259,7 @@ async def run(store: str, seconds: float, workers: int, seed: int, directory: Pa
                 soaking.stop()
             evidence = await soaking.judge()
             _report(soaking, evidence, chaos, time.monotonic() - began)
-    return not soaking.wrong
+    return soaking, evidence
 
 
 async def _tell(soaking: Soak, log: Path) -> None:
@@ -254,6 +281,9 @@ def _report(soaking: Soak, evidence: Evidence, chaos: Chaos, seconds: float) -> 
         ("committed steps that were run again", len(evidence.again)),
         ("signals sent", soaking.count["signals"]),
         ("signals lost", soaking.count["signals lost"]),
+        ("signals that a run was given twice", soaking.count["signals doubled"]),
+        ("commits that were acknowledged, of steps and starts", soaking.count["commits"]),
+        ("of those, lost", soaking.count["commits lost"]),
         ("starts and signals that were asked again", soaking.count["asked again"]),
         ("workers killed", soaking.count["workers killed"]),
         ("server killed", soaking.count["server killed"]),

@@ -87,7 +87,8 @@ def stage(key: str) -> int:
 
 
 class Evidence:
-    """What the lines say. ``again``: committed steps that were run again; ``repeated``: steps whose result was lost."""
+    """What the lines say. ``again``: committed steps that were run again; ``repeated``: steps whose result was lost;
+    ``done``: runs and steps whose result was committed."""
 
     def __init__(self, lines: list[str]) -> None:
         self.again: list[str] = []
@@ -95,16 +96,16 @@ class Evidence:
         self.begun = self.repeated = 0
         furthest: dict[str, int] = defaultdict(int)
         begun: set[tuple[str, str]] = set()
-        done: set[tuple[str, str]] = set()
+        self.done: set[tuple[str, str]] = set()
         for line in lines:
             word, run, key = line.split()[:3]
             if word == "stuck":
                 self.stuck.append(line)
             elif word == "done":
-                done.add((run, key))
+                self.done.add((run, key))
             else:
                 # A step of a later stage had begun: the handler had seen this one's result, which was durable then.
-                if stage(key) < furthest[run] or (run, key) in done:
+                if stage(key) < furthest[run] or (run, key) in self.done:
                     self.again.append(line)
                 self.repeated += (run, key) in begun
                 self.begun += 1

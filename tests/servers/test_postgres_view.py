@@ -96,7 +96,7 @@ def test_a_run_in_each_status(database: str) -> None:
 
 
 def test_psql_shows_it(database: str) -> None:
-    """The line that the README gives, from another search path than the one the store was made with."""
+    """The line that docs/hosts.md gives, from another search path than the one the store was made with."""
     asyncio.run(each_status(database))
     sql = "SET search_path TO pg_catalog; SELECT id, workflow, version, failure FROM public.alkaline_runs " \
         "WHERE status = 'failed' ORDER BY updated DESC LIMIT 5"  # fmt: skip

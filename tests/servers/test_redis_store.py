@@ -15,6 +15,7 @@ import redis.asyncio
 
 from alkaline_edge.errors import InvalidInput, StoreError
 from alkaline_edge.host import Batch, Check, Committed, Conflict, Entry, Put
+from alkaline_hosts._redis import clients
 from alkaline_hosts._redis.clients import RIGHTS
 from alkaline_hosts.opening import open_host
 from alkaline_hosts.redis import RedisHost
@@ -230,6 +231,27 @@ def test_a_store_that_is_gone(redis_of: Start) -> None:
         fresh = by_url(server.url)
         assert await fresh.list("") == BEFORE
         await fresh.close()
+
+    asyncio.run(main())
+
+
+def test_a_store_that_is_made_while_it_is_read_is_not_gone(redis_of: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host's own first commit, made between what Redis answered and its arrival, makes the answer no loss."""
+    server = redis_of()
+
+    async def main() -> None:
+        host = by_url(server.url)
+
+        async def slow(*arguments: Any) -> Any:
+            answer = await clients.call(*arguments)
+            await host.commit(FIRST)
+            return answer
+
+        monkeypatch.setattr("alkaline_hosts.redis.call", slow)
+        assert await host.get(["a"]) == [None]
+        monkeypatch.undo()
+        assert await host.get(["a"]) == BEFORE[:1]
+        await host.close()
 
     asyncio.run(main())
 

@@ -36,7 +36,7 @@ def test_a_short_soak(store: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     rows = {line[:52].strip(): line[52:].strip() for line in said.splitlines()}
     assert rows["server killed"] == "2"
     for what in ("workers killed", "runs complete", "connections: cut", "connections: refused"):
-        assert int(rows[what]) > 2, said
+        assert int(rows[what]) > 2, said  # a soak goes on until that has happened
     assert rows["runs complete"] == rows["runs started"]
 
 

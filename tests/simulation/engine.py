@@ -28,7 +28,7 @@ from alkaline_edge import (
 from alkaline_edge import events as ev
 from alkaline_edge.history import Cursor, Timed
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict
-from alkaline_edge.runtime.store import indexes_of
+from alkaline_edge.runtime.write import indexes_of
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost, SimulatedStore
 
 CAPABILITIES = Capabilities(

@@ -11,7 +11,7 @@ import contextlib
 import random
 from typing import Any
 
-from alkaline_edge import AlkalineError, Context, Runtime, hand_over, keys, sync, workflow
+from alkaline_edge import AlkalineError, ConflictError, Context, Runtime, hand_over, keys, sync, workflow
 from alkaline_edge.codec import Codec
 from alkaline_edge.errors import RunCancelled
 from alkaline_edge.events import SignalReceived
@@ -77,6 +77,7 @@ class World:
         self.maybe: set[str] = set()
         self.cancelled = False
         self.files: dict[int, tuple[bytes, Place]] = {}
+        self.letters: list[bytes] = []
         self.sent = 0
         self.log: list[str] = []
 
@@ -115,6 +116,23 @@ class World:
 
     async def hand_over(self, x: Place, y: Place) -> None:
         await hand_over(x.runtime, ID, y.runtime)
+
+    async def freeze(self, x: Place, y: Place) -> None:
+        """As far as the letter; whoever has it may bring it at any time, and more than once."""
+        letter = await Local(x.runtime).freeze(ID, "y", await Local(y.runtime).identity())
+        if letter:
+            self.letters.append(letter)
+
+    async def late_letter(self, x: Place, y: Place) -> None:
+        if self.letters:
+            await Local(y.runtime).take_over(self.draw.choice(self.letters))
+
+    async def renounce(self, x: Place, y: Place) -> None:
+        """As hand_over does that takes a run back: for the store that it comes from, and any letter of it."""
+        record, name = await x.record(), await Local(y.runtime).identity()
+        if self.letters and record is not None and str(record.moved_to).endswith(f"[{name}], not confirmed yet"):
+            letter = self.draw.choice(self.letters)
+            self.letters.append(await Local(y.runtime).renounce(letter, await Local(x.runtime).identity()))
 
     async def copy(self, x: Place, y: Place) -> None:
         await y.runtime.import_(await x.runtime.export(ID))
@@ -211,11 +229,21 @@ class World:
                 if record is not None and (record.moved_to or "").endswith("not confirmed yet"):
                     for other in self.places:
                         if f"[{await Local(other.runtime).identity()}]" in str(record.moved_to):
-                            await hand_over(place.runtime, ID, other.runtime)
+                            await self._finish(place, other)
             files = [(r.epoch, place) for place, r in records if r is not None and r.moved_to == BUNDLE]
             if files:
                 await self.bundle(max(files, key=lambda one: one[0])[1], self.draw.choice(self.places))
         raise AssertionError(f"nobody can go on: {[await p.record() for p in self.places]} {self.log}")
+
+    async def _finish(self, source: Place, target: Place) -> None:
+        """End a hand-over that was cut off: one way or the other, or by taking it back where it was renounced."""
+        a, b = (source, target) if self.draw.random() < 0.5 else (target, source)
+        try:
+            await hand_over(a.runtime, ID, b.runtime)
+        except ConflictError as error:
+            if "renounced" not in str(error):
+                raise
+            await hand_over(target.runtime, ID, source.runtime)
 
     async def end(self) -> None:
         """Bring the run by every store, let it end, and look at all that it was sent."""
@@ -251,7 +279,8 @@ class World:
 
 
 VERBS = [
-    World.sync, World.sync, World.hand_over, World.hand_over, World.hand_over, World.copy, World.bundle,
+    World.sync, World.sync, World.hand_over, World.hand_over, World.hand_over, World.copy, World.bundle, World.freeze,
+    World.freeze, World.late_letter, World.renounce,
     World.late_bundle, World.signal, World.signal, World.signal, World.pause, World.cancel, World.resume, World.resume,
     World.work, World.work, World.fork, World.delete, World.swap,
 ]  # fmt: skip

@@ -6,40 +6,20 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import sys
 import time
-from collections import Counter
 from typing import Any
 
 from .programs import show
+from .running import Tally, run_many
 from .schedule import Outcome, Schedule, quiet
 from .shrink import cut, kind_of, shrink
-
-CHUNK = 50
-
-
-def run_chunk(seeds: range) -> tuple[int, Counter[str], Counter[str], list[tuple[int, list[str]]], int, int]:
-    """What some seeds came to."""
-    faults: Counter[str] = Counter()
-    ended: Counter[str] = Counter()
-    bad: list[tuple[int, list[str]]] = []
-    calls = steps = 0
-    with quiet():
-        for seed in seeds:
-            outcome = Schedule(seed).run()
-            faults += outcome.faults
-            ended += Counter(outcome.statuses)
-            calls, steps = calls + outcome.calls, steps + outcome.steps
-            if outcome.violations:
-                bad.append((seed, outcome.violations))
-    return len(seeds), faults, ended, bad, calls, steps
 
 
 def report(outcome: Outcome, places: list[int]) -> None:
     """Print a failure so that a person can read and repeat it."""
-    print(f"\nseed {outcome.seed} fails:")
+    print(f"\nseed {outcome.seed} {'fails' if outcome.violations else 'holds'}:")
     for violation in outcome.violations[:4]:
         print(f"  {violation[:1500]}")
     print("the program, shrunk:" if places else "the program:")
@@ -74,32 +54,29 @@ def main() -> int:
 def run_all(given: Any) -> int:
     """Many seeds."""
     seeds = range(given.seed, given.seed + given.schedules)
-    chunks = [seeds[n : n + CHUNK] for n in range(0, len(seeds), CHUNK)]
-    begun, done, calls, steps = time.monotonic(), 0, 0, 0
-    faults: Counter[str] = Counter()
-    ended: Counter[str] = Counter()
-    kinds: dict[str, list[tuple[int, list[str]]]] = {}
-    said = begun
-    with multiprocessing.get_context("fork").Pool(given.jobs, maxtasksperchild=20) as pool:
-        for count, some_faults, some_ended, bad, some_calls, some_steps in pool.imap_unordered(run_chunk, chunks):
-            done, calls, steps = done + count, calls + some_calls, steps + some_steps
-            faults += some_faults
-            ended += some_ended
-            for seed, violations in bad:
-                kinds.setdefault(kind_of(violations[0]), []).append((seed, violations))
-            if time.monotonic() - said > 60:
-                said = time.monotonic()
-                print(f"  {done} schedules, {sum(map(len, kinds.values()))} with violations", flush=True)
+    begun = said = time.monotonic()
+    total = Tally()
+    for tally in run_many(seeds, given.jobs):
+        total.add(tally)
+        for seed, violations in tally.bad:
+            print(f"  seed {seed}: {violations[0]:.200}", flush=True)
+        if time.monotonic() - said > 60:
+            said = time.monotonic()
+            print(f"  {total.count} schedules, {len(total.bad)} with violations", flush=True)
     seconds = time.monotonic() - begun
+    kinds: dict[str, list[tuple[int, list[str]]]] = {}
+    for seed, violations in total.bad:
+        kinds.setdefault(kind_of(violations[0]), []).append((seed, violations))
     for several in list(kinds.values())[: given.failures]:
         with quiet():
             report(*shrink(Schedule(min(several)[0]).run()))
     for kind, several in sorted(kinds.items(), key=lambda each: -len(each[1])):
         print(f"{len(several):6} times: {kind} (seeds {', '.join(str(seed) for seed, _ in sorted(several)[:6])})")
-    print(f"{done / seconds:.0f} schedules per second, {calls} host calls, {steps} steps run")
-    print("faults that took effect: " + ", ".join(f"{kind} {n}" for kind, n in faults.most_common()))
-    print("runs: " + ", ".join(f"{status} {n}" for status, n in ended.most_common()))
-    print(f"{done} schedules, {sum(map(len, kinds.values()))} violations")
+    print(f"{total.count / seconds:.0f} schedules per second, {total.count / total.seconds:.0f} for each core's second")
+    print(f"{total.calls} host calls, {total.commits} commits, {total.steps} steps run, {total.signals} signals sent")
+    print("faults that took effect: " + ", ".join(f"{kind} {n}" for kind, n in total.faults.most_common()))
+    print("runs: " + ", ".join(f"{status} {n}" for status, n in total.statuses.most_common()))
+    print(f"{total.count} schedules, {len(total.bad)} violations")
     return 1 if kinds else 0
 
 

@@ -12,7 +12,7 @@ from .timeline import Process
 
 OF_COMMITS = ("applied-then-error", "error-before", "rejected", "applied-then-conflict", "late", "crash", "crash-after")
 OF_READS = ("error-before", "rejected", "crash")
-TIMED = ("kill", "freeze", "long-freeze", "clock", "close", "outage", "deploy", "deploy-back")
+TIMED = ("kill", "freeze", "long-freeze", "clock", "close", "outage", "deploy", "deploy-back", "swap")
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class Weather:
     until: float = 0.0
     """Faults stop here."""
     clocks: int = 0
-    """How far clocks may be off, in ms."""
+    """How far clocks may be off, in ms: two of them differ by less than the kernel allows."""
 
 
 def draw(random: Random, lease: float) -> Weather:
@@ -50,7 +50,7 @@ def draw(random: Random, lease: float) -> Weather:
             weather.timed.append((random.uniform(0, weather.until) ** random.choice((0.5, 1)), random.choice(kinds)))
     weather.timed.sort()
     if "clock" in kinds:
-        weather.clocks = random.choice((50, 5_000, 120_000))
+        weather.clocks = random.choice((50, 5_000, 29_000))
     return weather
 
 
@@ -58,10 +58,12 @@ def capabilities(random: Random) -> Capabilities:
     """Limits small enough that programs of a few nodes go over them."""
     inline = random.choice((250, 600, 600, 3_000, 128 * 1024))
     most = random.choice((6_000, 12_000, 40_000, 16 * 1024 * 1024))
+    threads = random.random() < 0.4
     return Capabilities(
         "simulated",
         durability="volatile",
-        threads=random.random() < 0.4,
+        threads=threads,
+        synchronous=most < 20_000,  # no draw of its own: the schedules of a seed stay what they are
         max_value=most,
         max_batch_bytes=most * random.choice((4, 16)),
         max_batch_keys=random.choice((60, 128, 10_000)),
@@ -93,7 +95,7 @@ class Befalls:
         """Stores that do not answer, and until when."""
 
     def __call__(self, process: Process, verb: str, what: Any) -> Any:
-        """A kind of fault, seconds of delay, or None."""
+        """A kind of fault, seconds of delay, or None. Seconds below zero: its answer is on its way for so long."""
         weather, random = self.weather, self.random
         if process.loop.now >= self.until:
             return None
@@ -104,5 +106,5 @@ class Befalls:
             kinds = weather.commits if verb == "commit" else weather.reads
             return random.choice(kinds) if kinds else None
         if chance > 1 - weather.slow:
-            return random.uniform(0, weather.slowest)
+            return random.uniform(0, weather.slowest) * random.choice((1, -1))
         return None

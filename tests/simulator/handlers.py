@@ -10,9 +10,20 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from alkaline_edge import Budget, Context, Retry, StepInfo, StepOutcomeUnknown, Workflow, in_thread, workflow
+from alkaline_edge import (
+    AlkalineError,
+    Budget,
+    BudgetExceeded,
+    Context,
+    Retry,
+    StepInfo,
+    StepOutcomeUnknown,
+    Workflow,
+    in_thread,
+    workflow,
+)
 
-from .programs import Body, Node, Program
+from .programs import DEAR, Body, Node, Program
 from .timeline import PROCESS
 
 if TYPE_CHECKING:
@@ -56,8 +67,11 @@ class Playing:
             options["cost"] = args["cost"]
         if args.get("timeout"):
             options["timeout"] = args["timeout"]
+        limited_now = _world().sharing.limit
+        if limited_now:  # a place that was lost stops a step, and a store that fails refuses one: it is tried again
+            options["retry"] = Retry(max_attempts=500, backoff=args.get("backoff", 0) or 1, cap=90, retryable=_passes)
         try:
-            value = await self._step(node, f"s{node.id}", **options)
+            value = await self._step(node, f"s{node.id}", limited if limited_now else act, **options)
         except TimeoutError:
             if not args.get("timeout"):
                 raise
@@ -103,6 +117,17 @@ class Playing:
         self.ctx.spend(node.args["tokens"], f"p{node.id}")
         self.spent += node.args["tokens"]
         return "spent"
+
+    async def do_dear(self, node: Node) -> Any:
+        try:
+            value = await self._step(node, f"d{node.id}", cost=DEAR)
+        except BudgetExceeded:
+            return "too dear"
+        self.spent += DEAR
+        return value
+
+    async def do_hitch(self, node: Node) -> Any:
+        return await self._step(node, f"h{node.id}", hitch)
 
     async def do_emit(self, node: Node) -> Any:
         self.ctx.emit("e", self.emitted)
@@ -212,7 +237,7 @@ class Playing:
     def listen(self) -> None:
         """Answer queries and updates."""
         self.ctx.on_query("trace", lambda: self.trace)
-        self.ctx.on_update("note", self._note, lambda payload: payload["refuse"] and 1 / 0)
+        self.ctx.on_update("note", self._note, _refuse)
 
     async def _note(self, payload: dict[str, Any]) -> Any:
         self.saw("update", payload["n"])
@@ -220,6 +245,15 @@ class Playing:
         if payload["step"]:
             await self.ctx.step(f"u{payload['n']}", act, 0, 0, self.trace)
         return [payload["n"], "y" * payload["fill"]]
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, (AlkalineError, ConnectionError))
+
+
+def _refuse(payload: dict[str, Any]) -> None:
+    if payload["refuse"]:
+        1 / 0  # noqa: B018  # what a validator of the user's raises
 
 
 def _world() -> World:
@@ -239,6 +273,12 @@ async def act(node_id: int, place: int, trace: int, info: StepInfo) -> str:
     if info.attempt <= args.get("fails", 0) and info.step[0] in "so":
         raise ConnectionError(f"attempt {info.attempt}")
     return world.value(node_id, place)
+
+
+async def limited(node_id: int, place: int, trace: int, info: StepInfo) -> str:
+    """As ``act``, where only so many run at a time."""
+    found: str = await _world().sharing.limited(lambda: act(node_id, place, trace, info))
+    return found
 
 
 def block(node_id: int, place: int, trace: int, info: StepInfo) -> str:
@@ -262,6 +302,15 @@ async def hopeless(node_id: int, place: int, trace: int, info: StepInfo) -> None
     """A step that fails for good."""
     _world().did(info, (node_id, place, trace))
     raise Hopeless("by the program")
+
+
+async def hitch(node_id: int, place: int, trace: int, info: StepInfo) -> str:
+    """A step that fails until what it needs is mended."""
+    world = _world()
+    world.did(info, (node_id, place, trace))
+    if not world.mended:
+        raise Hopeless("by the program")
+    return world.value(node_id, place)
 
 
 async def undo(value: str) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .world import World
 
 
+CHARGES = (ev.SPENT, ev.STEP_CHARGED, ev.RETRIED)
 SAYS = {
     "sleep": "slept", "spend": "spent", "emit": "emitted", "mark": "marked", "draw": "drawn", "turns": "turned",
 }  # fmt: skip
@@ -53,8 +54,10 @@ class Oracle:
     def fits(self, node: Node, value: Any, depth: int) -> str | None:
         """None where ``value`` is what ``node`` may come to; otherwise what is wrong."""
         match node.kind:
-            case "step" | "undo" | "blocking" | "once":
+            case "step" | "undo" | "blocking" | "once" | "dear" | "hitch":
                 wanted = [self.world.value(node.id, 0)]
+                if node.kind == "dear":
+                    wanted.append("too dear")
                 if node.kind == "once":
                     wanted = ["unknown", "refused"] if node.args.get("fails") else [*wanted, "unknown"]
                 if node.args.get("timeout"):
@@ -121,8 +124,8 @@ class Oracle:
         return _first(self.fits(body.root, one, depth) for one in result["done"])
 
     # --- one run -----------------------------------------------------------------------------------------------------
-    def judge(self, record: Any, is_root: bool) -> Iterator[str]:
-        """What is wrong with a run that has ended."""
+    def judge(self, record: Any, is_root: bool, is_fork: bool) -> Iterator[str]:
+        """What is wrong with a run that has ended. A fork begins with the attributes of the run that it is one of."""
         n = int(record.workflow[1:])
         body = self.program.bodies[n]
         whole = not any(node.kind in (*FRAGILE, "rooms") for node in body.root.walk())
@@ -135,14 +138,14 @@ class Oracle:
             if body.doomed:
                 yield f"run {record.id} completed, and the program says that it fails"
             elif not problem:
-                yield from self._accounts(record, whole)
+                yield from self._accounts(record, whole, is_root, is_fork)
         elif record.status == "failed":
-            if not body.doomed:
+            if not body.doomed and not any(node.kind == "hitch" for node in body.root.walk()):
                 yield f"run {record.id} failed: {record.failure}"
         elif not self.told.cancelled and is_root:
             yield f"run {record.id} is {record.status}, and nobody asked for it"
         yield from self._emits(record, events)
-        charged = sum(event.tokens for event in events if event[0] in (ev.SPENT, ev.STEP_CHARGED))
+        charged = sum(event.tokens for event in events if event[0] in CHARGES)
         if charged != record.spent["tokens"]:
             yield f"run {record.id} was charged {charged} tokens, and its record says {record.spent['tokens']}"
         if record.status in ("failed", "cancelled"):
@@ -150,17 +153,18 @@ class Oracle:
         if is_root:
             yield from self._signals(record, events)
 
-    def _accounts(self, record: Any, whole: bool) -> Iterator[str]:
+    def _accounts(self, record: Any, whole: bool, is_root: bool, is_fork: bool) -> Iterator[str]:
         result = record.result
         spent = record.spent["tokens"]
         if spent < result["spent"] or (whole and spent != result["spent"]):
             yield f"run {record.id} spent {result['spent']} tokens, and its record says {spent}"
-        if record.attributes != result["marks"]:
+        set_here = {name: value for name, value in record.attributes.items() if name not in ("schedule", "task")}
+        if set_here != result["marks"] and not is_fork:
             yield f"run {record.id} has the attributes {record.attributes}, and set {result['marks']}"
-        for n, reply in self.told.updates.items() if record.depth == 0 else ():
+        for n, reply in self.told.updates.items() if is_root else ():
             if n not in result["updated"]:
                 yield f"update {n} was answered with {reply!r:.80}, and the run does not know of it"
-        if len(set(result["updated"])) < len(result["updated"]) and record.depth == 0:
+        if len(set(result["updated"])) < len(result["updated"]) and is_root:
             yield f"run {record.id} took an update twice: {result['updated']}"
 
     def _emits(self, record: Any, events: list[Any]) -> Iterator[str]:
@@ -202,6 +206,11 @@ class Oracle:
         twice = [name for name in twice if name in wanted]
         if twice != did[::-1]:
             yield f"run {record.id} {record.status}: {did} completed, and were compensated as {twice}"
+        # Those that may be cut off too, such as the losers of a race: what is recorded as completed is undone, once.
+        all_undone = sorted(name.removeprefix("compensate ") for name in done if name.startswith("compensate "))
+        undoable = {f"c{node.id}" for node in root.walk() if node.kind == "undo"}
+        if all_undone != sorted(name for name in done if name in undoable):
+            yield f"run {record.id} {record.status}: of {done!r:.300} these were undone: {all_undone}"
 
 
 def _waits(node: Node, values: list[Any]) -> Iterator[Any]:
@@ -231,7 +240,7 @@ def shared(world: World, entries: dict[str, Any]) -> Iterator[str]:
         if not history.events:
             continue
         started: Any = history.events[0][1]
-        charged = sum(event.tokens for _, event in history.events if event[0] in (ev.SPENT, ev.STEP_CHARGED))  # type: ignore[union-attr]
+        charged = sum(event.tokens for _, event in history.events if event[0] in CHARGES)  # type: ignore[union-attr]
         for account in started.header["accounts"]:
             totals[account[0]] = totals.get(account[0], 0) + charged
         del name

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from alkaline_edge import AlkalineError
 from alkaline_edge.errors import RunCancelled
-from alkaline_edge.runtime.syncing import hand_over, sync
+from alkaline_edge.runtime.handing import Local
+from alkaline_edge.runtime.syncing import hand_over, reclaim, sync
 
 from .handlers import Hopeless
+from .timeline import later
 
 if TYPE_CHECKING:
     from alkaline_edge import Runtime
@@ -43,10 +45,14 @@ class Client:
         if self.place >= len(self.acts):
             return
         fleet = self.plan.schedule.fleet
-        member = fleet.spawn(self.name)
-        member.again = self.begin
+        if fleet.swapping:
+            later(self.plan.schedule.world.loop, 1.0, self.begin)
+            return
+        page = fleet.page if self.plan.together and fleet.page is not None and not fleet.page.dead else None
+        member = page or fleet.spawn(self.name)
+        member.again.append(self.begin)
         member.run(self._live(member))
-        if self.serves:
+        if self.serves and member is not page:
             from .schedule import _serve
 
             member.run(_serve(member, 0))
@@ -61,7 +67,8 @@ class Client:
             except AlkalineError as error:
                 if error.code == "ERR_CLOSED" and not isinstance(error, RunCancelled):
                     return  # this process was closed; another one goes on
-                if error.code not in (*PASSING, "ERR_CONFLICT"):
+                by_code = error.code == "ERR_DETERMINISM" and self._rolled_back()
+                if error.code not in (*PASSING, "ERR_CONFLICT") and not by_code:
                     self.plan.schedule.world.wrong(f"{name} was refused: {error.code} {error}")
                     self.place += 1
                 await asyncio.sleep(member.fleet.random.uniform(0.5, 4))
@@ -69,6 +76,10 @@ class Client:
             except Exception as error:
                 self.plan.schedule.world.wrong(f"{name} raised {type(error).__name__}: {error}")
             self.place += 1
+
+    def _rolled_back(self) -> bool:
+        fleet = self.plan.schedule.fleet
+        return fleet.ever_newer and not fleet.newer
 
     async def at(self, member: Member) -> Runtime:
         """The runtime of the store where the run is now, or where it has ended."""
@@ -100,10 +111,14 @@ class Plan:
     def __init__(self, schedule: Schedule, random: Random) -> None:
         self.schedule, self.random = schedule, random
         self.clients: list[Client] = []
+        self.forks: set[str] = set()
+        """Those that are to go on: what a try that was cut off has left stays as it is."""
+        self.together = random.random() < 0.65
+        """Whether all of them ask from one process, as long as it lives: a page that starts, drives and waits."""
         self.span = min(schedule.weather.until, random.choice((0.0, 5.0, 60.0)))
         program = schedule.program
         self._client("starter", [("start", self._start()), *([("result", _result)] if random.random() < 0.7 else [])])
-        for n in range(random.choice((0, 1, 1, 2))):
+        for n in range(random.choice((0, 0, 0, 1, 2))):
             self._client(f"waiter{n}", [self._pause(), ("join", self._start()), ("result", _result)])
         waits = program.waits()
         if waits:
@@ -116,6 +131,10 @@ class Plan:
             if node.kind == "late" and random.random() < 0.8:
                 self._client(f"late{node.id}", [self._pause(node.args["seconds"] * 1.5), ("late", _late(node.id))])
         self._others(random)
+        if any(node.kind == "hitch" for node in program.bodies[0].root.walk()):
+            self._client("mender", [("mend", _mend)])
+        for name, asked in schedule.sharing.clients():
+            self._client(name, asked if name == "limiter" else [self._pause(), *asked])
 
     def _others(self, random: Random) -> None:
         acts: list[tuple[str, Act]] = []
@@ -132,15 +151,27 @@ class Plan:
             acts.append(("query", _query))
         if random.random() < 0.2:
             acts += [("pause", _pause), self._pause(), ("unpause", _unpause)]
+        bodies = self.schedule.program.bodies
+        kinds = {node.kind for node in bodies[0].root.walk()}
+        if random.random() < 0.15:
+            n = random.randrange(1, len(bodies)) if len(bodies) > 1 else 0
+            if n or not kinds & {"wait", "late"}:
+                # A start whose answer was lost may land once the run is deleted: nothing is left then that says no.
+                lands_late = "late" in self.schedule.weather.commits
+                end = [("delete it", _delete_it)] if random.random() < 0.5 and not lands_late else []
+                begin = [self._pause(), ("start another", _another(n)), ("its result", _its_result)]
+                self._client("second", [*begin, *end])
+        if random.random() < 0.1 and bodies[0].generations == 1:
+            acts.append(("fork", _fork(random.random(), resumed=not kinds & {"wait", "late"})))
         if self.schedule.stores == 2:
             for _ in range(random.choice((1, 1, 2, 3))):
-                act = random.choice((_move, _move, _move_by_file, _sync))
+                act = random.choice((_move, _move, _move_by_file, _sync, _reclaim))
                 acts.append((act.__name__[1:], act))
         if acts:
             self._client("other", [each for act in acts for each in (self._pause(), act)])
 
     def _client(self, name: str, acts: list[tuple[str, Act]]) -> None:
-        self.clients.append(Client(self, name, acts, self.random.random() < 0.2))
+        self.clients.append(Client(self, name, acts, self.random.random() < 0.15))
 
     def _pause(self, most: float | None = None) -> tuple[str, Act]:
         seconds = self.random.uniform(0, self.span if most is None else most)
@@ -170,6 +201,10 @@ class Plan:
 
         return start
 
+    def place_of(self, member: Member, runtime: Runtime) -> int:
+        """Which store that runtime of the process is of."""
+        return next(n for n in range(self.schedule.stores) if member.runtime(n) is runtime)
+
     def begin(self) -> None:
         """All of them."""
         for client in self.clients:
@@ -189,24 +224,24 @@ class Plan:
 
     def seconds(self) -> float:
         """How long it takes where nothing goes wrong."""
-        return self.span * sum(len(client.acts) for client in self.clients) + 100
+        return self.span * sum(len(client.acts) for client in self.clients) + 100 + self.schedule.sharing.seconds()
 
 
 # --- the acts --------------------------------------------------------------------------------------------------------
 async def _result(client: Client, member: Member) -> None:
     """Wait for the end, where the run is."""
-    told = client.plan.schedule.told
-    for place in range(client.plan.schedule.stores):  # it may have ended in any of them
+    schedule = client.plan.schedule
+    told = schedule.told
+    for place in range(schedule.stores):  # it may have ended in any of them
         record = await member.runtime(place).store.find(ID)
         if record is not None and record.finished:
             break
     else:
         runtime = await client.at(member)
-        place = next(n for n in range(client.plan.schedule.stores) if runtime is member.runtime(n))
+        place = next(n for n in range(schedule.stores) if runtime is member.runtime(n))
+    seconds = None if schedule.stores == 1 else max(30.0, schedule.poll)
     try:
-        told.results.append(
-            await member.runtime(place).result(ID, timeout=None if client.plan.schedule.stores == 1 else 30)
-        )
+        told.results.append(await member.runtime(place).result(ID, timeout=seconds))
     except TimeoutError:
         raise AlkalineErrorAgain("ERR_STORE", "it may have moved") from None
     except RunCancelled:
@@ -328,14 +363,15 @@ async def _move(client: Client, member: Member) -> None:
         await hand_over(a, ID, b)
     except AlkalineError as error:
         record = await a.store.find(ID)
-        if error.code in ("ERR_STORE", "ERR_NOT_FOUND") or (record is not None and record.moved_to is not None):
+        if error.code in PASSING or (record is not None and record.moved_to is not None):
             client.plan.schedule.world.faults["move-cut"] += 1
             raise
-        client.notes.clear()  # refused with nothing done
-        if "held by another owner" not in str(error) or client.notes.get("tries", 0) > 3:
-            return
         client.notes["tries"] = client.notes.get("tries", 0) + 1
-        raise
+        if "held by another owner" in str(error) and client.notes["tries"] <= 4:
+            raise
+        await _unpause(client, member)  # refused with nothing done, but an earlier try may have paused it
+        client.notes.clear()
+        return
     client.plan.schedule.world.faults["moved"] += 1
     client.notes.clear()
 
@@ -349,12 +385,48 @@ async def _move_by_file(client: Client, member: Member) -> None:
             client.notes["bundle"] = await member.runtime(here).export(ID, handoff=True)
         except AlkalineError as error:
             record = await member.runtime(here).store.find(ID)
-            if error.code in ("ERR_STORE", "ERR_NOT_FOUND") or (record is not None and record.moved_to is not None):
+            if error.code in PASSING or (record is not None and record.moved_to is not None):
                 raise
+            await _unpause(client, member)
             client.notes.clear()
             return
     await member.runtime(1 - client.notes["from"]).import_(client.notes["bundle"], mode="take_over")
     client.plan.schedule.world.faults["moved-by-file"] += 1
+    client.notes.clear()
+
+
+LOST = "10570570570570ff"
+"""The name of a store that is lost: nobody has ever reached it."""
+
+
+async def _reclaim(client: Client, member: Member) -> None:
+    """Hand the run over to a store that is lost before it has it, and go on here."""
+    here, _ = (client.notes["from"], True) if client.notes.get("leaving") else await _where(client, member)
+    client.notes.update({"from": here, "leaving": True})
+    runtime = member.runtime(here)
+    try:
+        record = await runtime.store.find(ID)
+        if record is not None and record.finished:
+            raise Ended
+        if record is None or record.moved_to is None:
+            if client.notes.get("frozen"):
+                client.notes.clear()
+                return  # the answer was lost
+            await Local(runtime).freeze(ID, "a store that is lost", LOST)
+        client.notes["frozen"] = True
+        await reclaim(runtime, ID, LOST)
+    except AlkalineError as error:
+        record = await runtime.store.find(ID)
+        if error.code in PASSING or (record is not None and record.moved_to is not None):
+            client.plan.schedule.world.faults["reclaim-cut"] += 1
+            raise
+        client.notes["tries"] = client.notes.get("tries", 0) + 1
+        if "held by another owner" in str(error) and client.notes["tries"] <= 4:
+            raise
+        await _unpause(client, member)
+        client.notes.clear()
+        return
+    client.plan.schedule.world.faults["reclaimed"] += 1
     client.notes.clear()
 
 
@@ -366,3 +438,94 @@ async def _sync(client: Client, member: Member) -> None:
     except AlkalineError as error:
         if error.code != "ERR_CONFLICT":
             raise
+
+
+async def _mend(client: Client, member: Member) -> None:
+    """Once the run has failed, mend what it needs and have it tried again."""
+    world = client.plan.schedule.world
+    for place in range(client.plan.schedule.stores):
+        runtime = member.runtime(place)
+        record = await runtime.store.find(ID)
+        if record is None or record.moved_to is not None:
+            continue
+        if record.status in ("completed", "cancelled") or (client.notes.get("asked") and not record.finished):
+            return
+        if record.status == "failed":
+            if client.notes.get("asked", 0) > 2:
+                return
+            world.mended = True
+            client.notes["asked"] = client.notes.get("asked", 0) + 1
+            try:
+                await runtime.retry(ID)
+            except AlkalineError as error:
+                if error.code != "ERR_CONFLICT":
+                    raise
+                return  # it has undone something, or would fail at once
+            world.faults["retried"] += 1
+            return
+    raise AlkalineErrorAgain("ERR_NOT_FOUND", "it goes on")
+
+
+# --- other runs, other stores ----------------------------------------------------------------------------------------
+OTHER = "other"
+
+
+def _another(n: int) -> Act:
+    """Start a second run that has no parent."""
+
+    async def start(client: Client, member: Member) -> None:
+        await member.runtime(0).start(f"w{n}", {"depth": 0}, id=OTHER, on_conflict="join")
+
+    return start
+
+
+async def _its_result(client: Client, member: Member) -> None:
+    try:
+        await member.runtime(0).result(OTHER, timeout=None)
+    except AlkalineError:
+        raise
+    except Exception as error:
+        if type(error).__name__ != Hopeless.__name__ and "by the program" not in str(error):
+            raise
+
+
+async def _delete_it(client: Client, member: Member) -> None:
+    """Delete the second run, which has ended, though others may still look at it."""
+    try:
+        await member.runtime(0).delete(OTHER)
+    except AlkalineError as error:
+        if error.code != "ERR_NOT_FOUND":
+            raise
+    client.plan.schedule.world.faults["deleted"] += 1
+
+
+def _fork(where: float, resumed: bool) -> Act:
+    """A fork of the run, somewhere in its history; it goes on, or is deleted as it is."""
+
+    async def fork(client: Client, member: Member) -> None:
+        notes = client.notes
+        if "fork" not in notes:
+            if notes.get("forking", 0) > 2:  # each try whose answer was lost may have left one
+                return await _drop_forks(client, member)
+            runtime = await client.at(member)
+            notes["forking"] = notes.get("forking", 0) + 1
+            history = await runtime.history(ID)
+            commits = history[-1].commit + 1
+            made = await runtime.fork(ID, 1 + int(where * (commits - 1)))
+            notes["fork"], notes["forked in"] = made.id, client.plan.place_of(member, runtime)
+            client.plan.schedule.world.faults["forked"] += 1
+        if resumed and "resumed" not in notes:
+            client.plan.forks.add(notes["fork"])
+            await member.runtime(notes["forked in"]).resume(notes["fork"])
+            notes["resumed"] = True
+        await _drop_forks(client, member, besides=notes["fork"] if resumed else None)
+
+    return fork
+
+
+async def _drop_forks(client: Client, member: Member, besides: str | None = None) -> None:
+    for place in range(client.plan.schedule.stores):
+        runtime = member.runtime(place)
+        for record in (await runtime.list_executions(limit=200)).items:
+            if "~fork-" in record.id and record.id != besides and record.status == "paused":
+                await runtime.delete(record.id)

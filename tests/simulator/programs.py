@@ -12,12 +12,15 @@ FRAGILE = ("race", "within", "attempt", "leave")
 """Below these a node may be cut off before its end."""
 LEAVES = {
     "step": 10, "sleep": 3, "loop": 2, "wait": 3, "late": 2, "spend": 2, "emit": 3, "mark": 2, "draw": 2, "once": 2,
-    "undo": 6, "blocking": 1, "patched": 1, "turns": 1, "queue": 1,
+    "undo": 6, "blocking": 1, "patched": 1, "turns": 1, "queue": 1, "dear": 1,
 }  # fmt: skip
 BRANCHES = {
     "seq": 3, "all": 2, "gather": 2, "group": 2, "map": 2, "race": 2, "within": 2, "attempt": 2, "cleanup": 1,
     "child": 3, "leave": 1, "rooms": 1,
 }  # fmt: skip
+
+DEAR = 100_000_000
+"""What a "dear" step costs: more than any budget that is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +115,18 @@ class Author:
         keep = random.choice((0.3, 0.6, 1.0))  # swarm: what is left out matters as much as what is in
         self.leaves = {kind: n for kind, n in LEAVES.items() if kind == "step" or random.random() < keep}
         self.branches = {kind: n for kind, n in BRANCHES.items() if kind == "seq" or random.random() < keep}
+        self.hitch = random.random() < 0.07
+        """Whether a step of the root fails until somebody has mended what it needs, and tries the run again."""
+        if self.hitch:  # what was sent to a run that failed is gone with its end, and what it has undone stays undone
+            self.leaves = {kind: n for kind, n in self.leaves.items() if kind not in ("wait", "late", "undo")}
+            self.leaves["hitch"] = 4
         self.most_bodies = random.choice((1, 1, 2, 3))
         self.children: list[int] = []
 
     def program(self) -> Program:
         """Small most often, with a tail of large ones."""
         random = self.random
-        left = min(60, 2 + int(random.expovariate(1 / 5)))
+        left = min(60, 1 + int(random.expovariate(1 / random.choice((0.5, 0.5, 0.5, 0.5, 1, 1, 1, 2, 3, 8)))))
         bodies: list[Body] = []
         roots = [self._node(0, left, 0, fragile=False)]
         while len(roots) <= max(self.children, default=0):
@@ -183,7 +191,7 @@ class Author:
         kind = kind or random.choices(list(self.leaves), list(self.leaves.values()))[0]
         if kind in ("wait", "late") and (body != 0 or (kind == "wait" and fragile)):
             kind = "step"
-        if kind == "patched" and body != 0:
+        if (kind == "patched" and body != 0) or (kind == "hitch" and (body != 0 or fragile)):
             kind = "step"
         args: dict[str, Any] = {}
         if kind in ("step", "undo", "blocking", "loop"):
@@ -205,7 +213,7 @@ class Author:
         elif kind == "blocking":
             args["thread"] = random.random() < 0.5
         elif kind == "loop":
-            args["times"] = 520 if random.random() < 0.02 else min(200, 3 + int(random.expovariate(1 / 12)))
+            args["times"] = 520 if random.random() < 0.003 else min(200, 2 + int(random.expovariate(1 / 8)))
             args["lasts"] = 0
         elif kind == "sleep":
             args["seconds"] = random.choice((0, 0.5, 1, 5, 60, 3600))
@@ -220,6 +228,9 @@ class Author:
 
 def smaller(program: Program) -> Iterator[Program]:
     """Programs with one thing less, the largest cuts first."""
+    last = len(program.bodies) - 1
+    if last and all(node.args.get("body") != last for node in program.nodes()):
+        yield replace(program, bodies=program.bodies[:-1])
     for n, body in enumerate(program.bodies):
         if body.generations > 1:
             yield _with(program, n, replace(body, generations=body.generations - 1))
@@ -253,4 +264,4 @@ def _without(node: Node) -> Iterator[Node]:
             yield replace(node, kids=(*node.kids[:n], less, *node.kids[n + 1 :]))
 
 
-__all__ = ["Author", "Body", "Node", "Program", "show", "smaller"]
+__all__ = ["DEAR", "Author", "Body", "Node", "Program", "show", "smaller"]

@@ -16,19 +16,21 @@ from typing import Any
 
 from alkaline_edge import AlkalineError, Retry, Runtime, replay
 from alkaline_edge.errors import UnknownOutcome
+from alkaline_edge.keys import is_chore
+from alkaline_edge.replay.reading import of_events
 from alkaline_edge.runtime import waking
 from alkaline_edge.runtime.syncing import hand_over, sync
 
-from . import faults
+from . import disk, faults, tampering
 from .handlers import Hopeless, workflows
 from .oracle import Oracle, Told, shared
 from .programs import Author, Program, show
+from .shared import Sharing
 from .timeline import PROCESS, Endless, Process, later
 from .world import AuditedStore, MissingHost, SimHost, WatchingHost, World, seed_of
 
 ID = "run"
-COLLECT = 25
-"""Schedules after which garbage is collected: it costs more than a schedule."""
+FORKED = "~fork-"
 MOST_CALLS = 40_000
 MOST_CALLBACKS = 600_000
 WAITING = ("ERR_STORE", "ERR_CONFLICT", "ERR_NOT_FOUND", "ERR_CLOSED")
@@ -49,6 +51,8 @@ class Outcome:
     plan: list[str] = field(default_factory=list)
     statuses: list[str] = field(default_factory=list)
     """How each run ended."""
+    commits: int = 0
+    signals: int = 0
 
 
 @contextlib.contextmanager
@@ -65,11 +69,13 @@ def quiet() -> Iterator[None]:
     gc.freeze()
     gc.disable()
     try:
+        asyncio.tasks._all_tasks.add = lambda task: None  # type: ignore[attr-defined]  # nobody asks for them
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # coroutines that were never awaited: their process died
             yield
+            gc.collect()
     finally:
-        gc.collect()
+        asyncio.tasks._all_tasks.__dict__.pop("add", None)  # type: ignore[attr-defined]
         gc.unfreeze()
         gc.enable()
         sys.unraisablehook = hook
@@ -79,30 +85,32 @@ def quiet() -> Iterator[None]:
 class Schedule:
     """Everything is drawn from ``seed``; a program given by hand takes the place of the one drawn."""
 
-    undone = 0
-    """How many were run in this interpreter."""
-
     def __init__(self, seed: int, program: Program | None = None, *, calm: bool = False) -> None:
         self.seed = seed
         draw = Random(seed_of(seed, "setting"))
         self.limits = faults.capabilities(draw)
         self.lease = draw.choice((8.0, 20.0, 30.0))
-        self.poll = draw.choice((1.0, 5.0, 20.0))
+        self.poll = draw.choice((2.0, 10.0, 30.0, 60.0))
         self.retry = Retry(max_attempts=3, backoff=1.0) if draw.random() < 0.3 else None
         self.weather = faults.draw(draw, self.lease)
         if calm:
             self.weather = faults.Weather(until=1.0)
         drawn = Author(Random(seed_of(seed, "program")), faults.sizes(draw, self.limits)).program()
         self.program = program or drawn
-        self.poll = max(self.poll, self.program.seconds() / 200, self.weather.until / 60)
+        self.poll = max(self.poll, self.program.seconds() / 40, self.weather.until / 8)
         self.stores = draw.choice((1, 1, 2))
-        self.workers = draw.choice((1, 1, 2, 3))
+        self.workers = draw.choice((1, 1, 1, 1, 2, 3))
+        self.lingers = draw.random() < 0.15
+        """Whether the others go on for a while after the end; who looks at it sweeps what they left."""
         self.modes = [draw.choice(("serve", "serve", "due")) for _ in range(self.workers + self.stores)]
         self.host_class = draw.choice((SimHost, WatchingHost, MissingHost))
+        self.logged = draw.random() < 0.1
+        """Whether the first store's batches are kept, for a log of the file host that is cut."""
         self.world = World(self.program, self.limits, MOST_CALLS, MOST_CALLBACKS)
         self.world.clocks = self.weather.clocks / 1000
         self.random = Random(seed_of(seed, "chance"))
         self.told = Told()
+        self.sharing = self.world.sharing = Sharing(self, Random(seed_of(seed, "shared")))
         self.statuses: list[str] = []
         self.fleet = Fleet(self)
         self.plan = Plan(self, Random(seed_of(seed, "plan")))
@@ -112,7 +120,8 @@ class Schedule:
         world = self.world
         befalls = faults.Befalls(self.weather, Random(seed_of(self.seed, "faults")))
         world.befalls = befalls
-        before, waking.POLL_SECONDS = waking.POLL_SECONDS, self.poll
+        before = waking.POLL_SECONDS, waking.IDLE_SECONDS
+        waking.POLL_SECONDS, waking.IDLE_SECONDS = self.poll, max(20.0, self.poll)
         loop = world.loop
         ended, plan = "never", self.plan.described()
         try:
@@ -120,11 +129,11 @@ class Schedule:
         except Endless as error:
             world.wrong(f"endless: {error}; {self._states()}")
         finally:
-            waking.POLL_SECONDS = before
+            waking.POLL_SECONDS, waking.IDLE_SECONDS = before
             self._drop()
         steps = sum(world.starts.values())
         return Outcome(self.seed, self.program, world.violations, world.faults, world.calls, steps, ended,
-                       self.setting(), plan, self.statuses)  # fmt: skip
+                       self.setting(), plan, self.statuses, world.commits, len(self.told.signals))  # fmt: skip
 
     def setting(self) -> str:
         """The limits and the weather in words."""
@@ -149,9 +158,6 @@ class Schedule:
         self.fleet.all.clear()
         self.plan.clients.clear()
         loop.close()
-        Schedule.undone += 1
-        if Schedule.undone % COLLECT == 0:
-            gc.collect()
 
     # --- the course of things ----------------------------------------------------------------------------------------
     async def _main(self, befalls: faults.Befalls) -> str:
@@ -165,13 +171,16 @@ class Schedule:
         await self._sooner(weather.until)
         befalls.until = loop.now
         self.fleet.calm = True
+        if self.fleet.ever_newer and not self.fleet.newer:
+            self.fleet.deploy(newer=True)  # the right code is back
         deadline = loop.now + self.program.seconds() + self.plan.seconds() + 6 * self.lease + 20 * self.poll + 200
         while not self._done():
             if loop.now > deadline:
                 self.world.wrong(f"not alive: {self._states()}")
                 return "never"
-            await asyncio.sleep(self.poll)
-        await asyncio.sleep(2 + 2 * self.poll)  # what came too late is swept
+            await asyncio.sleep(self.poll / 4)
+        if self.lingers:
+            await asyncio.sleep(2 + 2 * self.poll)  # what came too late is swept
         return await self._judge()
 
     async def _sooner(self, at: float) -> bool:
@@ -180,7 +189,7 @@ class Schedule:
         while loop.now < at:
             if self._done() and loop.now > 0:
                 return True
-            await asyncio.sleep(min(max(0.5, self.poll), at - loop.now))
+            await asyncio.sleep(min(max(0.5, self.poll / 4), at - loop.now))
         return False
 
     def _records(self) -> dict[str, list[Any]]:
@@ -194,8 +203,14 @@ class Schedule:
     def _done(self) -> bool:
         if not self.plan.done():
             return False
-        ended = set().union(*(store.ended for store in self.fleet.stores))
-        return all(entry.key[2:] in ended for store in self.fleet.stores for entry in store.under("r/", "", 1000))
+        stores = self.fleet.stores
+        ended = stores[0].ended.union(*(store.ended for store in stores[1:]))
+        return all(id in ended or self._left_alone(id) for store in stores for id in store.there - ended)
+
+    def _left_alone(self, id: str) -> bool:
+        """Whether it is a fork that nobody has resumed."""
+        _, forked, end = id.partition(FORKED)
+        return bool(forked) and "~" not in end and id not in self.plan.forks
 
     def _states(self) -> str:
         records = [
@@ -227,32 +242,55 @@ class Schedule:
         ended = False
         for place in range(self.stores):
             runtime = judge.runtime(place)
+            await runtime.run_due()
             page = await runtime.list_executions(limit=200)
             for record in page.items:
                 if not record.finished:
                     continue
+                if self.stores > 1 and record.status == "failed" and world.went_on(record):
+                    continue  # a copy, of a run that was tried again where it is judged
                 ended = ended or record.id == ID
                 self.statuses.append(record.status)
-                for problem in oracle.judge(record, record.id == ID):
+                for problem in oracle.judge(record, record.id == ID, FORKED in record.id):
                     world.wrong(problem)
                 if record.id == ID:
                     self._told_same(record)
-                bundle = await runtime.export(record.id)
-                for checked in replay.check(bundle, judge.flows):
-                    if not checked.ok:
-                        world.wrong(f"the history of {record.id} does not replay: {checked.message}")
+                await self._replayed(runtime, record, judge.flows)
             for problem in shared(world, self.fleet.stores[place].entries) if self.stores == 1 else ():
                 world.wrong(problem)
             self._left(place, {record.id: record for record in page.items})
+        for problem in await self.sharing.judge(judge.runtime(0), sorted(self.fleet.stores[0].there)):
+            world.wrong(problem)
         if not ended:
             world.wrong(f"run {ID!r} has ended in no store: {self._states()}")
-        if self.random.random() < 0.3:
+        if self.random.random() < 0.1:
+            for problem in await tampering.tried(self.fleet.stores[0], self.limits, self.random, judge.flows):
+                world.wrong(problem)
+            world.faults["tampered"] += 1
+        if self.logged:
+            for problem in disk.tried(self.fleet.stores[0].batches, self.random):
+                world.wrong(problem)
+            world.faults["torn"] += 1
+        if self.random.random() < 0.2:
             await self._delete(judge)
+
+    async def _replayed(self, runtime: Runtime, record: Any, flows: list[Any]) -> None:
+        """Replay the histories of all the run's generations, the last one as a bundle now and then."""
+        histories = self.world.generations(record.run)
+        sources: list[Any] = []
+        if self.random.random() < 0.7:  # the rest were replayed by each process that took them up
+            sources = [of_events(history.commits) for history in histories if not history.large]
+        if self.random.random() < 0.2 or not histories or histories[-1].large:
+            sources.append(await runtime.export(record.id))
+        for checked in replay.check(sources, flows):
+            if not checked.ok:
+                self.world.wrong(f"a history of {record.id} does not replay: {checked.message}")
 
     def _told_same(self, record: Any) -> None:
         wanted = record.result if record.status == "completed" else record.status
         for given in self.told.results:
-            if given != wanted:
+            before = given == "failed" and self.world.mended  # it was tried again since
+            if given != wanted and not before:
                 self.world.wrong(f"who waited was told {given!r:.200}, and the run ended with {wanted!r:.200}")
 
     def _left(self, place: int, records: dict[str, Any]) -> None:
@@ -261,6 +299,8 @@ class Schedule:
             if key[:2] in ("i/", "t/"):
                 id = key.split("/")[1] if key[0] == "i" else key.split("/")[2]
                 record = records.get(id)
+                if is_chore(id):
+                    continue
                 if record is None or (record.finished and (key[0] == "t" or "/~" not in key)):
                     self.world.wrong(f"left behind: {key}")
 
@@ -272,7 +312,11 @@ class Schedule:
                     await runtime.delete(record.id)
             entries = self.fleet.stores[place].entries
             if not any(key[:2] == "r/" for key in entries):
-                left = [key for key in entries if key[:2] not in ("m/", "g/", "i/")]
+                known = self.world.recorded
+                left = [
+                    key for key in entries
+                    if key[:2] not in ("m/", "g/", "i/") and key.split("/")[1].partition("-")[0] in known
+                ]  # fmt: skip
                 if left:
                     self.world.wrong(f"left behind by delete: {left[:5]}")
 
@@ -285,22 +329,27 @@ class Member(Process):
         self.fleet, self.flows = fleet, flows
         self.world = fleet.schedule.world
         self.runtimes: dict[int, Runtime] = {}
-        self.again: Callable[[], None] | None = None
-        """Begins what comes after it, when it is dead."""
+        self.again: list[Callable[[], None]] = []
+        """Begin what comes after it, when it is dead."""
+        self.on_death: list[Callable[[], None]] = []
 
     def died(self) -> None:
         """Another takes its place in a while."""
-        if self.again is not None:
-            again, self.again = self.again, None
-            later(self.loop, 0.5 + self.fleet.random.random() * 4, again)
+        for tell in self.on_death:
+            tell()
+        again, self.again = self.again, []
+        for begin in again:
+            later(self.loop, 0.5 + self.fleet.random.random() * 4, begin)
 
     def runtime(self, place: int) -> Runtime:
         """Its runtime on the store at ``place``."""
         if place not in self.runtimes:
             schedule = self.fleet.schedule
-            seed = seed_of(schedule.seed, self.name, place)
+            seed = f"{schedule.seed} {self.name} {place}"
             host = schedule.host_class(self.world, self, self.fleet.stores[place], seed)
-            self.runtimes[place] = Runtime(host, workflows=self.flows, lease=schedule.lease, retry=schedule.retry)
+            made = Runtime(host, workflows=self.flows, lease=schedule.lease, retry=schedule.retry)
+            self.runtimes[place] = made
+            schedule.sharing.driven(made)
         return self.runtimes[place]
 
     def stuck(self) -> list[tuple[str, AlkalineError]]:
@@ -318,9 +367,15 @@ class Fleet:
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self.stores = [AuditedStore(schedule.world, "ab"[n]) for n in range(schedule.stores)]
+        self.stores[0].batches = [] if schedule.logged else None
         self.all: list[Member] = []
-        self.calm = self.patched = self.newer = False
+        self.calm = self.patched = self.newer = self.ever_newer = False
+        self.swapping = False
+        """Everything is on its way to another store: nobody else begins anything meanwhile."""
         self.count = 0
+        self.page: Member | None = None
+        """The newest worker of the first store: some programs ask from the process that also drives."""
+        self.deployed: dict[tuple[bool, bool], list[Any]] = {}
         self.random = Random(seed_of(schedule.seed, "fleet"))
 
     def alive(self) -> list[Member]:
@@ -333,11 +388,18 @@ class Fleet:
         self.count += 1
         clocks = schedule.weather.clocks
         skew = self.random.randint(-clocks, clocks) if clocks and not newest else 0
-        flows = workflows(schedule.program, self.patched or newest, self.newer or newest)
+        flows = self._flows(self.patched or newest, self.newer or newest)
         member = Member(self, f"{role}-{self.count}", skew, flows)
         member.kept.append([object() for _ in range(self.random.choice((0, 1, 7, 50)))])
         self.all.append(member)
         return member
+
+    def _flows(self, patched: bool, newer: bool) -> list[Any]:
+        """What is deployed: made once, since every process of the schedule has the same code."""
+        found = self.deployed.get((patched, newer))
+        if found is None:
+            found = self.deployed[patched, newer] = workflows(self.schedule.program, patched, newer)
+        return found
 
     def begin(self) -> None:
         """The first workers, one more for each further store."""
@@ -346,21 +408,26 @@ class Fleet:
             self._worker(place, mode)
 
     def _worker(self, place: int, mode: str) -> None:
+        if self.swapping:
+            later(self.schedule.world.loop, 1.0, lambda: self._worker(place, mode))
+            return
         member = self.spawn(f"worker{place}")
-        member.again = lambda: self._worker(place, mode)
+        member.again.append(lambda: self._worker(place, mode))
+        if place == 0:
+            self.page = member
         member.run(_serve(member, place) if mode == "serve" else _due(member, place, self.schedule.poll))
 
     def befall(self, kind: str, befalls: faults.Befalls) -> None:
         """Something happens to one of them, or to all."""
         random, loop, alive = self.random, self.schedule.world.loop, self.alive()
+        if kind == "swap" and not self._may_swap():
+            kind = "kill"
         self.schedule.world.faults[kind] += 1
         if kind in ("deploy", "deploy-back"):
-            if kind == "deploy":
-                self.patched = self.newer = True
-            elif not self._begun_newer():
-                self.newer = False
-            for member in alive:
-                member.kill()
+            self.deploy(newer=kind == "deploy")
+            return
+        if kind == "swap":
+            self._swap()
             return
         if kind == "outage":
             befalls.out["all"] = loop.now + random.choice((0.5, 10, 60))
@@ -378,9 +445,40 @@ class Fleet:
         elif kind == "close":
             member.run(_closed(member))
 
-    def _begun_newer(self) -> bool:
-        """A run of the new version can't go back; the fleet may all the same, and waits for the next deployment."""
-        return self.newer
+    def _may_swap(self) -> bool:
+        """Nothing may write to a store that is left: what lands late would."""
+        return len(self.stores) == 1 and "late" not in self.schedule.weather.commits and not self.swapping
+
+    def _swap(self) -> None:
+        """Every process ends, and another one goes on upon an empty store; if it dies before that, on the old one."""
+        self.swapping = True
+        for member in self.alive():
+            member.kill()
+        swapper = self.spawn("swapper")
+        swapper.on_death.append(lambda: setattr(self, "swapping", False))
+        swapper.run(self._swapped(swapper))
+
+    async def _swapped(self, member: Member) -> None:
+        schedule, old, runtime = self.schedule, self.stores[0], member.runtime(0)
+        new = AuditedStore(schedule.world, f"{old.name}+")
+        new.batches = None if old.batches is None else list(old.batches)
+        seed = seed_of(schedule.seed, "swap", member.name)
+        with contextlib.suppress(AlkalineError):
+            await runtime.swap_host(schedule.host_class(schedule.world, member, new, seed))
+        if runtime.host is not None and runtime.host.store is new:  # type: ignore[attr-defined]  # the simulator's
+            old.left, self.stores[0] = True, new
+            schedule.world.faults["swapped"] += 1
+        member.kill()
+
+    def deploy(self, newer: bool) -> None:
+        """Every process is replaced by one with other code: patched and with version 2, or without version 2 again.
+
+        A patch stays: taken out again, it would be one that some runs have passed and the code no longer knows.
+        """
+        self.patched, self.newer = self.patched or newer, newer
+        self.ever_newer = self.ever_newer or newer
+        for member in self.alive():
+            member.kill()
 
 
 async def _serve(member: Member, place: int) -> None:
@@ -421,7 +519,10 @@ async def _due(member: Member, place: int, poll: float) -> None:
 async def _closed(member: Member) -> None:
     """Close every runtime of the process, and end it."""
     begun = member.loop.now
-    for runtime in member.runtimes.values():
+    closed = 0
+    while closed < len(member.runtimes):  # who asks meanwhile may open another one
+        runtime = list(member.runtimes.values())[closed]
+        closed += 1
         if member.fleet.random.random() < 0.5:
             runtime.drain()
         with contextlib.suppress(AlkalineError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -10,9 +11,11 @@ import pytest
 from alkaline_edge import ConflictError, Context, RunCancelled, Runtime, hand_over, replay, sync, workflow
 from alkaline_edge import events as ev
 from alkaline_edge.codec import Codec
+from alkaline_edge.errors import StoreError, UnknownOutcome
 from alkaline_edge.history import Cursor
+from alkaline_edge.host import Batch, Capabilities, Committed, Conflict
 from alkaline_edge.runs import Header
-from alkaline_edge.testing import SimulatedHost, VirtualClock
+from alkaline_edge.testing import SimulatedCrash, SimulatedHost, VirtualClock
 from tests.support import Process, drive
 
 
@@ -233,5 +236,168 @@ def test_a_generation_that_a_cancel_undoes_has_spent_nothing() -> None:
             await run.result()
         record = await process.runtime.get_execution("run")
         assert record.spent["tokens"] == 3 * record.generation
+
+    drive(test)
+
+
+def test_who_waits_for_a_copy_with_a_signal_in_its_inbox_does_not_spin() -> None:
+    """A copy's requests wait for the run itself: taken up for them again and again, it cost all of a processor."""
+
+    async def test() -> None:
+        process = Process(waiting)
+        run = await process.runtime.start("waiting", id="run")
+        await run.settle()
+        host = SimulatedHost(clock=process.host.clock, seed=3)
+        other = Runtime(host, workflows=[waiting])
+        await other.import_(await process.runtime.export("run"), mode="copy")
+        await other.signal("run", "go", 7)
+        before = host.calls
+        with pytest.raises(TimeoutError):
+            await other.result("run", 300)
+        assert host.calls - before < 100
+
+    drive(test)
+
+
+@workflow
+async def bulky(ctx: Context, n: int) -> str:
+    for _ in range(5):
+        await ctx.step("note", note, "x" * 900)
+    if n < 4:
+        ctx.continue_as_new(n + 1)
+    return "done"
+
+
+async def note(text: str) -> str:
+    return text
+
+
+def test_a_generation_is_ended_again_where_its_predecessor_was_half_deleted() -> None:
+    """The history of the generation before is deleted in several batches: cut between them, the run was stuck."""
+
+    async def cut_at(place: int) -> int:
+        limits = Capabilities("simulated", durability="volatile", inline_limit=600, segment_commits=3)
+        host, deletes = SimulatedHost(capabilities=limits), 0
+
+        def befalls(number: int, verb: str, arguments: Any) -> Any:
+            nonlocal deletes
+            if verb != "commit" or not arguments[0].deletes or arguments[0].puts:
+                return None
+            deletes += 1
+            return "applied-then-conflict" if deletes == place else None
+
+        host.on_call = befalls
+        runtime = Runtime(host, workflows=[bulky])
+        run = await runtime.start("bulky", 0, id="run")
+        assert await run.result() == "done", place
+        await runtime.close()
+        return deletes
+
+    async def test() -> None:
+        assert min([await cut_at(place) for place in range(1, 8)]) > 3
+
+    drive(test)
+
+
+@workflow
+async def chatty(ctx: Context) -> int:
+    for n in range(8):
+        ctx.emit("n", n)
+        ctx.set_attributes(n=[ctx.uuid(), ctx.uuid(), ctx.uuid()][0])
+        ctx.emit("n", n + 100)
+    return len(await ctx.step("note", note, "done"))
+
+
+def test_a_burst_that_was_cut_between_two_commits_emits_the_rest() -> None:
+    """Values behind a recorded emission hid it: the next one, which was not recorded, was taken for it, and lost."""
+
+    async def cut_at(place: int) -> bool:
+        limits = Capabilities("simulated", durability="volatile", max_value=4096, max_batch_bytes=4096, inline_limit=64)
+        process = Process(chatty, host=SimulatedHost(capabilities=limits))
+        run = await process.runtime.start("chatty", id="run")
+        commits = 0
+
+        def fault(number: int, verb: str) -> str | None:
+            nonlocal commits
+            commits += verb == "commit"
+            return "crash-after" if commits == place and verb == "commit" else None
+
+        process.host.fault = fault  # type: ignore[assignment]
+        with contextlib.suppress(SimulatedCrash):
+            await run.result()
+        again = process.host.reopen()
+        again.advance(120)
+        other = Runtime(again, workflows=[chatty])
+        assert await (await other.resume("run")).result() == 4
+        told = [each.event.data for each in await other.history("run") if isinstance(each.event, ev.Emitted)]
+        assert told == [n + more for n in range(8) for more in (0, 100)], place
+        return process.host.dead
+
+    async def test() -> None:
+        assert sum([await cut_at(place) for place in range(1, 12)]) > 3
+
+    drive(test)
+
+
+class DoubtfulHost(SimulatedHost):
+    """One whose first commit is on its way for as long as the test likes."""
+
+    held: Batch | None = None
+
+    async def commit(self, batch: Batch) -> Any:
+        if self.held is None:
+            self.held = batch
+            raise UnknownOutcome("the answer was lost")
+        return await super().commit(batch)
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_start_that_lands_late_is_refused_as_long_as_its_run_is_there(deleted: bool) -> None:
+    """Behind a delete it makes a new run, as docs/retention.md says: nothing is left that says no (seed 701234)."""
+
+    async def test() -> None:
+        host = DoubtfulHost()
+        async with Runtime(host, workflows=[leaf]) as runtime:
+            with contextlib.suppress(StoreError):
+                await runtime.start("leaf", 1, id="run")
+            assert await (await runtime.start("leaf", 1, id="run", on_conflict="join")).result() == 1
+            if deleted:
+                await runtime.delete("run")
+                assert not host.store.under("", "", 1)  # not even a stone
+            assert host.held is not None
+            outcome = host.store.apply(host.held)
+            assert isinstance(outcome, Committed if deleted else Conflict)
+            assert (await runtime.get_execution("run")).status == ("running" if deleted else "completed")
+
+    drive(test)
+
+
+def test_a_second_cancel_waits_until_what_the_first_one_withdrew_has_ended() -> None:
+    """Recorded in between, it stood where a replay, which knows how the steps ended, had ended already."""
+
+    async def test() -> None:
+        begun, over = asyncio.Event(), asyncio.Event()
+
+        async def slow() -> str:
+            begun.set()
+            try:
+                await over.wait()
+            finally:
+                await asyncio.sleep(0)
+            return "done"
+
+        @workflow(name="flow")
+        async def flow(ctx: Context) -> Any:
+            return await ctx.step("slow", slow, compensate=note)
+
+        process = Process(flow)
+        run = await process.runtime.start("flow", id="run")
+        await begun.wait()
+        other = Runtime(process.host.reopen(), workflows=[])
+        for reason in ("first", "second"):
+            await other.cancel("run", reason)
+        with pytest.raises(RunCancelled):
+            await run.result()
+        assert all(checked.ok for checked in replay.check([await process.runtime.export("run")], [flow]))
 
     drive(test)

@@ -63,11 +63,17 @@ class Timeline(asyncio.BaseEventLoop):
         """Virtual seconds."""
         return self.now
 
+    _stopping: bool  # the base's: set by what ends run_until_complete
+
     def stop_as_endless(self, why: str) -> None:
         """End the schedule at the next turn."""
         self.left, self.why = -1, why
 
     def _run_once(self) -> None:
+        while not self._stopping:
+            self._run_ready()
+
+    def _run_ready(self) -> None:
         ready, timers = self.queue, self.timers
         if not ready:
             while timers and timers[0][2].cancelled_:
@@ -118,6 +124,10 @@ class Timeline(asyncio.BaseEventLoop):
         """As a loop's."""
         return self.call_at(self.now + delay, callback, *args, context=context)
 
+    def create_task(self, coro: Any, *, name: Any = None, context: Any = None) -> Any:
+        """As a loop's, without a factory."""
+        return asyncio.Task(coro, loop=self, name=name, context=context)
+
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:
         """There is one thread."""
         return self.call_soon(callback, *args, context=context)
@@ -131,6 +141,9 @@ def turn() -> Generator[None, None, None]:
 
 class Process:
     """What dies, freezes, and has a clock of its own."""
+
+    run_until_complete = None
+    """As a loop has it: who walks from a handler's frame by way of a context stops here, and not at the whole world."""
 
     def __init__(self, loop: Timeline, name: str, skew_ms: int = 0) -> None:
         self.loop, self.name, self.skew_ms = loop, name, skew_ms

@@ -12,24 +12,40 @@ from alkaline_edge import StepInfo
 from alkaline_edge import events as ev
 from alkaline_edge.codec import BlobRef, Codec
 from alkaline_edge.errors import AlkalineError, ClosedError, StoreError, UnknownOutcome
-from alkaline_edge.history import Cursor, Timed, split
+from alkaline_edge.history import Cursor, Timed, blobs_of, split
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.limits import check_batch
+from alkaline_edge.retried import counting
 from alkaline_edge.testing.simulated import SimulatedStore
 
 from .programs import Node, Program
-from .timeline import PROCESS, Process, Timeline, later, turn
+from .timeline import PROCESS, START_MS, Process, Timeline, later, turn
+
+_SETTLE = (ev.STEP_COMPLETED, ev.STEP_FAILED)
+
+
+def _key(name: str, event: Any) -> str:
+    """The idempotency key of the step that ``event`` of the history called ``name`` settles."""
+    run, _, generation = name.partition("-")
+    return f"{run}.{generation or 0}.{event[1]}"
 
 
 class History:
     """What has been committed of one generation of one run, in whichever store."""
 
-    __slots__ = ("cursor", "events", "raws")
+    __slots__ = ("commits", "cursor", "large", "raws")
 
     def __init__(self) -> None:
         self.cursor = Cursor()
         self.raws: list[bytes] = []
-        self.events: list[Timed] = []
+        self.commits: list[list[Timed]] = []
+        self.large = False
+        """Some of its values stand in blobs."""
+
+    @property
+    def events(self) -> list[Timed]:
+        """All that count, in order."""
+        return [timed for commit in counting(self.commits) for timed in commit]
 
 
 class World:
@@ -40,16 +56,22 @@ class World:
         self.program, self.capabilities = program, capabilities
         self._nodes = {node.id: node for node in program.nodes()}
         self.left = most_calls
-        self.calls = 0
+        self.calls = self.commits = 0
         self.codec = Codec()
         self.histories: dict[str, History] = {}
         self.settled: set[str] = set()
         self.holders: dict[str, Process | None] = {}
         self.epochs: dict[tuple[str, str], int] = {}
+        self.recorded: set[str] = set()
+        """Random ids of all runs that had a record: of a fork that was cut off before that, nobody knows."""
         self.starts: Counter[str] = Counter()
         self.arguments: dict[str, Any] = {}
         self.violations: list[str] = []
         self.over = False
+        self.mended = False
+        """Whether what "hitch" steps need is there."""
+        self.sharing: Any = None
+        """What runs share besides."""
         self.not_before = self.clocks = 0.0
         self.faults: Counter[str] = Counter()
         self.befalls: Callable[[Process, str, Any], Any] | None = None
@@ -74,10 +96,17 @@ class World:
         key = info.idempotency_key
         run = key.split(".")[0]
         holder, here = self.holders.get(run), PROCESS.get()
-        if self.loop.now < self.not_before - self.clocks:
+        if (
+            info.run_id.split("~")[0] == "run"
+            and "~fork-" not in info.run_id
+            and self.loop.now < (self.not_before - self.clocks)
+        ):
             self.wrong(f"step {info.step} ran at {self.loop.now} s, and the run was to start at {self.not_before} s")
-        if key in self.settled and holder is here:  # one that is owner no more may not know of it
+        # One that is owner no more may not know of it; and what fails until it is mended may be tried again.
+        if key in self.settled and holder is here and info.step[0] != "h":
             self.wrong(f"a committed step ran again: {info.step} of {info.run_id}")
+        if info.step[0] == "d" and info.run_id == "run" and self.program.budget is not None:
+            self.wrong(f"step {info.step} ran, and no budget pays for it")
         call = f"{key} {info.step}"  # new code may ask for another step in the place of one that was not recorded
         if self.arguments.setdefault(call, args) != args:
             self.wrong(f"a step ran again with other arguments: {info.step}, {self.arguments[call]} and then {args}")
@@ -103,21 +132,35 @@ class World:
             self.wrong(f"the digest chain of {name} broke as it was written: {error}")
             return
         known.append(raw)
-        history.events += events
-        for _, event in events:
-            if event[0] in (ev.STEP_COMPLETED, ev.STEP_FAILED):
-                run, _, generation = name.partition("-")
-                self.settled.add(f"{run}.{generation or 0}.{event[1]}")
+        history.commits.append(events)
+        history.large = history.large or bool(blobs_of([event for _, event in events]))
+        self.settled |= {_key(name, event) for _, event in events if event[0] in _SETTLE}
+        if any(event[0] == ev.RETRIED for _, event in events):
+            self._forget(name, history)
+
+    def _forget(self, name: str, history: History) -> None:
+        """What counts no more, such as a clean-up after the failure, may run again, and be given something else."""
+        counts = {_key(name, event) for _, event in history.events if event[0] in _SETTLE}
+        recorded = {_key(name, event) for commit in history.commits for _, event in commit if event[0] in _SETTLE}
+        self.settled -= recorded - counts
+        for call in [call for call in self.arguments if call.partition(" ")[0] in recorded - counts]:
+            del self.arguments[call]
+
+    def generations(self, run: str) -> list[History]:
+        """The histories of all generations of the run with that random id."""
+        found: list[History] = []
+        while (history := self.histories.get(f"{run}-{len(found)}" if found else run)) is not None:
+            found.append(history)
+        return found
 
     def events_of(self, run: str) -> list[Timed]:
         """All events of all generations of the run with that random id."""
-        found: list[Timed] = []
-        for n in range(100):
-            history = self.histories.get(run if n == 0 else f"{run}-{n}")
-            if history is None:
-                break
-            found += history.events
-        return found
+        return [timed for history in self.generations(run) for timed in history.events]
+
+    def went_on(self, record: Any) -> bool:
+        """Whether some store has more of the run than the one that ``record`` is of."""
+        generations = self.generations(record.run)
+        return bool(generations) and record.cursor_length < len(generations[-1].raws)
 
 
 class AuditedStore(SimulatedStore):
@@ -126,8 +169,14 @@ class AuditedStore(SimulatedStore):
     def __init__(self, world: World, name: str) -> None:
         super().__init__()
         self.world, self.name = world, name
+        self.there: set[str] = set()
+        """Ids of all runs here."""
         self.ended: set[str] = set()
-        """Ids of runs that have ended here."""
+        """Those that have ended."""
+        self.batches: list[Batch] | None = None
+        """What was applied, in order, where that is kept."""
+        self.left = False
+        """Everything has gone on to another store: what still lands here counts for nothing."""
         self.watchers: list[tuple[Process, Callable[[], Any]]] = []
 
     def write(self, batch: Batch, process: Process | None) -> Committed | Conflict:
@@ -135,8 +184,11 @@ class AuditedStore(SimulatedStore):
         before = {put.key: self.entries.get(put.key) for put in batch.puts if put.key[0] in "rhs"}
         gone = [key for key in batch.deletes if key[0] == "r" and key in self.entries]
         outcome = self.apply(batch)
-        if isinstance(outcome, Conflict):
+        if isinstance(outcome, Conflict) or self.left:
             return outcome
+        if self.batches is not None:
+            self.batches.append(batch)
+        self.world.commits += 1
         for key, value in batch.puts:
             if key[0] == "h" and key[1] == "/":
                 old = before.get(key)
@@ -152,16 +204,19 @@ class AuditedStore(SimulatedStore):
                 self._record(value, process)
         for key in gone:
             self.ended.discard(key[2:])
+            self.there.discard(key[2:])
             self.world.epochs = {at: n for at, n in self.world.epochs.items() if at[0] != self.name}
         return outcome
 
     def _record(self, value: bytes, process: Process | None) -> None:
         record = self.world.codec.decode(value)
         run, epoch, world = record["run"], record["epoch"], self.world
+        self.there.add(record["id"])
         if record["status"] in ("completed", "failed", "cancelled"):
             self.ended.add(record["id"])
         else:
             self.ended.discard(record["id"])
+        world.recorded.add(run)
         known = world.epochs.get((self.name, run), 0)
         if epoch < known:
             world.wrong(f"the epoch of {record['id']} went back in store {self.name}: {known} to {epoch}")
@@ -189,14 +244,20 @@ class SimHost:
     async def get(self, keys: Iterable[str]) -> list[Entry | None]:
         """As Host.get."""
         wanted = list(keys)
-        await self._begin("get", wanted)
+        late = await self._begin("get", wanted)
         entries = self.store.entries
-        return [entries.get(key) for key in wanted]
+        found = [entries.get(key) for key in wanted]
+        if late is not None:
+            await self._late(late)
+        return found
 
     async def list(self, prefix: str, after: str = "", limit: int = 500) -> list[Entry]:
         """As Host.list."""
-        await self._begin("list", prefix)
-        return self.store.under(prefix, after, limit)
+        late = await self._begin("list", prefix)
+        found = self.store.under(prefix, after, limit)
+        if late is not None:
+            await self._late(late)
+        return found
 
     async def commit(self, batch: Batch) -> Committed | Conflict:
         """As Host.commit."""
@@ -207,6 +268,9 @@ class SimHost:
             later(world.loop, self._random.choice((0.01, 0.5, 5.0, 60.0)), lambda: self._apply(batch))
             raise UnknownOutcome("simulated: the answer was lost")
         outcome = self._apply(batch)
+        if isinstance(kind, float):
+            await self._late(kind)
+            return outcome
         if kind == "crash-after":
             process.kill()
             await _never(world)
@@ -216,13 +280,52 @@ class SimHost:
             return Conflict(tuple(check.key for check in batch.checks) or tuple(put.key for put in batch.puts))
         return outcome
 
+    def commit_now(self, batch: Batch) -> Committed | Conflict | None:
+        """As ``commit``, without a wait. A process that is killed in it gets no further than to its next callback."""
+        check_batch(batch, self.capabilities)
+        if self._closed:
+            raise ClosedError("this host is closed; make another one")
+        world, process = self.world, self.process
+        world.calls += 1
+        if world.calls > world.left:
+            return None
+        kind = world.befalls(process, "commit", batch) if world.befalls is not None else None
+        if isinstance(kind, float):
+            return None
+        if kind is not None:
+            world.faults[kind] += 1
+        if kind == "crash":
+            process.kill()
+            return None
+        if kind in ("rejected", "quota"):
+            raise StoreError("simulated: the store refused")
+        if kind in ("error-before", "late"):
+            raise UnknownOutcome("simulated: the answer was lost")
+        outcome = self._apply(batch)
+        if kind == "crash-after":
+            process.kill()
+            return None
+        if kind == "applied-then-error":
+            raise UnknownOutcome("simulated: the answer was lost")
+        if kind == "applied-then-conflict" and isinstance(outcome, Committed):
+            return Conflict(tuple(check.key for check in batch.checks))
+        return outcome
+
     def _apply(self, batch: Batch) -> Committed | Conflict:
         outcome = self.store.write(batch, self.process)
         if self.store.watchers and isinstance(outcome, Committed):
             self.store.tell(self.world, self.process, self._random, getattr(self, "watch_may_miss", False))
         return outcome
 
-    async def _begin(self, verb: str, what: Any) -> str | None:
+    async def _late(self, seconds: float) -> None:
+        """The answer is on its way for so long: what it says was true when it was given."""
+        self.world.faults["stale"] += 1
+        sleeper = self.world.loop.create_future()
+        self.world.loop.call_later(seconds, _wake, sleeper)
+        await sleeper
+
+    async def _begin(self, verb: str, what: Any) -> str | float | None:
+        """What befalls the callback behind its work: a kind of fault, or the seconds that its answer takes."""
         if self._closed:
             raise ClosedError("this host is closed; make another one")
         world = self.world
@@ -230,11 +333,14 @@ class SimHost:
         if world.calls > world.left:
             world.loop.stop_as_endless(f"{world.calls} callbacks of hosts and no end")
             await _never(world)
-        await turn()  # before the work: a process that blocks does not reach its store meanwhile
+        if world.loop.queue or self.process.stopped:  # a process that blocks does not reach its store meanwhile
+            await turn()
         kind = world.befalls(self.process, verb, what) if world.befalls is not None else None
         if kind is None:
             return None
         if isinstance(kind, float):
+            if kind < 0:
+                return -kind
             sleeper = world.loop.create_future()
             world.loop.call_later(kind, _wake, sleeper)
             await sleeper
@@ -258,7 +364,8 @@ class SimHost:
 
     def now_ms(self) -> int:
         """The clock of the process."""
-        return self.process.now_ms()
+        process = self.process
+        return START_MS + int(max(process.loop.now, process.frozen_until) * 1000) + process.skew_ms
 
     def entropy(self, n: int) -> bytes:
         """Bytes of a stream of the process's own."""

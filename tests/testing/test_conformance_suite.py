@@ -15,7 +15,9 @@ from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry, 
 from alkaline_edge.testing.conformance import CASES, Result, check_case, format_results, run_conformance
 from alkaline_hosts.memory import MemoryHost, MemoryStore
 
-SMALL = Capabilities("small", durability="process", threads=True, max_value=300_000, max_batch_bytes=400_000)
+SMALL = Capabilities(
+    "small", durability="process", threads=True, synchronous=True, max_value=300_000, max_batch_bytes=400_000
+)
 
 
 class GoodHost(MemoryHost):
@@ -62,6 +64,30 @@ class ForgetsToLetGo(GoodHost):
     async def close(self) -> None:
         self._held.clear()
         await super().close()
+
+
+class NowIgnoresChecks(GoodHost):
+    async def commit(self, batch: Batch) -> Committed | Conflict:
+        return await super().commit(batch)
+
+    def commit_now(self, batch: Batch) -> Committed | Conflict:
+        return super().commit_now(batch._replace(checks=()))
+
+
+class NowAndThenWritesBefore(GoodHost):
+    """Puts off each third commit, and has written it all the same."""
+
+    async def commit(self, batch: Batch) -> Committed | Conflict:
+        return await super().commit(batch)
+
+    def commit_now(self, batch: Batch) -> Committed | Conflict | None:  # type: ignore[override]
+        outcome = super().commit_now(batch)
+        return None if int(batch.id, 16) % 3 == 0 else outcome
+
+
+class SaysNowAndHasNoSuchMethod(GoodHost):
+    async def commit(self, batch: Batch) -> Committed | Conflict:
+        return await super().commit(batch)
 
 
 class IgnoresChecks(GoodHost):
@@ -387,6 +413,9 @@ class _Careless(GoodHost):
     skip = ""
 
     async def commit(self, batch: Batch) -> Committed | Conflict:
+        return self.commit_now(batch)
+
+    def commit_now(self, batch: Batch) -> Committed | Conflict:
         self._open()
         can = self.capabilities
         if self.skip != "form":
@@ -649,6 +678,9 @@ MUTANTS: dict[type[GoodHost], str] = {
     ThreadsSwallow: "threads_run_functions",
     SaysThatAllOwnersLive: "owners_are_known",
     ForgetsToLetGo: "owners_are_known",
+    NowIgnoresChecks: "a_commit_without_a_wait",
+    NowAndThenWritesBefore: "a_commit_without_a_wait",
+    SaysNowAndHasNoSuchMethod: "a_commit_without_a_wait",
     HonoursNoChecks: "checks_are_refused_where_they_cannot_hold",
 }
 """A broken host, and the case that must find it (others may as well)."""

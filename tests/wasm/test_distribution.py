@@ -55,8 +55,10 @@ def test_the_lock_files_differ_in_msgpack_alone(dist: Path) -> None:
 
 
 def test_everything_is_compiled(dist: Path) -> None:
-    """No archive of the distribution holds a source file beside or in place of its bytecode."""
+    """No archive holds a source file beside or in place of its bytecode, but for anyio, which reads its own."""
     for archive in [*dist.glob("*.whl"), dist / "python_stdlib.zip"]:
+        if archive.name.startswith("anyio-"):
+            continue
         with zipfile.ZipFile(archive) as opened:
             assert not [name for name in opened.namelist() if name.endswith(".py")], archive.name
 

@@ -1,4 +1,4 @@
-"""The README's Worker, as it stands there, in the real runtime."""
+"""The README's Worker, by the configuration of docs/workers.md, as both stand there, in the real runtime."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ from pathlib import Path
 
 from wasm.workers.harness import Worker, WorkerServer, until
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def fenced(page: str, language: str) -> str:
+    """The one block of a language that a page has."""
+    text = (ROOT / page).read_text("utf-8")
+    [block] = re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return str(block)
 
 
 def test_the_readmes_worker_survives_its_death(tmp_path: Path) -> None:
     """Started, killed while it waits, decided after the restart: the run ends with the step and the decision."""
-    [source] = re.findall(r"^```py\n(.*?)^```$", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    entry = tmp_path / "src" / "entry.py"
+    wanted = json.loads(fenced("docs/workers.md", "jsonc"))
+    entry = tmp_path / wanted["main"]
     entry.parent.mkdir()
-    entry.write_text(source)
-    worker = Worker("readme", entry, [entry.parent], objects={"RUNS": "Runs"})
+    entry.write_text(fenced("README.md", "py"))
+    objects = {each["name"]: each["class_name"] for each in wanted["durable_objects"]["bindings"]}
+    assert list(wanted["exports"]) == list(objects.values())
+    worker = Worker(wanted["name"], entry, [entry.parent], objects=objects)
     with WorkerServer(worker, storage=tmp_path / "storage", snapshot=True) as server:
         started = server.fetch("/runs", json.dumps({"workflow": "publish", "id": "exe_1", "input": "tea"}))
         assert started.status == 201, started.body

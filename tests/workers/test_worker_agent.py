@@ -42,7 +42,7 @@ def server(tmp_path: Path) -> Iterator[WorkerServer]:
 def test_configuration_is_complete() -> None:
     """What the example binds is what its configuration declares: SQLite storage, a cron, one dependency."""
     wanted = configuration()
-    assert wanted["migrations"] == [{"tag": "v1", "new_sqlite_classes": ["Runs"]}]
+    assert wanted["exports"] == {"Runs": {"type": "durable-object", "storage": "sqlite"}}
     assert "python_workers" in wanted["compatibility_flags"]
     assert wanted["triggers"]["crons"]
     assert (PROJECT / wanted["main"]).exists()

@@ -11,17 +11,21 @@ from pathlib import Path
 from .layout import EPOCH, NPM, BuildError
 
 HERE = Path(__file__).resolve().parent
+AS_SOURCE = ("anyio-",)
+"""Wheels that stay as they are: anyio reads its own source to import its parts late, and without it imports all of
+them at once, subinterpreters too, which Pyodide has not."""
 
 
 def compile_directory(directory: Path, cache: Path) -> None:
-    """Compile all wheels and zip archives in ``directory`` in place.
+    """Compile all wheels and zip archives in ``directory`` in place, but for those of ``AS_SOURCE``.
 
     A pure wheel gets a new name, ``...-cp314-none-any.whl``, since its bytecode is for that Python alone; lock files
     are to be written afterwards. Sources are left out: a traceback names file and line but does not show the line.
     ``cache`` keeps what was compiled before, by the digests of the archive and of the compiler.
     """
     compiler = _digest(NPM / "pyodide.asm.wasm", HERE / "inside.py", HERE / "inside.mjs")
-    archives = sorted([*directory.glob("*.zip"), *directory.glob("*.whl")])
+    found = sorted([*directory.glob("*.zip"), *directory.glob("*.whl")])
+    archives = [path for path in found if not path.name.startswith(AS_SOURCE)]
     places = {path: cache / f"{_digest(path)}-{compiler}" for path in archives}
     missing = {path: place for path, place in places.items() if not place.is_dir()}
     if missing:

@@ -64,7 +64,10 @@ class Worker:
     d1: list[str] = field(default_factory=list)
     kv: list[str] = field(default_factory=list)
     objects: dict[str, str] = field(default_factory=dict)
+    workflows: dict[str, str] = field(default_factory=dict)
     variables: dict[str, Any] = field(default_factory=dict)
+    modules: list[Path] = field(default_factory=list)
+    """Directories of more packages for ``python_modules/``; those of the first Worker of a server count."""
 
     def to_map(self) -> dict[str, Any]:
         """As serve.mjs takes it."""
@@ -72,7 +75,7 @@ class Worker:
             "name": self.name,
             "entry": str(self.entry),
             "sources": [str(path) for path in self.sources],
-            "bindings": {"d1": self.d1, "kv": self.kv, "objects": self.objects},
+            "bindings": {"d1": self.d1, "kv": self.kv, "objects": self.objects, "workflows": self.workflows},
             "vars": self.variables,
         }
 
@@ -149,10 +152,13 @@ class WorkerServer:
         return {
             "runtime": self.runtime,
             "storage": str(storage),
-            "python_modules": [str(HERE / "build" / "modules" / self.runtime), str(PACKAGE)],
+            "python_modules": [str(path) for path in self._modules()],
             "workerd_options": options,
             "workers": [worker.to_map() for worker in self.workers],
         }
+
+    def _modules(self) -> list[Path]:
+        return [HERE / "build" / "modules" / self.runtime, *self.workers[0].modules, PACKAGE]
 
     def _take_snapshot(self) -> Path:
         directory = HERE / "build" / "snapshots" / self._digest()
@@ -172,7 +178,7 @@ class WorkerServer:
     def _digest(self) -> str:
         """A name for the files that a snapshot holds."""
         worker = self.workers[0]
-        roots = [PACKAGE, *worker.sources, HERE / "build" / "modules" / self.runtime]
+        roots = [*worker.sources, *self._modules()]
         files = [worker.entry, HERE / "bundle.py", *(path for root in roots for path in sorted(root.rglob("*.py")))]
         digest = hashlib.sha256()
         for path in files:
@@ -249,8 +255,12 @@ class WorkerServer:
 
     def scheduled(self, cron: str = "* * * * *", *, worker: str | None = None, seconds: float = 120.0) -> str:
         """Fire the cron trigger and return its outcome, "ok" where all went well."""
-        command = {"do": "scheduled", "worker": worker or self.workers[0].name, "cron": cron}
-        return str(self._result(self._send(command), seconds)["outcome"])
+        return self.begin_scheduled(cron, worker=worker)(seconds)
+
+    def begin_scheduled(self, cron: str = "* * * * *", *, worker: str | None = None) -> Callable[..., str]:
+        """Fire the cron trigger without waiting; call what is returned for its outcome, with a number of seconds."""
+        future = self._send({"do": "scheduled", "worker": worker or self.workers[0].name, "cron": cron})
+        return lambda seconds=120.0: str(self._result(future, seconds)["outcome"])
 
     def _send(self, command: dict[str, Any]) -> Future[dict[str, Any]]:
         process = self._process

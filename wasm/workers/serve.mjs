@@ -4,8 +4,8 @@
 //
 // CONFIG: {runtime: "current" | "oldest", storage: DIR, python_modules: [DIR], workerd_options?: [],
 //          port?: 0,
-//          workers: [{name, entry, sources: [DIR], bindings: {d1: [], kv: [], objects: {BINDING: CLASS}},
-//                     vars: {}, crons: []}]}
+//          workers: [{name, entry, sources: [DIR], bindings: {d1: [], kv: [], objects: {BINDING: CLASS},
+//                     workflows: {BINDING: CLASS}}, vars: {}, crons: []}]}
 // First line on stdout: {ready: true, url, pid: PID OF WORKERD}. Commands:
 //   {id, do: "fetch", worker, path, method, headers, body}   -> {id, status, body}      body is text, or {base64}
 //   {id, do: "scheduled", worker, time, cron}       -> {id, outcome}
@@ -97,6 +97,9 @@ function workerOptions(worker) {
     d1Databases: sameNames(bindings.d1),
     kvNamespaces: sameNames(bindings.kv),
     durableObjects: Object.fromEntries(objects),
+    workflows: Object.fromEntries(
+      Object.entries(bindings.workflows ?? {}).map(([binding, className]) => [binding, { name: className, className }]),
+    ),
     bindings: worker.vars ?? {},
   };
 }
@@ -108,6 +111,7 @@ const miniflare = new Miniflare({
   cf: false,
   d1Persist: join(config.storage, "d1"),
   kvPersist: join(config.storage, "kv"),
+  workflowsPersist: join(config.storage, "workflows"),
   durableObjectsPersist: join(config.storage, "do"),
   handleRuntimeStdio(stdout, stderr) {
     stdout.pipe(process.stderr);

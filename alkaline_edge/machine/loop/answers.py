@@ -30,7 +30,7 @@ class Answering(Refusing):
         self.unhandled: list[BaseException] = []
         self.must_suspend = False
         self.slow_callback_duration = 0.1  # for asyncio's debug mode, which there is none of here
-        self._stepping = False
+        self.stepping = False
         self._discarded = False
         self._task_factory: Callable[..., Any] | None = None
         self._on_error: Callable[..., Any] | None = None
@@ -53,7 +53,7 @@ class Answering(Refusing):
     def is_running(self) -> bool:
         """Whether the handler is being stepped."""
         self.must_suspend = True  # asyncio asks before it starts a task at once
-        return self._stepping
+        return self.stepping
 
     def is_closed(self) -> bool:
         """Whether the run was set aside."""
@@ -69,7 +69,7 @@ class Answering(Refusing):
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         """Keep what nobody retrieved; the runtime reports it."""
-        if self._on_error is not None and self._stepping and not collecting():
+        if self._on_error is not None and self.stepping and not collecting():
             self._on_error(self, context)
         else:
             self.default_exception_handler(context)

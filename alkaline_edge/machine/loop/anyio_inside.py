@@ -9,7 +9,6 @@ the next event. Nothing here imports anyio: it is looked at where it is loaded a
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,13 +17,19 @@ __all__ = ["install"]
 ROUNDS = 100
 """Deliveries of one scope's cancel between two events: more than any cleanup that asks again at once."""
 
-_THREADS = {
+_REFUSED = {
     "run_sync_in_worker_thread": "a thread (anyio.to_thread.run_sync)",
     "create_blocking_portal": "a thread (anyio.from_thread.BlockingPortal)",
     "open_process": "a subprocess (anyio.open_process)",
     "setup_process_pool_exit_at_shutdown": "a subprocess (anyio.to_process.run_sync)",
     "open_signal_receiver": "a signal of the operating system (anyio.open_signal_receiver)",
+    "connect_unix": "a socket (anyio.connect_unix)",
+    "create_unix_datagram_socket": "a socket (anyio.create_unix_datagram_socket)",
+    "create_tcp_listener": "a socket (anyio.create_tcp_listener)",
+    "create_unix_listener": "a socket (anyio.create_unix_listener)",
 }
+"""Of anyio's backend: what does not pass through the loop's own refusals, or would pass by another name."""
+_FROM_THREAD = ("run", "run_sync", "start_blocking_portal")
 _installed = False
 
 
@@ -45,21 +50,24 @@ class _InOrder(dict[Any, None]):
 
 
 def install(kind: type) -> None:
-    """Mend anyio's asyncio backend, if the process has loaded anyio, for loops of ``kind``. Only once."""
+    """Mend anyio's asyncio backend, which the process has loaded, for loops of ``kind``. Only once."""
     global _installed
-    if _installed or "anyio" not in sys.modules:
+    if _installed:
         return
     _installed = True
     import importlib
 
     backend = importlib.import_module("anyio._backends._asyncio")
     _mend_scopes(backend.CancelScope, kind)
-    for name, thing in _THREADS.items():
+    for name, thing in _REFUSED.items():
         if hasattr(backend.AsyncIOBackend, name):
             _refuse(backend.AsyncIOBackend, name, thing, kind)
     from_thread = importlib.import_module("anyio.from_thread")
-    for name in ("run", "run_sync"):
+    for name in _FROM_THREAD:
         _refuse(from_thread, name, f"a thread (anyio.from_thread.{name})", kind)
+    _refuse_portals(from_thread.BlockingPortal, kind)
+    for owner in (importlib.import_module("anyio._core._eventloop"), importlib.import_module("anyio")):
+        _refuse(owner, "run", "a loop within the loop (anyio.run)", kind)
 
 
 def _here(kind: type) -> Any:
@@ -78,6 +86,19 @@ def _refuse(owner: Any, name: str, thing: str, kind: type) -> None:
 
     method.__name__, method.__doc__ = name, original.__doc__
     setattr(owner, name, staticmethod(method) if isinstance(owner, type) else method)
+
+
+def _refuse_portals(portal: Any, kind: type) -> None:
+    """A portal is there for other threads to come in by."""
+    enter = portal.__aenter__
+
+    async def __aenter__(self: Any) -> Any:  # noqa: N807  # it takes that place
+        loop = _here(kind)
+        if loop is not None:
+            loop.refuse(_REFUSED["create_blocking_portal"])
+        return await enter(self)
+
+    portal.__aenter__ = __aenter__
 
 
 def _mend_scopes(scope: Any, kind: type) -> None:

@@ -14,10 +14,11 @@ import sys
 from collections.abc import Coroutine, Generator, Iterable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
-from types import CodeType, CoroutineType, FrameType, GeneratorType
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
+from types import AsyncGeneratorType, CodeType, CoroutineType, FrameType, GeneratorType
 from typing import Any
 
-from .reach import OWNERS, WRAPPERS, Reach, suspended
+from .reach import WRAPPERS, Reach, owns, suspended
 
 
 class _SetAside(BaseException):
@@ -31,8 +32,10 @@ def discard(coroutines: Iterable[Coroutine[Any, Any, Any]], held: Iterable[objec
     behind context managers, stacks of them, instances and closures.
     """
     roots = list(coroutines)
-    reach = Reach(roots, held)
-    ours, cut = reach.only_ours(besides=_awaited_by(roots)), reach.cut
+    awaited = _awaited_by(roots)
+    known = set(map(id, awaited))
+    reach = Reach(roots, held, awaited)
+    ours, cut = reach.only_ours(besides=known), reach.cut
     ends = _in_order((*ours.values(), *roots), ours)
     del reach, ours
     if hasattr(sys, "monitoring"):
@@ -40,7 +43,7 @@ def discard(coroutines: Iterable[Coroutine[Any, Any, Any]], held: Iterable[objec
     else:
         for one in ends:
             if isinstance(one, (CoroutineType, GeneratorType)):
-                _close_traced(one)
+                _close_traced(one, cut)
 
 
 def _in_order(roots: Iterable[Any], ours: dict[int, Any]) -> list[Any]:
@@ -48,14 +51,14 @@ def _in_order(roots: Iterable[Any], ours: dict[int, Any]) -> list[Any]:
     return list(owners.values())
 
 
-def _awaited_by(roots: list[Any]) -> set[int]:
-    """What stands, by way of ``await``, at the places where ``roots`` are suspended."""
-    found: set[int] = set()
+def _awaited_by(roots: list[Any]) -> list[Any]:
+    """What stands, by way of ``await``, at the places where ``roots`` are suspended, and ``roots``."""
+    found: dict[int, Any] = {}
     for owner in roots:
-        while owner is not None:
-            found.add(id(owner))
+        while owner is not None and id(owner) not in found:
+            found[id(owner)] = owner
             owner = _awaited(owner)
-    return found
+    return list(found.values())
 
 
 _discarding: ContextVar[bool] = ContextVar("alkaline_edge_discarding", default=False)
@@ -137,7 +140,7 @@ def _innermost_first(coroutine: Any, ours: dict[int, Any]) -> list[Any]:
             inside = iter(gc.get_referents(owner))
         awaited = _awaited(owner)
         for inner in inside:
-            known = isinstance(inner, OWNERS) and (inner is awaited or id(inner) in ours) and suspended(inner)
+            known = owns(inner) and (inner is awaited or id(inner) in ours) and suspended(inner)
             if known or type(inner).__name__ in WRAPPERS:
                 stack += [(owner, inside), (inner, None)]
                 break
@@ -151,26 +154,48 @@ def _code_of(owner: Any) -> CodeType | None:
 
 
 def _awaited(owner: Any) -> Any:
-    for name in ("cr_await", "gi_yieldfrom", "ag_await"):
-        if hasattr(owner, name):
-            return getattr(owner, name)
-    return None
+    """What a coroutine or generator waits for; nothing of any other object, which may answer whatever it is asked."""
+    kind = type(owner)
+    if kind is CoroutineType:
+        return owner.cr_await
+    if kind is GeneratorType:
+        return owner.gi_yieldfrom
+    return owner.ag_await if kind is AsyncGeneratorType else None
 
 
-def _close_traced(owner: Generator[Any, Any, Any] | Coroutine[Any, Any, Any]) -> None:
-    """Python 3.11: the trace function is called as the exception is thrown into the frame, and ends it there."""
+_SUSPENDS = CO_GENERATOR | CO_COROUTINE | CO_ASYNC_GENERATOR
+
+
+def _close_traced(owner: Generator[Any, Any, Any] | Coroutine[Any, Any, Any], more: bool) -> None:
+    """Python 3.11: the trace function is called as the exception is thrown into the frame, and ends it there.
+
+    With ``more``, each frame that was suspended and is entered meanwhile: there may be others behind what was not
+    walked, and they are closed as the frame goes that held them.
+    """
 
     target = owner.cr_frame if isinstance(owner, CoroutineType) else owner.gi_frame  # type: ignore[union-attr]  # one of the two
 
     def tracer(frame: FrameType, event: str, arg: Any) -> None:
-        if frame is target:  # others run meanwhile too, such as the callbacks of weak references
+        # Others run meanwhile too, such as the callbacks of weak references: they begin.
+        if frame is target or (more and frame.f_code.co_flags & _SUSPENDS and frame.f_lasti > 0 and event == "call"):
             raise _SetAside
 
-    previous = sys.gettrace()
+    def again(unraisable: Any) -> None:
+        if issubclass(unraisable.exc_type, _SetAside):
+            sys.settrace(tracer)
+        else:
+            hook(unraisable)
+
+    previous, hook = sys.gettrace(), sys.unraisablehook
     sys.settrace(tracer)
     try:
         owner.close()
     except _SetAside:  # no context manager here: its calls would be traced too
         pass
     finally:
+        if more:
+            sys.unraisablehook = again
+            sys.settrace(tracer)  # the interpreter has taken it off, as it does each time that it raises
+            target = None  # the frame goes here, and with it what nobody else held
+            sys.unraisablehook = hook
         sys.settrace(previous)

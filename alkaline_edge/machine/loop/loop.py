@@ -11,20 +11,19 @@ import asyncio
 import atexit
 import gc
 import sys
-from asyncio import CancelledError, Future, Task
+from asyncio import CancelledError, Future, Task, format_helpers
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextvars import Context, ContextVar, copy_context
-from types import coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Sized
+from contextvars import Context, copy_context
 from typing import Any, NoReturn, TypeVar, TypeVarTuple
 
 from ...errors import DeterminismError, InvalidInput
+from ...interrupts import ends_the_process
 from ...limits import BUSY_TURN, BUSY_TURN_PER_TASK, MAX_SECONDS
-from . import anyio_inside, primitives
+from . import primitives
 from .answers import Answering, collecting, on_collection
-from .discarding import discard
 from .refusals import what, where, where_of_function
-from .tasks import DurableFuture, DurableTask
+from .tasks import SCOPE, DurableFuture, DurableTask, Scope, aclose, within
 
 __all__ = ["SCOPE", "CancelledError", "DeterministicLoop", "Future", "Scope", "Task", "running_loop", "where"]
 
@@ -34,14 +33,11 @@ running_loop = asyncio._get_running_loop
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+_new_handle = asyncio.Handle.__new__
 _step_type: type | None = None
 """The type of the callback by which asyncio's C task makes its steps. It has no public name: learned from the first."""
-
-
 _alive: dict[DeterministicLoop, None] = {}
 """Loops with unfinished tasks. Kept, since the garbage collector would close their coroutines, running user code."""
-
-
 _registered = False
 
 
@@ -50,23 +46,7 @@ def _at_exit() -> None:
         loop.set_aside()
 
 
-class Scope:
-    """Numbers the commands of one asyncio task: ``prefix`` + 1, 2, 3 in the order in which they are issued."""
-
-    __slots__ = ("count", "prefix")
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self.count = 0
-
-    def next_id(self) -> str:
-        """The id of the next command, or of the next task, of this scope."""
-        self.count += 1
-        return f"{self.prefix}{self.count}"
-
-
 OnTimer = Callable[[int, asyncio.TimerHandle], str]
-SCOPE: ContextVar[Scope] = ContextVar("alkaline_edge_scope")
 
 
 class DeterministicLoop(Answering):
@@ -80,13 +60,12 @@ class DeterministicLoop(Answering):
         self.violation: DeterminismError | None = None
         self.parked: list[asyncio.Handle] = []  # they run again with the next event: see anyio_inside
         self.rounds: dict[int, int] = {}
-        self.held: list[object] = []  # what else holds the handler's objects, and goes when it is set aside
+        self.held: list[Sized] = []  # what else holds the handler's objects, and goes when it is set aside
         self._on_timer, self._withdraw = on_timer, withdraw
         self._made = 0
         self._tasks: dict[int, asyncio.Task[Any]] = {}  # by number: a dict of tasks would hash each twice
         self._owing: list[DurableTask] = []
         primitives.install(DeterministicLoop)
-        anyio_inside.install(DeterministicLoop)
 
     # --- stepping --------------------------------------------------------------------------------------------------
     def run_ready(self) -> None:
@@ -105,16 +84,20 @@ class DeterministicLoop(Answering):
         hooks = sys.get_asyncgen_hooks()
         asyncio._set_running_loop(self)
         sys.set_asyncgen_hooks(firstiter=None, finalizer=self._finalize_asyncgen)
-        self._stepping = True
+        self.stepping = True
         left = bound = BUSY_TURN
         try:
             while ready:
-                handle = ready.popleft()
+                handle: Any = ready.popleft()
                 if not handle._cancelled:
-                    try:
-                        handle._run()
-                    except SystemExit as error:  # asyncio lets it through: here it is an error as any other
-                        self._exited(error)
+                    try:  # what Handle._run does, without a call for each of a replay's callbacks
+                        handle._context.run(handle._callback, *handle._args)
+                    except (SystemExit, KeyboardInterrupt) as error:  # asyncio lets them through
+                        if ends_the_process(error):
+                            raise
+                        self._exited(error)  # here it is an error as any other
+                    except BaseException as error:
+                        self._raised(handle, error)
                 if self._owing:
                     self._deliver_cancels()
                 self.must_suspend = bool(self.parked)
@@ -127,14 +110,21 @@ class DeterministicLoop(Answering):
                 if self.violation is not None:
                     ready.clear()
         finally:
-            self._stepping = False
+            self.stepping = False
             sys.set_asyncgen_hooks(*hooks)
             asyncio._set_running_loop(outer)
             if outer is not None and caller is not None:
                 asyncio._enter_task(outer, caller)
 
-    def _exited(self, error: SystemExit) -> None:
-        """A task that raised SystemExit has it as its exception; a callback that did is reported."""
+    def _raised(self, handle: Any, error: BaseException) -> None:
+        """A callback raised: said as asyncio says it."""
+        source = format_helpers._format_callback_source(handle._callback, handle._args)
+        self.call_exception_handler(
+            {"message": f"Exception in callback {source}", "exception": error, "handle": handle}
+        )
+
+    def _exited(self, error: BaseException) -> None:
+        """A task that raised such an error has it as its exception; what a callback raised is reported."""
         if not any(task.done() and getattr(task, "_exception", None) is error for task in self._tasks.values()):
             self.unhandled.append(error)
 
@@ -146,6 +136,10 @@ class DeterministicLoop(Answering):
         self._tasks.clear()
         self.ready.clear()
         self.parked.clear()
+        if not tasks and not any(map(len, self.held)):
+            return
+        from .discarding import discard  # only a handler that has not ended needs it, and an import costs a start
+
         for task in tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # set by asyncio.gather's own code too
         discard([coro for task in tasks if isinstance(coro := task.get_coro(), Coroutine)], [*tasks, *self.held])
@@ -155,30 +149,36 @@ class DeterministicLoop(Answering):
 
         One that the garbage collector found is let go: when that happens depends on the rest of the process.
         """
-        if self._discarded or not self._stepping or collecting():
+        if self._discarded or not self.stepping or collecting():
             return
         task = asyncio.current_task(self)
         parent = SCOPE.get(None)
         scope = Scope(f"{parent.next_id()}." if parent is not None else "0.")
         context = getattr(task, "context", None) or copy_context()
-        self._begin(_aclose(scope, agen), f"branch {scope.prefix}", context)
+        self._begin(aclose(scope, agen), f"branch {scope.prefix}", context)
 
     # --- what tasks and futures call -----------------------------------------------------------------------------
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """Run ``callback`` after those that are ready already."""
-        handle = asyncio.Handle(callback, args, self, context)
+        # Handle.__init__ asks the loop for debug mode first: two calls for each of a replay's callbacks.
+        handle: Any = _new_handle(asyncio.Handle)
+        handle._callback, handle._args, handle._loop = callback, args, self
+        handle._context = copy_context() if context is None else context
+        handle._cancelled, handle._repr, handle._source_traceback = False, None, None
         if callback.__class__ is _step_type and not self._discarded:
-            self._look_for_misuse(callback)
-        if not self._stepping and not self._discarded and not self._inside:
+            held = gc.get_referents(callback)
+            if len(held) > 1:  # more than its task, such as an error
+                self._look_for_misuse(held)
+        if not self.stepping and not self._discarded and not self._inside:
             self._violate(
                 "something outside of the workflow woke its handler: a future that a callback, a thread or a "
                 "JavaScript promise resolved; put what it waits for in ctx.step"
             )
-            return handle
-        self.ready.append(handle)
-        return handle
+        else:
+            self.ready.append(handle)
+        return handle  # type: ignore[no-any-return]  # a Handle
 
     _inside = False
 
@@ -222,7 +222,7 @@ class DeterministicLoop(Answering):
 
     def create_future(self) -> Future[Any]:
         """A future of this loop."""
-        if self._stepping:
+        if self.stepping:
             task = asyncio.current_task(self)
             if task is not None and task.__class__ is not DurableTask:
                 self._adopt(task)
@@ -253,7 +253,7 @@ class DeterministicLoop(Answering):
         if factory is getattr(asyncio, "eager_task_factory", None):
             return self.task_in(scope, coro, name, context, True)
         self.must_suspend = True  # it may start the task at once
-        task: asyncio.Task[T] = _within(scope, context).run(factory, self, coro, **options)
+        task: asyncio.Task[T] = within(scope, context).run(factory, self, coro, **options)
         if name is not None:
             task.set_name(name)
         if not task.done():
@@ -261,16 +261,32 @@ class DeterministicLoop(Answering):
         return task
 
     def task_in(
-        self, scope: Scope, coro: Any, name: object = None, context: Context | None = None, eager: bool = False
+        self,
+        scope: Scope,
+        coro: Any,
+        name: object = None,
+        context: Context | None = None,
+        eager: bool = False,
+        ended: Callable[[Any], object] | None = None,
     ) -> asyncio.Task[Any]:
-        """A task whose commands are numbered by ``scope``. One that is ``eager`` begins at once."""
-        name = str(name) if name is not None else f"branch {scope.prefix}"
-        return self._begin(coro, name, _within(scope, context), eager)
+        """A task whose commands are numbered by ``scope``. One that is ``eager`` begins at once.
 
-    def _begin(self, coro: Any, name: str | None, context: Context, eager: bool = False) -> asyncio.Task[Any]:
+        ``ended``: called when it has ended, and then ``forget`` is left to it: a callback less for each of many.
+        """
+        name = str(name) if name is not None else f"branch {scope.prefix}"
+        return self._begin(coro, name, within(scope, context), eager, ended)
+
+    def _begin(
+        self,
+        coro: Any,
+        name: str | None,
+        context: Context,
+        eager: bool = False,
+        ended: Callable[[Any], object] | None = None,
+    ) -> asyncio.Task[Any]:
         task = DurableTask.__new__(DurableTask)
         task.made, task.context = self.next_made(), context
-        if eager and self._stepping:
+        if eager and self.stepping:
             self.must_suspend = True  # its maker goes on before what it waits for has happened
             DurableTask.__init__(task, coro, loop=self, name=name, context=context, eager_start=True)  # type: ignore[call-arg, unused-ignore]  # Python 3.12 and newer
             if task.done():
@@ -281,10 +297,10 @@ class DeterministicLoop(Answering):
         global _step_type
         if _step_type is None and self.ready:
             _step_type = type(self.ready[-1]._callback)  # type: ignore[attr-defined]  # asyncio's own slot
-        self._keep(task.made, task)
+        self._keep(task.made, task, ended or self.forget)
         return task
 
-    def _keep(self, made: int, task: asyncio.Task[Any]) -> None:
+    def _keep(self, made: int, task: asyncio.Task[Any], ended: Callable[[Any], object]) -> None:
         global _registered
         if not _registered:
             atexit.register(_at_exit)
@@ -292,14 +308,15 @@ class DeterministicLoop(Answering):
             _registered = True
         _alive[self] = None
         self._tasks[made] = task
-        task.add_done_callback(self._forget)
+        task.add_done_callback(ended)
 
     def _adopt(self, task: asyncio.Task[Any]) -> None:
         """Keep a task that was not made by this loop, such as asyncio.Task(...), so that it is set aside as well."""
         if not any(known is task for known in self._tasks.values()):
-            self._keep(self.next_made(), task)
+            self._keep(self.next_made(), task, self.forget)
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
+    def forget(self, task: asyncio.Task[Any]) -> None:
+        """The task has ended."""
         made = getattr(task, "made", 0) or next((made for made, one in self._tasks.items() if one is task), 0)
         self._tasks.pop(made, None)
         if not self._tasks:
@@ -355,11 +372,12 @@ class DeterministicLoop(Answering):
             "ctx.wait_for_signal, an asyncio.Event that an update sets, or ctx.sleep(seconds) between two looks"
         )
 
-    def _look_for_misuse(self, callback: Any) -> None:
-        """A task's step with an error is asyncio's answer to awaiting what is not of this loop."""
+    def _look_for_misuse(self, held: list[Any]) -> None:
+        """A task's step with an error is asyncio's answer to awaiting what is not of this loop: ``held`` is what it
+        holds."""
         task: asyncio.Task[Any] | None = None
         error: BaseException | None = None
-        for item in gc.get_referents(callback):
+        for item in held:
             if isinstance(item, asyncio.Task):
                 task = item
             elif isinstance(item, RuntimeError):
@@ -373,45 +391,6 @@ class DeterministicLoop(Answering):
 
     def refuse(self, thing: str) -> NoReturn:
         """Raise, and remember, the violation that the use of ``thing`` is."""
-        task = asyncio.current_task(self) if self._stepping else None
+        task = asyncio.current_task(self) if self.stepping else None
         line = where(task.get_coro(), sys._getframe(1)) if task is not None else "the handler"
         raise self._violate(f"{line} uses {thing}, which a replay could not repeat; put it in ctx.step")
-
-
-async def _aclose(scope: Scope, agen: AsyncGenerator[Any, Any]) -> None:
-    await _in_scope(scope, agen.aclose())
-
-
-@coroutine
-def _in_scope(scope: Scope, awaitable: Coroutine[Any, Any, Any]) -> Generator[Any, Any, None]:
-    """Await ``awaitable`` with commands numbered by ``scope``, in a context that others have a scope of their own in.
-
-    A cleanup resets the ContextVars that it has set, which must happen in the very context that they were set in.
-    """
-    error: BaseException | None = None
-    while True:
-        outer = SCOPE.set(scope)
-        try:
-            awaited = awaitable.send(None) if error is None else awaitable.throw(error)
-        except StopIteration:
-            return
-        finally:
-            SCOPE.reset(outer)
-        try:
-            yield awaited
-            error = None
-        except GeneratorExit:
-            raise
-        except BaseException as thrown:  # a cancel, for what is awaited
-            error = thrown
-
-
-def _within(scope: Scope, context: Context | None) -> Context:
-    """The context of a task with ``scope``: ``context``, or a copy of the caller's."""
-    context = copy_context() if context is None else context
-    try:
-        context.run(SCOPE.set, scope)
-    except RuntimeError:  # the caller's own context is entered: its copy is not
-        context = context.copy()
-        context.run(SCOPE.set, scope)
-    return context

@@ -18,7 +18,9 @@ from asyncio import CancelledError
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from types import FunctionType
-from typing import Any
+from typing import Any, NoReturn
+
+from ...errors import InvalidInput
 
 __all__ = ["install"]
 
@@ -39,16 +41,25 @@ def _mended() -> Any:
 
 
 def install(kind: type) -> None:
-    """Switch asyncio's functions and methods for code that runs on a loop of ``kind``. Only the first call acts."""
+    """Switch asyncio's functions and methods for code that runs on a loop of ``kind``: at the first call.
+
+    And those of anyio, at the first one that finds it loaded.
+    """
     global _kind
+    if "anyio" in sys.modules:
+        from . import anyio_inside
+
+        anyio_inside.install(kind)
     if _kind is kind:
         return
     _kind = kind
     _switch_function(asyncio.as_completed, _as_completed_switch)
+    _switch_function(asyncio.wait, _wait_switch)
     _switch_function(asyncio.run, _run_switch)
     _switch_function(asyncio.new_event_loop, _new_event_loop_switch)
     for method in ("run", "get_loop", "__enter__"):
         _switch_method(asyncio.Runner, method, _refused_runner, _here)
+    _switch_method(asyncio.TaskGroup, "_abort", _abort)
     asyncio.tasks._GatheringFuture.__hash__ = _hash_of_gathering  # type: ignore[attr-defined]  # asyncio's own class
     if isinstance(asyncio.all_tasks, FunctionType):  # from 3.14 on it walks a list
         _switch_function(asyncio.all_tasks, _all_tasks_switch)
@@ -93,6 +104,10 @@ def _as_completed_switch(fs, *, timeout=None):  # type: ignore[no-untyped-def]
     return _alkaline_edge.as_completed(fs, timeout)
 
 
+async def _wait_switch(fs, *, timeout=None, return_when="ALL_COMPLETED"):  # type: ignore[no-untyped-def]
+    return await _alkaline_edge.wait(fs, timeout, return_when)
+
+
 def _all_tasks_switch(loop=None):  # type: ignore[no-untyped-def]
     return _alkaline_edge.all_tasks(loop)
 
@@ -120,71 +135,42 @@ def as_completed(aws: Iterable[Awaitable[Any]], timeout: float | None) -> Any:
         return _originals["as_completed"](aws, timeout=timeout)
     if hasattr(aws, "__await__"):
         raise TypeError(f"expects an iterable of awaitables, not {type(aws).__name__}")
-    return _Completed(aws, timeout)
+    from .completing import Completed  # few handlers need it, and an import costs a browser's start
+
+    return Completed(aws, timeout, _here())
 
 
-class _Completed:
-    """Gives out the awaitables of as_completed, as they end."""
+def _by_hand(futures: Iterable[Any]) -> bool:
+    """Whether a set of ``futures`` is walked by address: some were made by asyncio.Future() or asyncio.Task()."""
+    return any(type(one).__hash__ is object.__hash__ for one in futures)  # type: ignore[comparison-overlap]  # it may be
 
-    def __init__(self, aws: Iterable[Awaitable[Any]], timeout: float | None) -> None:
-        loop = _here()
-        self._queue: asyncio.Queue[asyncio.Future[Any] | None] = asyncio.Queue()
-        self._open: dict[asyncio.Future[Any], None] = {}
-        for one in dict.fromkeys(aws):
-            self._open[asyncio.ensure_future(one, loop=loop)] = None
-        self._left = len(self._open)
-        self._timer: asyncio.TimerHandle | None = None
-        for future in self._open:
-            future.add_done_callback(self._ended)
-        if self._open and timeout is not None:
-            self._timer = loop.call_later(timeout, self._timed_out)
 
-    def __iter__(self) -> _Completed:
-        return self
+def _refuse_by_hand(name: str) -> NoReturn:
+    raise InvalidInput(
+        f"{name} gives sets, and sets of futures or tasks that were made by asyncio.Future() or asyncio.Task() are "
+        "walked by their addresses, which a replay could not repeat; make them by loop.create_future() and "
+        "asyncio.create_task()"
+    )
 
-    def __aiter__(self) -> _Completed:
-        return self
 
-    def __next__(self) -> Awaitable[Any]:
-        if not self._left:
-            raise StopIteration
-        self._left -= 1
-        return self._result()
-
-    async def __anext__(self) -> asyncio.Future[Any]:
-        if not self._left:
-            raise StopAsyncIteration
-        self._left -= 1
-        return await self._next()
-
-    async def _result(self) -> Any:
-        return (await self._next()).result()
-
-    async def _next(self) -> asyncio.Future[Any]:
-        future = await self._queue.get()
-        if future is None:
-            raise TimeoutError
-        return future
-
-    def _timed_out(self) -> None:
-        for future in self._open:
-            future.remove_done_callback(self._ended)
-            self._queue.put_nowait(None)
-        self._open.clear()
-
-    def _ended(self, future: asyncio.Future[Any]) -> None:
-        if not self._open:
-            return
-        del self._open[future]
-        self._queue.put_nowait(future)
-        if not self._open and self._timer is not None:
-            self._timer.cancel()
+async def wait(futures: Any, timeout: float | None, return_when: str) -> Any:
+    """asyncio.wait; in a handler it refuses several futures of which one was made by hand."""
+    if _mended() is not None and not hasattr(futures, "__await__"):
+        futures = list(futures)
+        if len(set(futures)) > 1 and _by_hand(futures):
+            _refuse_by_hand("asyncio.wait")
+    return await _originals["wait"](futures, timeout=timeout, return_when=return_when)
 
 
 def all_tasks(loop: Any) -> set[asyncio.Task[Any]]:
     """asyncio.all_tasks; a handler's own, whatever other loops of the process have."""
     loop = loop or asyncio._get_running_loop()
-    return set(loop.unfinished()) if isinstance(loop, _kind) else _originals["all_tasks"](loop)  # type: ignore[attr-defined]  # the handler's loop
+    if not isinstance(loop, _kind):
+        return _originals["all_tasks"](loop)  # type: ignore[no-any-return]
+    tasks = loop.unfinished()  # type: ignore[attr-defined]  # the handler's loop
+    if len(tasks) > 1 and _by_hand(tasks) and not loop.former:  # type: ignore[attr-defined]
+        _refuse_by_hand("asyncio.all_tasks")
+    return set(tasks)
 
 
 async def wait_for(awaitable: Awaitable[Any], timeout: float | None) -> Any:
@@ -304,6 +290,16 @@ async def _leave_group(self: Any, kind: Any, error: BaseException | None, _: Any
             self._parent_task.cancel()
         errors, self._errors = self._errors, None
         raise BaseExceptionGroup("unhandled errors in a TaskGroup", errors) from None
+
+
+def _abort(self: Any) -> None:
+    self._aborting = True
+    tasks = self._tasks
+    if _by_hand(tasks):  # a task factory made them: cancelled in the order of their making
+        tasks = [task for task in _here().unfinished() if task in tasks]
+    for task in tasks:
+        if not task.done():
+            task.cancel()
 
 
 async def _leave_timeout(self: Any, kind: type[BaseException] | None, error: Any, _: Any) -> None:

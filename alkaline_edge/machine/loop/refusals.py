@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["Refusing", "what", "where"]
@@ -89,15 +90,22 @@ def where(coro: Any, running: Any = None) -> str:
             break
         running = running.f_back
     while best is None or coro is not None:
-        frame = getattr(coro, "cr_frame", None) or getattr(coro, "gi_frame", None)
+        frame, inner = _inside(coro)
         if frame is None:
             break
         if _is_users(frame):
             best = frame
-        coro = getattr(coro, "cr_await", None) or getattr(coro, "gi_yieldfrom", None)
+        coro = inner
     if best is None:
         return "the handler"
     return f"{_base(best.f_code)}:{best.f_lineno} in {best.f_code.co_name}"
+
+
+def _inside(coro: Any) -> tuple[Any, Any]:
+    """The frame of a coroutine or generator, and what it waits for; nothing of an object that may answer anything."""
+    if type(coro) is CoroutineType:
+        return coro.cr_frame, coro.cr_await
+    return (coro.gi_frame, coro.gi_yieldfrom) if type(coro) is GeneratorType else (None, None)
 
 
 def where_of_function(function: Any) -> str:

@@ -29,7 +29,9 @@ def _imported(option: str, name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # user code is run by this: it may raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # user code is run by this: it may raise anything
         raise InvalidInput(
             f"{option} {name}: {module_name} can't be imported ({type(error).__name__}: {error})"
         ) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,11 +22,11 @@ from rich.text import Text
 from alkaline_edge import ExecutionRecord, Recorded, events
 from alkaline_edge.replay import Checked, Diff, duration
 from alkaline_edge.replay.comparing import diff_lines
+from alkaline_edge.runs import STATES
+from alkaline_edge.triggers import Schedule
 
-_STATUS = {
-    "running": "cyan", "suspended": "yellow", "completed": "green", "failed": "red", "paused": "magenta",
-    "cancelled": "bright_black",
-}  # fmt: skip
+from .._http.json import DIGITS
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 NARROW = 110
 """Columns of a terminal below which a list leaves out numbers."""
@@ -56,12 +57,13 @@ def _table(
     right: Sequence[str] = (),
     heading: bool = True,
     one_line: bool = False,
+    console: Console | None = None,
 ) -> None:
     """Columns named in ``right`` hold numbers. In a pipe every row is one line, in a terminal with ``one_line`` alone.
 
     There the columns of WHOLE and numbers stay whole, and others are cut; otherwise long cells are folded.
     """
-    console = Console(highlight=False)
+    console = console or Console(highlight=False)
     if not console.is_terminal:
         lines = [[safe(text) for text, _ in row] for row in rows]
         _plain([list(columns), *lines] if heading else lines, [name in right for name in columns])
@@ -88,6 +90,8 @@ def _lines(console: Console, columns: Sequence[str], rows: Sequence[Sequence[Cel
     while over > 0 and (n := max(others, key=lambda n: widths[n])) in others and widths[n] > LEAST:
         widths[n] -= 1
         over -= 1
+    if over > 0 and "id" in columns:  # a long id, which `--json` and a pipe have whole
+        widths[columns.index("id")] = max(LEAST, widths[columns.index("id")] - over)
     for row in cells:
         line = Text()
         for n, (text, style) in enumerate(row):
@@ -142,7 +146,10 @@ def time_of(ms: int | None) -> str:
 
 
 def plain(value: Any) -> Any:
-    """``value`` as JSON can hold it: bytes as {"base64": text}, datetimes and what is no finite number as text."""
+    """``value`` as JSON can hold it: bytes as {"base64": text}, datetimes and what is no finite number as text.
+
+    An integer of more than 4,300 digits is its hexadecimal text, as over HTTP: Python writes none in decimal.
+    """
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -153,12 +160,19 @@ def plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if isinstance(value, int) and not -DIGITS < value < DIGITS:
+        return hex(value)
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 def print_json(value: Any) -> None:
     """JSON on stdout."""
     print(json.dumps(plain(value), indent=2, ensure_ascii=False))
+
+
+def print_json_line(value: Any) -> None:
+    """JSON on one line, at once: a line an event."""
+    print(json.dumps(plain(value), ensure_ascii=False), flush=True)
 
 
 def plain_record(record: ExecutionRecord) -> dict[str, Any]:
@@ -168,12 +182,12 @@ def plain_record(record: ExecutionRecord) -> dict[str, Any]:
     return values
 
 
-def print_runs(records: Sequence[ExecutionRecord]) -> None:
+def print_runs(records: Sequence[ExecutionRecord], console: Console | None = None) -> None:
     """A line a run."""
     if not records:
         note("no runs")
         return
-    terminal = Console().is_terminal
+    terminal = (console or Console()).is_terminal
     rows = [
         [
             (record.id, "bold"), (f"{record.workflow} v{record.version}", ""), _status(record),
@@ -183,22 +197,65 @@ def print_runs(records: Sequence[ExecutionRecord]) -> None:
         for record in records
     ]  # fmt: skip
     columns = ["id", "workflow", "status", "tokens", "commits", "waits for", "updated"]
-    if terminal and Console().width < NARROW:  # ids and times whole: what show tells as well gives way
+    if terminal and (console or Console()).width < NARROW:  # ids and times whole: what show tells as well gives way
         rows = [[*row[:3], *row[5:]] for row in rows]
         columns = [*columns[:3], *columns[5:]]
-    _table(columns, rows, right=("tokens", "commits"), one_line=True)
+    _table(columns, rows, right=("tokens", "commits"), one_line=True, console=console)
+
+
+def runs_as_text(heading: str, records: Sequence[ExecutionRecord], console: Console) -> Text:
+    """A heading and a line a run, as they are shown in a terminal again and again."""
+    with console.capture() as shown:
+        console.print(Text(safe(heading)), soft_wrap=True)
+        if records:
+            print_runs(records, console)
+    return Text.from_ansi(shown.get())
+
+
+def print_schedules(schedules: Sequence[Schedule]) -> None:
+    """A line a schedule."""
+    if not schedules:
+        note("no schedules")
+        return
+    rows: list[list[Cell]] = [
+        [
+            (each.id, "bold"), (each.workflow, ""), (each.when.describe(), ""), (each.status, ""),
+            (time_of(each.due), ""), (str(each.started), ""), (str(each.skipped), ""),
+        ]
+        for each in schedules
+    ]  # fmt: skip
+    columns = ["id", "workflow", "when", "status", "next", "started", "skipped"]
+    _table(columns, rows, right=("started", "skipped"), one_line=True)
+
+
+def print_schedule(schedule: Schedule) -> None:
+    """All of a schedule, a field a line."""
+    fields = {
+        "id": schedule.id, "workflow": schedule.workflow, "when": schedule.when.describe(),
+        "status": schedule.status, "next": time_of(schedule.due), "last": time_of(schedule.fired),
+        "started": str(schedule.started), "skipped": str(schedule.skipped), "missed": time_of(schedule.missed),
+        "overlap": schedule.overlap, "running": ", ".join(schedule.running), "waiting": schedule.waiting or "",
+        "input": "" if schedule.input is None else _brief(schedule.input),
+    }  # fmt: skip
+    _table(["", ""], [[(name, "dim"), (text, "")] for name, text in fields.items() if text], heading=False)
 
 
 def _status(record: ExecutionRecord) -> Cell:
-    return record.status, _STATUS.get(record.status, "")
+    state = STATES.get(record.status)  # a server that is newer than this may know of others
+    return record.status, "" if state is None else state.colour
 
 
 def _waiting(record: ExecutionRecord) -> str:
     return ", ".join(record.waiting)
 
 
-def print_record(record: ExecutionRecord, requests: Sequence[str] = ()) -> None:
-    """A run, a line a field; fields that say nothing are left out. ``requests`` wait to be taken up by an owner."""
+def print_record(
+    record: ExecutionRecord, requests: Sequence[str] = (), held_up: str = "", trace: str | None = None
+) -> None:
+    """A run, a line a field; fields that say nothing are left out.
+
+    ``requests`` wait to be taken up by an owner; ``held_up``: why the run does not go on; ``trace``: its trace.
+    """
     spent = f"{record.spent.get('tokens', 0)} tokens, {record.spent.get('usd', 0.0)} usd"
     failure = f"{record.failure['type']}: {record.failure['message']}" if record.failure else ""
     fields: list[tuple[str, Cell]] = [
@@ -207,6 +264,7 @@ def print_record(record: ExecutionRecord, requests: Sequence[str] = ()) -> None:
         ("status", _status(record)),
         ("waits for", (_waiting(record), "")),
         ("wakes at", (time_of(record.wake_at), "")),
+        ("held up", (held_up, "red")),
         ("not taken up", (_not_taken(requests), "yellow")),
         ("parent", (record.parent or "", "")),
         ("attributes", (_brief(record.attributes) if record.attributes else "", "")),
@@ -214,8 +272,9 @@ def print_record(record: ExecutionRecord, requests: Sequence[str] = ()) -> None:
         ("commits", (str(record.cursor_length), "")),
         ("generation", (str(record.generation) if record.generation else "", "")),
         ("attempt", (str(record.attempt), "")),
+        ("trace", (trace or "", "dim")),
         ("owner", (record.owner or "", "")),
-        ("epoch", (str(record.epoch), "")),
+        ("epoch", (str(record.epoch) if record.epoch else "", "")),
         ("created", (time_of(record.created_at), "")),
         ("updated", (f"{time_of(record.updated_at)}, {duration(record.updated_at - record.created_at)} later", "")),
         ("handed over to", (record.moved_to or "", "")),
@@ -262,19 +321,26 @@ def print_events(history: Sequence[Recorded]) -> None:
     start = before
     for position, recorded in enumerate(history):
         event = recorded.event
-        shown = next((getattr(event, n) for n in _VALUES if hasattr(event, n)), None)
-        style = events.KINDS[event[0]].colour
+        kind = events.KINDS[event[0]]
+        shown = event[kind.value] if kind.value else None
         at = duration(recorded.at - start) if terminal else time_of(recorded.at)
         rows.append([
             (str(position), "dim"), (str(recorded.commit), "dim"), (at, "dim"),
             (f"+{duration(recorded.at - before)}", "" if recorded.at - before >= 1_000 else "dim"),
-            (events.describe(event), style), ("" if shown is None else _value(event, shown), "dim"),
+            (events.describe(event), kind.colour), ("" if shown is None else _value(event, shown), "dim"),
         ])  # fmt: skip
         before = recorded.at
     _table(["#", "commit", "time", "took", "event", "value"], rows, ("#", "commit", "time", "took"), one_line=True)
 
 
-_VALUES = ("value", "failure", "payload", "input", "data", "reason")
+def print_event(recorded: Recorded, before: int) -> None:
+    """One event on one line, at once; ``before``: the time of the one before it, ms since 1970."""
+    event = recorded.event
+    kind = events.KINDS[event[0]]
+    shown = event[kind.value] if kind.value else None
+    value = "" if shown is None else f"  {_value(event, shown)}"
+    say(f"{time_of(recorded.at)}  +{duration(recorded.at - before)}  {events.describe(event)}{value}", kind.colour)
+    sys.stdout.flush()
 
 
 def _value(event: events.Event, value: Any) -> str:
@@ -304,6 +370,8 @@ def print_checks(results: Sequence[Checked]) -> None:
         say(f"{result.verdict:<10}  {result.name} ({result.events} events{of})", styles[result.verdict])
         for line in result.message.splitlines():
             say(f"            {line}")
+        if result.mend:
+            say(f"            to mend it: {result.mend}")
     if len(results) > 1:
         fit = sum(result.ok for result in results)
         say(f"{fit} of {len(results)} fit", "green" if fit == len(results) else "red")

@@ -8,22 +8,34 @@ import json
 import os
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, overload
 
 import click
 
-from alkaline_edge import AlkalineError, Codec, ConflictError, InvalidInput, NotFound, Runtime, StoreError
-from alkaline_edge.errors import ERR_INVALID_INPUT, ERR_NOT_FOUND
+from alkaline_edge import (
+    AlkalineError,
+    Codec,
+    ConflictError,
+    InvalidInput,
+    NotFound,
+    Runtime,
+    StoreError,
+    Workflow,
+    keys,
+)
+from alkaline_edge.errors import ERR_INVALID_INPUT, ERR_NOT_FOUND, UnreadableValue
 from alkaline_edge.host import Host
 
 from .._http.json import ForeignCodec
 from ..opening import open_host
+from .addresses import KEYS, TENANT, Address, seal_of
 from .output import safe
-from .stores import KEYS, TENANT, Store, seal_of
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 EXIT_NO, EXIT_USAGE, EXIT_STORE, EXIT_NOT_FOUND, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
 VARIABLE, TRACEBACK = "ALKALINE_STORE", "ALKALINE_TRACEBACK"
+_PROBE = 5
+"""Records that are looked at to find out whether the keys are those of a store: one may be damaged."""
 _LOCKED = "open for writing"
 """What FileHost's ConflictError says of a file that another writer has."""
 
@@ -87,7 +99,7 @@ def on_store(*names: str, optional: int = 0) -> Callable[[Callable[..., Any]], C
     """Give a command the arguments ``[STORE] NAMES...``, of which the last ``optional`` may be left out.
 
     STORE is left out where ``--store`` names the store. Where ALKALINE_STORE does, it may be: it is then the argument
-    too many. The command gets a Store, with the keys that ``--keys`` and ``--tenant`` name.
+    too many. The command gets an Address, with the keys that ``--keys`` and ``--tenant`` name.
     """
     least = len(names) - optional
     shown = ["[STORE]", *names[:least], *(f"[{name}]" for name in names[least:])]
@@ -107,17 +119,49 @@ def on_store(*names: str, optional: int = 0) -> Callable[[Callable[..., Any]], C
                     store = given.pop(0)
                 else:
                     raise InvalidInput(f"no store is given: name one with STORE, --store or {VARIABLE}")
+            if not store:
+                raise InvalidInput(f"the store's name is empty: name one with STORE, --store or {VARIABLE}")
             if not least <= len(given) <= len(names):
                 raise InvalidInput(f"the arguments are {' '.join(shown)}: {len(words)} were given; see --help")
-            values = dict.fromkeys((name.lower() for name in names), None) | {
-                name.lower(): value for name, value in zip(names, given, strict=False)
+            values = dict.fromkeys(map(_parameter, names), None) | {
+                _parameter(name): value for name, value in zip(names, given, strict=False)
             }
-            return command(store=Store(store, keys, tenant), **values, **kwargs)
+            return command(store=named(store, keys, tenant, values.get("target")), **values, **kwargs)
 
-        option = click.option("--store", metavar="URL", help=f"The store, in place of STORE. [env: {VARIABLE}]")
+        option = click.option(
+            "--store", "--db", "store", metavar="URL", help=f"The store, in place of STORE. [env: {VARIABLE}]"
+        )
         return click.argument("words", nargs=-1, metavar=" ".join(shown))(option(with_keys(wrapper)))
 
     return decorate
+
+
+@overload
+def named(url: str, keys: str | None, tenant: str | None, target: str | None = None) -> Address: ...
+@overload
+def named(url: str | None, keys: str | None, tenant: str | None) -> Address | None: ...
+def named(url: str | None, keys: str | None, tenant: str | None, target: str | None = None) -> Address | None:
+    """The store that a command line names; None without one.
+
+    ERR_INVALID_INPUT where its own options have keys or a tenant, and there is no store that they could open: a server
+    opens its own. The environment may name some all the same.
+    """
+    store = Address(url, keys, tenant) if url else None
+    places = [each for each in (store, Address(target) if target else None) if each is not None]
+    if all(each.is_server for each in places):
+        of, why = (
+            click.get_current_context().get_parameter_source,
+            "a server opens its own" if places else "none is named",
+        )
+        for option in ("keys", "tenant"):
+            if of(option) is click.core.ParameterSource.COMMANDLINE:
+                raise InvalidInput(f"--{option} is for a sealed store, and {why}: leave it out")
+    return store
+
+
+def _parameter(name: str) -> str:
+    """The parameter of a command for what its help calls ``name``: a RUN is given by its id."""
+    return "id" if name == "RUN" else name.lower()
 
 
 def with_keys(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -128,34 +172,71 @@ def with_keys(command: Callable[..., Any]) -> Callable[..., Any]:
     return decorated
 
 
-def reading(store: Store, work: Callable[[Runtime], Coroutine[Any, Any, Any]], codec: Codec | None = None) -> Any:
-    """Do ``work`` with a runtime that runs nothing, on a store opened read-only: it works beside a live writer."""
-    return asyncio.run(_with(lambda: opened_to_read(store), work, codec or showing()))
+def reading(
+    store: Address,
+    work: Callable[[Runtime], Coroutine[Any, Any, Any]],
+    codec: Codec | None = None,
+    workflows: Sequence[Workflow] = (),
+) -> Any:
+    """Do ``work`` with a runtime that knows ``workflows``, on a store opened read-only: it works beside its writer."""
+    return asyncio.run(_with(lambda: opened_to_read(store), work, codec or showing(), workflows))
 
 
-def writing(store: Store, work: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Any:
-    """Do ``work`` with a runtime that runs nothing, on a store opened to write."""
-    return asyncio.run(_with(lambda: opened_to_write(store), work, showing()))
+def writing(
+    store: Address,
+    work: Callable[[Runtime], Coroutine[Any, Any, Any]],
+    codec: Codec | None = None,
+    workflows: Sequence[Workflow] = (),
+) -> Any:
+    """Do ``work`` with a runtime that runs ``workflows``, on a store opened to write."""
+
+    async def checked(runtime: Runtime) -> Any:
+        await check_seal(runtime)
+        return await work(runtime)
+
+    return asyncio.run(_with(lambda: opened_to_write(store), checked, codec or showing(), workflows))
 
 
-def writing_to_run(store: Store, run: str, work: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Any:
+def writing_to_run(store: Address, id: str, work: Callable[[Runtime], Coroutine[Any, Any, Any]]) -> Any:
     """As ``writing``, once it is known that the run is there: a store that is not there is not created."""
-    reading(store, lambda runtime: runtime.get_execution(run), showing())
+    reading(store, lambda runtime: runtime.get_execution(id), showing())
     return writing(store, work)
 
 
+async def check_seal(runtime: Runtime) -> None:
+    """ERR_STORE where the store can't be read with the keys that were given, before anything is written to it.
+
+    Without it, what is written with no keys would lie plain in a sealed store.
+    """
+    refused: UnreadableValue | None = None
+    for entry in await runtime.host.list(keys.RECORDS, "", _PROBE):
+        try:
+            runtime.store.opened(entry)
+        except UnreadableValue as error:
+            refused = refused or error
+        except AlkalineError:
+            return  # damaged, or of a type that is not known here: it is not the seal
+        else:
+            return
+    if refused is not None:
+        raise refused
+
+
 async def _with(
-    opened: Callable[[], Host], work: Callable[[Runtime], Coroutine[Any, Any, Any]], codec: Codec | None
+    opened: Callable[[], Host],
+    work: Callable[[Runtime], Coroutine[Any, Any, Any]],
+    codec: Codec,
+    workflows: Sequence[Workflow],
 ) -> Any:
     host = opened()
     try:
-        async with Runtime(host, codec=codec) as runtime:
+        async with Runtime(host, workflows=workflows, codec=codec) as runtime:
             return await work(runtime)
     finally:
         await host.close()
 
 
-def opened_to_read(store: Store) -> Host:
+def opened_to_read(store: Address) -> Host:
     """The host of ``store``, read-only; ERR_NOT_FOUND for a file that is not there."""
     seal = seal_of(store)
     try:
@@ -164,7 +245,7 @@ def opened_to_read(store: Store) -> Host:
         raise NotFound(f"{str(error).split(':', 1)[0]}: check the path of the store") from error
 
 
-def opened_to_write(store: Store) -> Host:
+def opened_to_write(store: Address) -> Host:
     """The host of ``store``; ERR_CONFLICT, with what to do, for a file that another process writes."""
     seal = seal_of(store)
     try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
-from alkaline_edge.errors import ClosedError, InvalidInput
+from alkaline_edge.errors import InvalidInput
+
+from .._system import System
 
 
 def raw_binding(binding: Any, method: str, what: str) -> Any:
@@ -64,18 +64,18 @@ class Allowance:
             callback()
 
 
-class WorkerPlatform:
+class WorkerPlatform(System):
     """Clock, entropy, sleep and the closed state of a host in a Worker."""
 
     _name = "this host"
 
     def __init__(self) -> None:
-        self._closed = False
+        self._when_closed = f"{self._name} is closed; make another one from its binding"
         self._random, self._drawn = b"", 0
 
     def now_ms(self) -> int:
         """The Worker's clock, ms since 1970 UTC. In production it moves only when I/O has happened."""
-        return time.time_ns() // 1_000_000
+        return super().now_ms()
 
     def entropy(self, n: int) -> bytes:
         """The platform's secure random bytes. Outside of a request, at import for instance, the platform refuses.
@@ -97,12 +97,8 @@ class WorkerPlatform:
         The time counts from the last I/O, as a Worker's clock does. Where that clock goes on in between, as the workerd
         of 2024 has it locally, it is shorter by what was computed since.
         """
-        await asyncio.sleep(seconds)
+        await super().sleep(seconds)
 
     async def close(self) -> None:
         """Refuse what is asked from now on. Calling it twice is allowed; the binding stays for others."""
-        self._closed = True
-
-    def _open(self) -> None:
-        if self._closed:
-            raise ClosedError(f"{self._name} is closed; make another one from its binding")
+        await super().close()

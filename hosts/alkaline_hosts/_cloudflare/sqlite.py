@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from alkaline_edge.host import Batch, Check, Put
 
+from .._ranges import bounds, end_of
+
 TABLE = "alkaline_entries"
 MAX_PARAMETERS = 100
 """Bound parameters of one statement, on D1 and in a Durable Object."""
@@ -47,16 +49,12 @@ def create_table(value_type: str) -> str:
     )
 
 
-def end_of(prefix: str) -> str:
-    """The first key behind all keys that start with ``prefix``; keys are ASCII."""
-    return prefix[:-1] + chr(ord(prefix[-1]) + 1) if prefix else "\x7f"
-
-
 def list_statement(prefix: str, after: str, limit: int) -> Statement:
     """Rows (key, value, version) under ``prefix`` behind ``after``, ascending. A range, never LIKE."""
-    start, relation = (after, ">") if after >= prefix else (prefix, ">=")
+    start, inclusive, end = bounds(prefix, after)
+    relation = ">=" if inclusive else ">"
     sql = f"SELECT key, value, version FROM {TABLE} WHERE key {relation} ? AND key < ? ORDER BY key LIMIT ?"
-    return Statement(sql, (start, end_of(prefix), limit))
+    return Statement(sql, (start, end, limit))
 
 
 def get_statements(keys: Sequence[str], columns: str = "key, value, version") -> list[Statement]:

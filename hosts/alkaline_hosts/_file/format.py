@@ -7,11 +7,11 @@ Header, 24 bytes, the same in every version::
 
     8   magic     89 61 6c 6b 6c 6f 67 0a ("\\x89alklog\\n")
     2   version   1
-    2   flags     0; a reader refuses a flag that it does not know
+    2   flags     1: records may hold several batches; a reader refuses a flag that it does not know
     8   salt      random, new for every file and every compaction
     4   seed      CRC-32 of the 20 bytes before
 
-Record, one for each committed batch, appended with one write::
+Record, one for each committed batch or group of batches, appended with one write and then synced, before the next::
 
     4   crc       CRC-32 of everything in the record behind this field, started at the header's seed
     4   length    bytes behind ``sequence``; at least 9, so never 0
@@ -28,6 +28,10 @@ Item: a uvarint ``number * 4 + operation``, then by operation::
     1  put                  key, uvarint length of the value, value
     2  delete               key
     3  prefix               (number 0) uvarint length, text: defines the next prefix number of the file
+    3  next batch           (number 1) 8 bytes: the id of the batch to which the items from here on belong
+
+Batches that are committed at the same time share a record, in their order: so all of them are torn, or none, and what
+is torn was never acknowledged. A file without the flag, which alkaline_edge 0.1 made, holds one batch in each record.
 
 A key is prefix ``number`` (numbers count from 0 in the order of their definitions, through the whole file) followed
 by a suffix: uvarint length, text. All text is ASCII. A writer may cut keys where it likes. This one defines the key
@@ -57,11 +61,13 @@ REST_OF_FRAME = struct.Struct(">II8s")
 FRAME_SIZE = FRAME.size
 ID_SIZE = 8
 MIN_LENGTH = ID_SIZE + 1
-MAX_LENGTH = 2**32 - 1
 SEQUENCES = 2**32
 MET = 4096
 """Prefixes that were met once and are remembered, so that the second time defines them."""
 LAST_PUT, PUT, DELETE, PREFIX = 0, 1, 2, 3
+NEXT_BATCH = 1 << 2 | 3
+GROUPS = 1
+"""The flag of a file whose records may hold several batches."""
 
 
 class Header(NamedTuple):
@@ -74,7 +80,11 @@ class Header(NamedTuple):
 
 
 Item = tuple[str, int, int]
-"""A put: its key, and where its value begins and ends in the bytes decoded. A delete: its key, -1, -1."""
+"""A put: its key, and where its value begins and ends in the bytes decoded. A delete: its key, -1, -1.
+
+Where the next batch of a group begins: its id, -2, -2."""
+Member = tuple[bytes, Sequence[tuple[str, bytes]], Sequence[str]]
+"""A batch of a group: the raw bytes of its id, its puts, and the keys that it deletes."""
 
 
 class Malformed(ValueError):
@@ -83,7 +93,7 @@ class Malformed(ValueError):
 
 def new_header(salt: bytes) -> bytes:
     """The header of a new file; ``salt`` is 8 random bytes."""
-    head = HEADER.pack(MAGIC, VERSION, 0, salt, 0)[:-4]
+    head = HEADER.pack(MAGIC, VERSION, GROUPS, salt, 0)[:-4]
     return head + crc32(head).to_bytes(4, "big")
 
 
@@ -153,18 +163,38 @@ class Encoder:
         """The record of any batch, and where each put's value begins in it."""
         self._fresh = []
         parts: list[bytes] = []
+        places, _ = self._items(parts, FRAME_SIZE + ID_SIZE, puts, deletes, True)
+        return self._frame(id, b"".join(parts)), places
+
+    def group(self, members: Sequence[Member]) -> tuple[bytes, list[list[int]]]:
+        """The record of several batches, and where the values of each one's puts begin in it."""
+        self._fresh = []
+        parts: list[bytes] = []
+        found: list[list[int]] = []
+        at, last = FRAME_SIZE + ID_SIZE, len(members) - 1
+        for n, (id, puts, deletes) in enumerate(members):
+            if n:
+                parts.append(b"%c%b" % (NEXT_BATCH, id))
+                at += 1 + ID_SIZE
+            places, at = self._items(parts, at, puts, deletes, n == last)
+            found.append(places)
+        return self._frame(members[0][0], b"".join(parts)), found
+
+    def _items(
+        self, parts: list[bytes], at: int, puts: Sequence[tuple[str, bytes]], deletes: Iterable[str], final: bool
+    ) -> tuple[list[int], int]:
+        """Add the items of a batch, the first at place ``at`` of its record: where each value begins, and the end."""
         places: list[int] = []
-        at = FRAME_SIZE + ID_SIZE
         for key in deletes:
             parts.append(self._item(key, DELETE))
             at += len(parts[-1])
-        last = len(puts) - 1
+        last = len(puts) - 1 if final else -1
         for n, (key, value) in enumerate(puts):
             head = self._item(key, LAST_PUT) if n == last else self._item(key, PUT) + uvarint(len(value))
             parts += (head, value)
             places.append(at + len(head))
             at += len(head) + len(value)
-        return self._frame(id, b"".join(parts)), places
+        return places, at
 
     def undo(self) -> None:
         """Forget the record built last."""
@@ -216,6 +246,10 @@ def decode_items(raw: bytes, at: int, end: int, prefixes: list[str]) -> list[Ite
             head = raw[at]
             head, at = (head, at + 1) if head < 0x80 else read_uvarint(raw, at)
             operation = head & 3
+            if head == NEXT_BATCH:
+                items.append((raw[at : at + ID_SIZE].hex(), -2, -2))
+                at += ID_SIZE
+                continue
             size = raw[at]
             size, at = (size, at + 1) if size < 0x80 else read_uvarint(raw, at)
             text = raw[at : at + size].decode("ascii")

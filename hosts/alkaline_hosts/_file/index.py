@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from alkaline_edge.host import Entry
 
+from .._ranges import SortedKeys
+
 IN_MEMORY = 4096
 """Bytes of a value up to which it is kept in memory; larger ones are read from the file each time."""
-CHUNK = 1024
-"""Keys in one list of SortedKeys; at twice as many it is split."""
 PER_KEY = 24
 """About how many bytes a live key costs in a compacted file, beside its suffix and its value."""
 
@@ -23,66 +21,6 @@ class Extent(NamedTuple):
     offset: int
     length: int
     version: str
-
-
-class SortedKeys:
-    """A sorted list that stays cheap at a million keys: many short lists, so an insertion moves little memory."""
-
-    def __init__(self, keys: Iterable[str] = ()) -> None:
-        ordered = sorted(keys)
-        self._chunks = [ordered[n : n + CHUNK] for n in range(0, len(ordered), CHUNK)] or [[]]
-        self._firsts = [chunk[0] for chunk in self._chunks if chunk]
-
-    def add(self, key: str) -> None:
-        """Insert a key that is not there."""
-        firsts = self._firsts
-        place = bisect_right(firsts, key) - 1
-        if place < 0:
-            place = 0
-            firsts[:1] = [key]
-        chunk = self._chunks[place]
-        if not chunk or key > chunk[-1]:
-            chunk.append(key)
-        else:
-            insort(chunk, key)
-        if len(chunk) > 2 * CHUNK:
-            self._chunks[place : place + 1] = [chunk[:CHUNK], chunk[CHUNK:]]
-            firsts.insert(place + 1, chunk[CHUNK])
-
-    def remove(self, key: str) -> None:
-        """Take out a key that is there."""
-        place = bisect_right(self._firsts, key) - 1
-        chunk = self._chunks[place]
-        at = bisect_left(chunk, key)
-        del chunk[at]
-        if chunk:
-            if at == 0:
-                self._firsts[place] = chunk[0]
-        else:
-            del self._firsts[place]
-            if len(self._chunks) > 1:
-                del self._chunks[place]
-
-    def under(self, prefix: str, after: str, limit: int) -> list[str]:
-        """At most ``limit`` keys that start with ``prefix`` and are greater than ``after``, ascending."""
-        found: list[str] = []
-        for key in self._from(prefix, after):
-            if len(found) >= limit or not key.startswith(prefix):
-                break
-            found.append(key)
-        return found
-
-    def _from(self, prefix: str, after: str) -> Iterator[str]:
-        inclusive = after < prefix
-        start = prefix if inclusive else after
-        bisect = bisect_left if inclusive else bisect_right
-        place = max(0, bisect_right(self._firsts, start) - 1)
-        at = bisect(self._chunks[place], start)
-        for n in range(place, len(self._chunks)):
-            chunk = self._chunks[n]
-            for m in range(at, len(chunk)):
-                yield chunk[m]
-            at = 0
 
 
 class Index:

@@ -17,12 +17,15 @@ from alkaline_edge.errors import StoreError
 from alkaline_edge.host import Batch, Entry
 
 from .format import (
+    GROUPS,
     HEADER,
     ID_SIZE,
     SEQUENCES,
     VERSION,
     Encoder,
+    Header,
     Malformed,
+    Member,
     decode_items,
     new_header,
     read_at,
@@ -65,8 +68,8 @@ def write_all(fd: int, raw: bytes) -> None:
         written += os.write(fd, memoryview(raw)[written:])
 
 
-def seed_of(fd: int, name: str) -> int:
-    """The seed in the header of an open log; StoreError for a header that this release can't use."""
+def header_of(fd: int, name: str) -> Header:
+    """The header of an open log; StoreError for one that this release can't use."""
     header = read_header(read_at(fd, HEADER.size, 0))
     if header is None:
         raise StoreError(f"{name} is not an alkaline file; it was left as it is. Give another path")
@@ -75,21 +78,21 @@ def seed_of(fd: int, name: str) -> int:
             f"{name} is damaged in its header, bytes 0 to {HEADER.size}; nothing was changed. Restore the "
             "file from a backup"
         )
-    if header.version != VERSION or header.flags:
+    if header.version != VERSION or header.flags & ~GROUPS:
         raise StoreError(
             f"{name} has format version {header.version}, flags {header.flags:#x}, and this release reads "
-            f"version {VERSION} without flags; nothing was changed. Install a release of alkaline-edge that reads "
-            f"format version {header.version}",
+            f"version {VERSION} with no flag but {GROUPS:#x}; nothing was changed. Install a release of alkaline-edge "
+            f"that reads format version {header.version} with those flags",
             version=header.version,
         )
-    return header.seed
+    return header
 
 
 def check(path: str) -> None:
     """StoreError when ``path`` is no log that this release can use. Reads its header and changes nothing."""
     fd = os.open(path, os.O_RDONLY | _BINARY)
     try:
-        seed_of(fd, os.path.basename(path))
+        header_of(fd, os.path.basename(path))
     finally:
         os.close(fd)
 
@@ -115,7 +118,8 @@ class Log:
                 raise StoreError(f"{self.name} is not a regular file: give FileHost the path of a file")
             self.identity = (status.st_dev, status.st_ino)
             self._links = min(status.st_nlink, 1)  # a file system that counts no links says 0 from the start
-            self.seed = seed_of(self.fd, self.name)
+            header = header_of(self.fd, self.name)
+            self.seed, self.groups = header.seed, bool(header.flags & GROUPS)
             self.follow()
             self.index.keys()
         except BaseException:
@@ -167,10 +171,12 @@ class Log:
             except Malformed as error:
                 raise self._damaged(str(error)) from error
             for key, begin, behind in items:
-                if begin < 0:
+                if begin >= 0:
+                    put(key, raw[begin:behind], version, found.base + begin)
+                elif begin == -1:
                     delete(key)
                 else:
-                    put(key, raw[begin:behind], version, found.base + begin)
+                    version = key  # of the next batch of a group
             self.last = found.offset
             self.end = found.next
             self.sequence = (self.sequence + 1) % SEQUENCES
@@ -209,6 +215,18 @@ class Log:
             self.index.delete(key)
         for (key, value), place in zip(puts, places, strict=True):
             self.index.put(key, value, batch.id, end + place)
+
+    def append_group(self, members: Sequence[Member], durable: bool) -> None:
+        """The same for several batches, in one record: all of them are written, or none."""
+        end = self.end
+        record, found = self.encoder.group(members)
+        self._write(record, durable)
+        for (id, puts, deletes), places in zip(members, found, strict=True):
+            version = id.hex()
+            for key in deletes:
+                self.index.delete(key)
+            for (key, value), place in zip(puts, places, strict=True):
+                self.index.put(key, value, version, end + place)
 
     def _write(self, record: bytes, durable: bool) -> None:
         status = os.fstat(self.fd)
@@ -311,7 +329,7 @@ class Log:
         """Go on in the compacted file, which has this log's path by now. The index stays, large values have moved."""
         fd = os.open(self.path, os.O_RDWR | os.O_APPEND | _BINARY)
         os.close(self.fd)
-        self.fd, self.encoder, self.end = fd, fresh.encoder, fresh.end
+        self.fd, self.encoder, self.end, self.groups = fd, fresh.encoder, fresh.end, True
         self.index.entries.update((extent.key, extent) for extent in fresh.moved)
 
 

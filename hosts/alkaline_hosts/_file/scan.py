@@ -121,7 +121,7 @@ def _valid_behind(fd: int, offset: int, size: int, sequence: int, seed: int) -> 
     either = b"|".join(re.escape(high.to_bytes(2, "big")) for high in sorted(highs))
     # length and sequence: not 0, not above LONGEST, and a number that can be next. Zero-width, so matches overlap.
     frames = re.compile(b"(?s)(?=(?!\0{4})[\0-\5].{3}(?:" + either + b"))")
-    block = offset + 1
+    block, unpack = offset + 1, FRAME.unpack_from
     while size - block >= shortest:
         raw = read_at(fd, min(BLOCK, size - block), block)
         likely: list[tuple[int, int, int]] = []
@@ -129,9 +129,8 @@ def _valid_behind(fd: int, offset: int, size: int, sequence: int, seed: int) -> 
             at = match.start() - 4
             if at + FRAME_SIZE > len(raw):
                 break
-            crc, length, number = FRAME.unpack_from(raw, at)
-            ahead = (number - sequence) % SEQUENCES
-            if length < MIN_LENGTH or length > LONGEST or not 0 < ahead <= most + 1:
+            crc, length, number = unpack(raw, at)
+            if not 0 < (number - sequence) % SEQUENCES <= most + 1 or not MIN_LENGTH <= length <= LONGEST:
                 continue
             if block + at + FRAME_SIZE + length <= size:
                 likely.append((block + at, length, crc))

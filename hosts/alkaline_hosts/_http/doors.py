@@ -14,16 +14,17 @@ Where a token or a signature is asked for, a page of somebody else has none to s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
+from alkaline_edge.arguments import expect, several
 from alkaline_edge.errors import InvalidInput
 
 
 def origins_of(origins: Iterable[str]) -> frozenset[str]:
     """The web origins whose pages may ask; InvalidInput for what is none."""
-    found = frozenset([origins] if isinstance(origins, str) else origins)
+    found = _texts(origins, "origins")
     for origin in found:
-        parts = urlsplit(origin)
+        parts = _parts(origin)
         if not parts.netloc or origin != f"{parts.scheme}://{parts.netloc}" or "*" in origin:
             raise InvalidInput(f"an origin is written https://app.example, by name and without a path: not {origin}")
     return frozenset(origin.lower() for origin in found)
@@ -31,11 +32,19 @@ def origins_of(origins: Iterable[str]) -> frozenset[str]:
 
 def hosts_of(hosts: Iterable[str]) -> frozenset[str]:
     """The names under which a server may be asked; InvalidInput for what is none."""
-    found = frozenset([hosts] if isinstance(hosts, str) else hosts)
+    found = _texts(hosts, "hosts")
     for host in found:
         if not host or any(c in host for c in "/*:@ "):
             raise InvalidInput(f"a host is written agents.example, without a scheme and a port: not {host}")
     return frozenset(host.lower().rstrip(".") for host in found)
+
+
+def _texts(given: Iterable[str], what: str) -> frozenset[str]:
+    """One text or several."""
+    found = [given] if isinstance(given, str) else several(given, what, "a text, or a list of texts")
+    for each in found:
+        expect(each, str, f"one of {what}", "a text")
+    return frozenset(found)
 
 
 def refusal(headers: Mapping[str, str], origins: frozenset[str], hosts: frozenset[str], any_host: bool) -> str | None:
@@ -50,13 +59,22 @@ def refusal(headers: Mapping[str, str], origins: frozenset[str], hosts: frozense
     if origin in origins:
         return None
     site = headers.get("sec-fetch-site", "none").strip().lower()
-    foreign = urlsplit(origin).netloc != host if origin else site not in ("none", "same-origin")
+    asked_from = _parts(origin).netloc
+    foreign = not asked_from or asked_from != host if origin else site not in ("none", "same-origin")
     if foreign:
         return (
             "a page of another origin may not ask this server, which is open to all; name the origin in origins= where "
             "the server is made"
         )
     return None
+
+
+def _parts(origin: str) -> SplitResult:
+    """An origin in its parts, all of them empty for what is none, such as an address that is not closed."""
+    try:
+        return urlsplit(origin)
+    except ValueError:
+        return urlsplit("")
 
 
 def _name_of(host: str) -> str:

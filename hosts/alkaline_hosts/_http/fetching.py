@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -12,9 +14,7 @@ from alkaline_edge.errors import InvalidInput, UnknownOutcome
 from alkaline_edge.limits import MAX_BUNDLE_BYTES
 
 from .messages import SMALL
-
-SLOWEST = 16 * 1024
-"""Bytes a second: a large answer may take longer than the time-out if it comes as fast as that."""
+from .patience import PULSE_SECONDS, SLOWEST, arriving
 
 
 class Fetch(Protocol):
@@ -47,6 +47,16 @@ def default(timeout: float, proxies: bool = True) -> Fetch:
 def _limit(status: int, limit: int) -> int:
     """What an answer may have: an error, or what somebody on the way says, is small whatever was asked for."""
     return limit if 200 <= status < 300 else min(limit, SMALL)
+
+
+class Streaming(Protocol):
+    """What a Fetch has beside it that can read an answer while it comes in, as ``Remote.stream`` does."""
+
+    def stream(
+        self, method: str, url: str, headers: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[tuple[int, str, AsyncIterator[bytes]]]:
+        """The status, the content type and the body of one answer; leaving it closes the connection."""
+        ...
 
 
 class Bounded:
@@ -86,20 +96,31 @@ class _Httpx(Bounded):
         """The body is read as it is on the wire: nothing that is packed was asked for, and nothing is unpacked."""
         if self._client is None:
             self._client = self._new()
-        loop = asyncio.get_running_loop()
-        begun, data = loop.time(), bytearray()
-        allowed = self._timeout + len(body) / SLOWEST
-        async with asyncio.timeout(allowed) as patience:
-            async with self._client.stream(method, url, headers=dict(headers), content=body) as response:
-                if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-                    return response.status_code, b"", "packed"
-                limit = _limit(response.status_code, limit)
-                async for chunk in response.aiter_raw(64 * 1024):
-                    data += chunk
-                    if len(data) > limit:
-                        raise too_large(urlsplit(url)._replace(path="", query="").geturl(), limit)
-                    patience.reschedule(begun + allowed + len(data) / SLOWEST)
-                return response.status_code, bytes(data), response.headers.get("content-type", "")
+        data = bytearray()
+        async with (
+            arriving(self._timeout + len(body) / SLOWEST) as came,
+            self._client.stream(method, url, headers=dict(headers), content=body) as response,
+        ):
+            if response.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+                return response.status_code, b"", "packed"
+            limit = _limit(response.status_code, limit)
+            async for chunk in response.aiter_raw(64 * 1024):
+                data += chunk
+                if len(data) > limit:
+                    raise too_large(urlsplit(url)._replace(path="", query="").geturl(), limit)
+                came(len(data))
+            return response.status_code, bytes(data), response.headers.get("content-type", "")
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, url: str, headers: Mapping[str, str]
+    ) -> AsyncIterator[tuple[int, str, AsyncIterator[bytes]]]:
+        """As Streaming. A server that sends not even a comment for as long as three of them is taken for gone."""
+        if self._client is None:
+            self._client = self._new()
+        silence = max(self._timeout, 3 * PULSE_SECONDS)
+        async with self._client.stream(method, url, headers=dict(headers), timeout=silence) as response:
+            yield response.status_code, response.headers.get("content-type", ""), response.aiter_raw()
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -127,10 +148,8 @@ class _Javascript(Bounded):
         options: dict[str, Any] = {"method": method, "headers": sent, "redirect": "manual"}
         if method == "POST":
             options["body"] = body
-        loop = asyncio.get_running_loop()
-        begun, data = loop.time(), bytearray()
-        allowed = self._timeout + len(body) / SLOWEST
-        async with asyncio.timeout(allowed) as patience:
+        data = bytearray()
+        async with arriving(self._timeout + len(body) / SLOWEST) as came:
             response = await window.fetch(url, to_js(options, dict_converter=window.Object.fromEntries))
             kind = str(response.headers.get("content-type") or "")
             limit = _limit(int(response.status), limit)
@@ -143,5 +162,34 @@ class _Javascript(Bounded):
                 if len(data) > limit:
                     reader.cancel()
                     raise too_large(urlsplit(url)._replace(path="", query="").geturl(), limit)
-                patience.reschedule(begun + allowed + len(data) / SLOWEST)
+                came(len(data))
         return int(response.status), bytes(data), kind
+
+    @asynccontextmanager
+    async def stream(
+        self, method: str, url: str, headers: Mapping[str, str]
+    ) -> AsyncIterator[tuple[int, str, AsyncIterator[bytes]]]:
+        """As Streaming."""
+        import js
+        from pyodide.ffi import to_js
+
+        window: Any = js
+        sent = {name: value for name, value in headers.items() if name != "accept-encoding"}
+        options = {"method": method, "headers": sent, "redirect": "manual"}
+        response = await window.fetch(url, to_js(options, dict_converter=window.Object.fromEntries))
+        reader = response.body.getReader() if hasattr(response.body, "getReader") else None
+
+        async def body() -> AsyncIterator[bytes]:
+            while reader is not None:
+                async with asyncio.timeout(max(self._timeout, 3 * PULSE_SECONDS)):
+                    chunk = await reader.read()
+                if chunk.done:
+                    return
+                yield chunk.value.to_bytes()
+
+        try:
+            yield int(response.status), str(response.headers.get("content-type") or ""), body()
+        finally:
+            if reader is not None:
+                with contextlib.suppress(Exception):
+                    await reader.cancel()

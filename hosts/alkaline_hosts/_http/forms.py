@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any, NamedTuple
 
+from alkaline_edge.arguments import octets
 from alkaline_edge.codec import Codec
 from alkaline_edge.errors import InvalidInput
 from alkaline_edge.limits import MAX_BUNDLE_BYTES
 from alkaline_edge.parts import Place
 
 from .json import from_json, to_json
-from .messages import JSON, MSGPACK, SMALL
+from .messages import JSON, MSGPACK, SMALL, STREAM
 
 MAX_JSON, MAX_PART = 64 * 1024 * 1024, 256 * 1024 * 1024
 """Bytes of an answer: of records, of a part of a history."""
@@ -20,41 +21,47 @@ MAX_JSON, MAX_PART = 64 * 1024 * 1024, 256 * 1024 * 1024
 class Form(NamedTuple):
     """A form: its media type, what its values are (None: anything), and the most bytes of one that is honest.
 
-    ``how``: "json"; "msgpack", canonical; "place", a Place or nil in msgpack; "raw", bytes that are passed on, of which
-    a ``kind`` says what they hold.
+    ``how``: "json"; "stream", frames of JSON (see ``streaming``); "msgpack", canonical; "place", a Place or nil in
+    msgpack; "raw", bytes that are passed on, of which a ``kind`` says what they hold.
     """
 
     how: str
     kind: type | None
     limit: int
+    names: tuple[str, ...] = ()
+    """What a dict has, at least."""
 
     @property
     def media(self) -> str:
         """The media type."""
-        return JSON if self.how == "json" else MSGPACK
+        return {"json": JSON, "stream": STREAM}.get(self.how, MSGPACK)
 
     def write(self, value: Any, codec: Codec) -> bytes:
         """``value`` as bytes; ``codec`` knows the registered types of what is shown as JSON."""
         if self.how == "json":
             return to_json(value, codec).encode()
         if self.how == "raw":
-            return bytes(value)
-        return Codec().encode(value.to_list() if isinstance(value, Place) else value)
+            return octets(value, "what is sent")
+        return Codec().encode_whole(value.to_list() if isinstance(value, Place) else value)
 
     def read(self, data: bytes) -> Any:
         """The value in ``data``; ERR_INVALID_INPUT where it is none of this form."""
         if self.how == "raw" and self.kind is None:
             return data
-        value = from_json(data) if self.how == "json" else Codec().decode_untrusted(data, self.limit)
+        value: Any = from_json(data) if self.how == "json" else Codec().decode_untrusted(data, self.limit)
         if self.how == "place":
             value = None if value is None and self.kind is None else Place.of(value)
         if self.kind is not None and type(value) is not self.kind:
             raise InvalidInput(f"expected a {self.kind.__name__}, not a {type(value).__name__}")
+        if not all(name in value for name in self.names):
+            raise InvalidInput(f"expected an object with {', '.join(self.names)}")
         return data if self.how == "raw" else value
 
 
 ANY = Form("json", None, MAX_JSON)
 OBJECT, ARRAY, NULL = Form("json", dict, MAX_JSON), Form("json", list, MAX_JSON), Form("json", type(None), SMALL)
+EVENTS = Form("stream", dict, MAX_JSON)
+RECORD, PAGE = OBJECT._replace(names=("id", "workflow", "status")), OBJECT._replace(names=("runs", "after"))
 NAME, NIL = Form("msgpack", str, SMALL), Form("msgpack", type(None), SMALL)
 DIGESTS = Form("msgpack", bytes, MAX_PART)
 PLACE, PLACE_OR_NONE = Form("place", Place, SMALL), Form("place", None, SMALL)

@@ -17,10 +17,11 @@ from typing import Any
 
 import msgpack
 
-from alkaline_edge.codec import EXT_REGISTERED, Codec
+from alkaline_edge.canonical import EXT_REGISTERED
+from alkaline_edge.codec import Codec
 from alkaline_edge.errors import InvalidInput
 
-_DIGITS = 10**4_300
+DIGITS = 10**4_300
 """Python writes no longer integer in decimal, and other readers take far shorter ones."""
 
 
@@ -87,7 +88,7 @@ def _walked(value: Any, codec: Codec | None) -> Any:
         return [_walked(item, codec) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, int) and not -_DIGITS < value < _DIGITS:
+    if isinstance(value, int) and not -DIGITS < value < DIGITS:
         return hex(value)
     if value is None or isinstance(value, (str, int, float)):
         return value

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from alkaline_edge.errors import InvalidInput
 
-MSGPACK, JSON = "application/msgpack", "application/json"
+MSGPACK, JSON, STREAM = "application/msgpack", "application/json", "text/event-stream"
 MAX_BODY = 64 * 1024 * 1024
 SMALL = 64 * 1024
 """Bytes of an answer that holds no run: of a place, or an error."""
@@ -82,11 +82,12 @@ class Request(NamedTuple):
 
 
 class Response(NamedTuple):
-    """A whole answer."""
+    """An answer: a whole one, or with ``chunks`` one whose body comes bit by bit. Who sends it closes them."""
 
     status: int
     headers: dict[str, str]
     body: bytes
+    chunks: AsyncGenerator[bytes, None] | None = None
 
 
 class Refused(InvalidInput):

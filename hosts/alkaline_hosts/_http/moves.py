@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from alkaline_edge import Runtime
 from alkaline_edge.errors import InvalidInput
 from alkaline_edge.parts import Place
-from alkaline_edge.runtime import Runtime
 from alkaline_edge.runtime.handing import Local
 
 from .verbs import MoveVerbs
@@ -51,6 +51,16 @@ class MovesApi(MoveVerbs):
     async def confirm(self, id: str, store: str) -> None:
         """As MoveVerbs.confirm."""
         await self._local.confirm(id, store)
+
+    async def renounce(self, letter: bytes, to: str) -> bytes:
+        """As MoveVerbs.renounce."""
+        return await self._local.renounce(letter, to)
+
+    async def reclaim(self, id: str, lost: str) -> Place:
+        """As MoveVerbs.reclaim."""
+        place = await self._local.reclaim(id, lost)
+        self._touch(id)
+        return place
 
     async def export(self, id: str, handoff: bool = False) -> bytes:
         """As MoveVerbs.export."""

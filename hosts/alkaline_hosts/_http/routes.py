@@ -6,16 +6,19 @@ promises, and one in ``runs.RunsApi`` or ``moves.MovesApi``, which does it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from alkaline_edge.errors import InvalidInput, NotFound
+from alkaline_edge.limits import MAX_MESSAGE, MAX_SECONDS
+from alkaline_edge.runs import FINISHED, STATUSES
 
 from . import forms
 from .forms import Form
 from .messages import Head, Refused, pick
-from .parameters import ARGUMENTS, ATTRIBUTES, Parameter, flag, number, text
+from .parameters import ARGUMENTS, ATTRIBUTES, ID, NAME, Parameter, flag, number, text
 
 ALL = "*"
 """A body that is an object of all parameters that stand neither in the path nor in the query."""
@@ -80,19 +83,25 @@ class Verb(NamedTuple):
         return {self.body: value} if self.body != ALL else _of_object(value)
 
 
+_DOTS = re.compile(r"!*\.{1,2}")
+"""What has a ``!`` more in a path than it is: every client takes dots alone for a way up, percent-encoded ones too."""
+
+
 def _segment(name: str, given: Mapping[str, Any]) -> str:
-    """A parameter as a part of a path. InvalidInput for what no path can have: every client takes dots for a way up."""
+    """A parameter as a part of a path. InvalidInput for what no path can have."""
     value = given[name]
     if not isinstance(value, str):
         raise InvalidInput(f"an id or a name is a text, not {type(value).__name__}")
-    if value in ("", ".", ".."):
-        raise InvalidInput(f"{value!r} can't be asked for over HTTP: no path leads there")
+    if not value:
+        raise InvalidInput("an empty id or name can't be asked for over HTTP: no path leads there")
     try:
-        return quote(value, safe="")
+        return quote(f"!{value}" if _DOTS.fullmatch(value) else value, safe="!")
     except UnicodeError:
         raise InvalidInput("an id or a name holds a lone surrogate, which is not text") from None
 
 
+PLACE = r"^(\d{1,10}\.\d{1,15})?$"
+"""The place of an event in a history, or none."""
 START = ("workflow", "input", "id", "on_conflict", "attributes", "start_at", "budget")
 """What a run is started with, but for ``settle``."""
 
@@ -109,23 +118,39 @@ def _of_object(value: Any) -> dict[str, Any]:
 
 VERBS = (
     Verb("runs", "GET", "/runs", {
-        "status": text("status"), "workflow": text("workflow"), "after": text("after"), "limit": number("limit"),
+        "status": text("status", enum=list(STATUSES)), "workflow": text("workflow", **ID), "after": text("after"),
+        "limit": number("limit", least=1, most=1_000),
         "attributes": ATTRIBUTES,
-    }, gives=forms.OBJECT),
-    Verb("start", "POST", "/runs", {"settle": flag("settle")}, ALL, forms.ANY, forms.OBJECT, 201),
-    Verb("status", "GET", "/runs/{id}", gives=forms.OBJECT),
+    }, gives=forms.PAGE),
+    Verb("start", "POST", "/runs", {"settle": flag("settle")}, ALL, forms.ANY, forms.RECORD, 201),
+    Verb("purge", "DELETE", "/runs", {
+        "older_than": number("older_than", True, most=round(MAX_SECONDS)),
+        "status": text("status", enum=sorted(FINISHED)), "workflow": text("workflow", **ID),
+        "dry_run": flag("dry_run"), "after": text("after"),
+        "limit": number("limit", least=1, most=1_000),
+    }, gives=forms.PAGE),
+    Verb("status", "GET", "/runs/{id}", gives=forms.RECORD),
     Verb("delete", "DELETE", "/runs/{id}", gives=forms.NULL),
     Verb("events", "GET", "/runs/{id}/events", {"after": number("after")}, gives=forms.ARRAY),
-    Verb("signal", "POST", "/runs/{id}/signals/{name}", {"dedupe": text("dedupe")}, "payload",
-         gives=forms.OBJECT, status=202),
+    Verb("stream", "GET", "/runs/{id}/stream", {"after": text("after", pattern=PLACE)}, gives=forms.EVENTS),
+    Verb("signal", "POST", "/runs/{id}/signals/{name}", {"dedupe": text("dedupe", **NAME)}, "payload",
+         gives=forms.RECORD, status=202),
+    Verb("top_up", "POST", "/runs/{id}/top-up", {"key": text("key", **NAME)}, "amounts",
+         gives=forms.RECORD, status=202),
     Verb("query", "GET", "/runs/{id}/queries/{name}", {"args": ARGUMENTS}),
     Verb("update", "POST", "/runs/{id}/updates/{name}", {}, "payload"),
-    Verb("cancel", "POST", "/runs/{id}/cancel", {"reason": text("reason")}, gives=forms.OBJECT, status=202),
-    Verb("pause", "POST", "/runs/{id}/pause", gives=forms.OBJECT, status=202),
-    Verb("resume", "POST", "/runs/{id}/resume", gives=forms.OBJECT, status=202),
+    Verb("cancel", "POST", "/runs/{id}/cancel", {"reason": text("reason", maxLength=MAX_MESSAGE)},
+         gives=forms.RECORD, status=202),
+    Verb("pause", "POST", "/runs/{id}/pause", gives=forms.RECORD, status=202),
+    Verb("resume", "POST", "/runs/{id}/resume", gives=forms.RECORD, status=202),
+    Verb("retry", "POST", "/runs/{id}/retry", gives=forms.RECORD, status=202),
+    Verb("fork", "POST", "/runs/{id}/fork", {"at": number("at", True)}, "edit", gives=forms.RECORD, status=201),
+    Verb("health", "GET", "/health"),
+    Verb("bundle", "GET", "/runs/{id}/bundle", gives=forms.BUNDLE),
     Verb("identity", "GET", "/moves", gives=forms.NAME),
     Verb("accept", "POST", "/moves/accept", {}, "part", forms.PART, forms.PLACE),
     Verb("take_over", "POST", "/moves/take-over", {}, "letter", forms.PART, forms.PLACE),
+    Verb("renounce", "POST", "/moves/renounce", {"to": text("to", True)}, "letter", forms.PART, forms.LETTER),
     Verb("import_", "POST", "/moves/import", {"mode": text("mode")}, "bundle", forms.BUNDLE, forms.NAME),
     Verb("place", "GET", "/moves/{id}", gives=forms.PLACE_OR_NONE),
     Verb("export", "GET", "/moves/{id}/bundle", gives=forms.BUNDLE, fixed={"handoff": False}),
@@ -134,11 +159,22 @@ VERBS = (
     Verb("part", "POST", "/moves/{id}/part", {}, "at", forms.PLACE_OR_NONE, forms.PART),
     Verb("freeze", "POST", "/moves/{id}/freeze", {"name": text("name", True), "store": text("store", True)},
          gives=forms.LETTER),
+    Verb("reclaim", "POST", "/moves/{id}/reclaim", {"lost": text("lost", True)}, gives=forms.PLACE),
     Verb("confirm", "POST", "/moves/{id}/confirm", {"store": text("store", True)}, gives=forms.NIL),
 )  # fmt: skip
 """Every verb. Where two paths could be meant, the earlier one is: ``/moves/accept`` is no run's id."""
-AREAS = ("runs", "moves")
+AREAS = ("runs", "moves", "health")
 METHODS = ("GET", "HEAD", *sorted({verb.method for verb in VERBS} - {"GET"}))
+
+
+DOCUMENT = "openapi.json"
+"""The name of what ``openapi.document`` makes of VERBS; it stands beside ``/runs``."""
+
+
+def is_document(head: Head) -> bool:
+    """Whether a request asks for the OpenAPI document."""
+    segments = head.segments
+    return segments[-1:] == [DOCUMENT] and not any(part in AREAS for part in segments)
 
 
 def route(head: Head) -> tuple[Verb, dict[str, Any]]:
@@ -163,7 +199,11 @@ def route(head: Head) -> tuple[Verb, dict[str, Any]]:
 
 def verb_of(name: str, given: Mapping[str, Any]) -> Verb:
     """The entry that asks for ``name`` with what is ``given``."""
-    return next(v for v in VERBS if v.name == name and all(given[k] == fixed for k, fixed in v.fixed.items()))
+    found = [verb for verb in VERBS if verb.name == name]
+    for verb in found:
+        if all(given[parameter] is fixed for parameter, fixed in verb.fixed.items()):
+            return verb
+    raise InvalidInput(f"{', '.join(found[0].fixed)} is True or False")
 
 
 def _by_path() -> Iterator[tuple[tuple[str, ...], dict[str, Verb]]]:
@@ -181,7 +221,7 @@ def _matched(path: tuple[str, ...], segments: list[str]) -> dict[str, Any] | Non
     given = {}
     for part, segment in zip(path, segments, strict=True):
         if part[0] == "{":
-            given[part[1:-1]] = segment
+            given[part[1:-1]] = segment[1:] if segment[0] == "!" and _DOTS.fullmatch(segment) else segment
         elif part != segment:
             return None
     return given

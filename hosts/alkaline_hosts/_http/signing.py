@@ -21,7 +21,9 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import sha256
 from heapq import heappop, heappush
 
+from alkaline_edge.arguments import expect, expect_call, several
 from alkaline_edge.errors import InvalidInput
+from alkaline_edge.limits import check_seconds
 
 from .messages import Head, Refused, Request
 
@@ -39,7 +41,7 @@ _MAX_NONCES = 100_000
 def _secret(value: str | bytes, what: str, least: int) -> bytes:
     if not isinstance(value, (str, bytes, bytearray)):
         raise InvalidInput(f"{what} is text or bytes, not {type(value).__name__}")
-    data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else bytes(value)
+    data = value.encode("utf-8", "surrogatepass") if isinstance(value, str) else bytes(value)
     if len(data) < least:
         raise InvalidInput(f"{what} has {len(data)} bytes; use {least} random ones or more")
     return data
@@ -80,7 +82,7 @@ def sign(
 class Access:
     """What a server accepts: ``tokens`` (one text or several, so that one can be replaced), ``keys`` by name, or both.
 
-    ``window`` is in seconds, ``clock`` gives seconds since 1970. InvalidInput for secrets too short to be safe.
+    ``window`` is in seconds, ``clock`` gives seconds since 1970. ERR_INVALID_INPUT for no secret, or a short one.
     """
 
     def __init__(
@@ -90,11 +92,14 @@ class Access:
         window: float = WINDOW_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        given = [tokens] if isinstance(tokens, str) else list(tokens)
+        given = [tokens] if isinstance(tokens, str) else several(tokens, "token", "a text, or a list of texts")
+        expect(keys, (Mapping, type(None)), "keys", "a dict of names and secrets")
+        check_seconds(window, "window", 1)
+        expect_call(clock, "clock", "a function that gives seconds")
         # Digests are compared, so that neither the content nor the length of a token shows in the time it takes.
         self._tokens = [sha256(check_token(token, 16)).digest() for token in given]
-        self._keys = {name: check_key(name, secret) for name, secret in (keys or {}).items()}
-        if not self._tokens and not self._keys:
+        self._secrets = {name: check_key(name, secret) for name, secret in (keys or {}).items()}
+        if not self._tokens and not self._secrets:
             raise InvalidInput("nobody could ask: give a token, or keys for signed requests")
         self._window, self._clock = window, clock
         self._nonces: set[str] = set()
@@ -119,7 +124,7 @@ class Access:
         if given.partition(" ")[0].lower() != SCHEME:
             return
         key, when, nonce, signature = self._fields(given)
-        expected = _signature(self._keys[key], key, when, nonce, request.method, request.target, request.body)
+        expected = _signature(self._secrets[key], key, when, nonce, request.method, request.target, request.body)
         if not hmac.compare_digest(expected.encode(), signature.encode()):
             raise Refused(401, "the signature does not fit the request: wrong secret, or it was changed on its way")
         now = self._clock()
@@ -137,7 +142,7 @@ class Access:
         if found is None:
             raise Refused(401, f"the signature must read: {SCHEME} key=..., time=..., nonce=..., signature=...")
         key, when, nonce, signature = found.groups()
-        if key not in self._keys:
+        if key not in self._secrets:
             raise Refused(401, "the request is signed with a key that this server does not know")
         if abs(self._clock() - int(when)) > self._window:
             raise Refused(401, "the request was signed too long ago, or in the future: check both clocks")

@@ -7,10 +7,11 @@ these, and do them in their own way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import datetime
 from typing import Any
 
+from alkaline_edge.errors import InvalidInput
 from alkaline_edge.parts import Place
 
 
@@ -33,6 +34,10 @@ class RunVerbs:
         """Do a verb, or have it done; ``given`` are its parameters, all of them."""
         raise NotImplementedError
 
+    def _stream(self, verb: str, /, **given: Any) -> AsyncGenerator[dict[str, Any], None]:
+        """As ``_do``, for a verb that gives one value after the other."""
+        raise InvalidInput(f"{verb} gives one value after the other: ask for it over HTTP, by fetch")
+
     async def start(
         self,
         workflow: str,
@@ -48,7 +53,8 @@ class RunVerbs:
 
         ``workflow``: a name that is known there. ``input``: a value, over HTTP one that JSON has. ``id``: its own, or
         a random one; an id in use is ERR_CONFLICT, unless ``on_conflict`` is "join". ``attributes``: what it is found
-        by. ``start_at``: not before, ISO 8601 with its offset. ``budget``: {"tokens": 1000, "usd": 0.5} or a part.
+        by. ``start_at``: not before, ISO 8601 with its offset. ``budget``: a part of {"tokens": 1000, "usd": 0.5,
+        "seconds": 60, "on_exceeded": "pause", "warn": 0.8}.
         """
         found: dict[str, Any] = await self._do(
             "start", workflow=workflow, input=input, id=id, settle=settle, on_conflict=on_conflict,
@@ -83,9 +89,27 @@ class RunVerbs:
         found: list[dict[str, Any]] = await self._do("events", id=id, after=after)
         return found
 
+    async def stream(self, id: str, after: str = "") -> AsyncGenerator[dict[str, Any], None]:
+        """The history's events as ``events`` gives them, each new one once it is recorded, until the run's end.
+
+        Each has its "place"; ``after`` a place, only what stands behind it. Between them, with the kind
+        "Published" and without a "place", what steps publish while they run in the process that is asked. A run that
+        continues as new is followed into its present history. ERR_CONFLICT where the run was handed over. A ``Remote``
+        comes back for the rest where the connection is lost; over RPC it is asked by ``fetch``, which streams.
+        """
+        async for event in self._stream("stream", id=id, after=after):
+            yield event
+
     async def signal(self, id: str, name: str, payload: Any = None, dedupe: str | None = None) -> None:
         """Send a signal; it is durable when this returns. The same ``dedupe`` key counts once in the run's life."""
         await self._do("signal", id=id, name=name, payload=payload, dedupe=dedupe)
+
+    async def top_up(self, id: str, amounts: Mapping[str, Any], key: str | None = None) -> None:
+        """Raise the limits of the run's budget by ``amounts``; a run that waits for that goes on where it stood.
+
+        ``amounts``: {"tokens": 1000, "usd": 0.5, "seconds": 60} or a part. The same ``key`` counts once.
+        """
+        await self._do("top_up", id=id, amounts=amounts, key=key)
 
     async def query(self, id: str, name: str, *args: Any) -> Any:
         """What the run's query handler ``name`` returns for ``args``. What it raises is a StepError."""
@@ -110,9 +134,58 @@ class RunVerbs:
         """Go on after a pause, or after code was mended. ERR_CONFLICT where another live owner holds the run."""
         await self._do("resume", id=id)
 
+    async def retry(self, id: str) -> None:
+        """Try a run that has failed again, from the step that it failed of. ERR_CONFLICT where it can't be, and why."""
+        await self._do("retry", id=id)
+
     async def delete(self, id: str) -> None:
         """Delete a run and all that belongs to it. One that has not ended must be cancelled first: ERR_CONFLICT."""
         await self._do("delete", id=id)
+
+    async def purge(
+        self,
+        older_than: int,
+        status: str | None = None,
+        workflow: str | None = None,
+        dry_run: bool = False,
+        after: str = "",
+        limit: int = 500,
+    ) -> dict[str, Any]:
+        """Delete runs that ended ``older_than`` whole seconds ago or earlier, of a ``status`` and ``workflow``.
+
+        Looks at ``limit`` runs at most, behind ``after``. "runs" are the ids of those that went, or with ``dry_run``
+        would go, "kept" says by id why others could not, and "after" where the next call goes on, or None.
+        """
+        found: dict[str, Any] = await self._do(
+            "purge", older_than=older_than, status=status, workflow=workflow, dry_run=dry_run, after=after, limit=limit
+        )
+        return found
+
+    async def fork(self, id: str, at: int, edit: dict[str, Any] | None = None) -> dict[str, Any]:
+        """A new run with the first ``at`` commits of this one's history; its record. It is paused until ``resume``.
+
+        ``edit`` maps command ids to other step results, and "input" to another input. ERR_INVALID_INPUT for an ``at``
+        beyond the history, or an id that is not in that part of it.
+        """
+        found: dict[str, Any] = await self._do("fork", id=id, at=at, edit=edit)
+        return found
+
+    async def health(self) -> dict[str, Any]:
+        """How the store and whoever answers for it are: for those who watch over several.
+
+        "store" is its random name and "now" its clock, ms since 1970; "workflows" what is run there, and "serving"
+        whether that process takes up runs. "owners" has, by a short digest, each who drives runs: how many, and until
+        when its lease is; "left" how many running runs have no owner any more. "oldest_due" is the time of the first
+        timer that waits, or None, and "stuck" says by run what keeps it from going on there. At most 1,000 running
+        runs are looked at.
+        """
+        found: dict[str, Any] = await self._do("health")
+        return found
+
+    async def bundle(self, id: str) -> bytes:
+        """The whole run as it stands, to read: for ``replay.inspect``, ``diff`` and ``check``, or an archive."""
+        found: bytes = await self._do("bundle", id=id)
+        return found
 
 
 class MoveVerbs:
@@ -163,6 +236,16 @@ class MoveVerbs:
     async def confirm(self, id: str, store: str) -> None:
         """Note there that the store has taken the run over."""
         await self._do("confirm", id=id, store=store)
+
+    async def renounce(self, letter: bytes, to: str) -> bytes:
+        """Take the hand-over of ``letter`` over no more; the letter that takes the run back to the store ``to``."""
+        found: bytes = await self._do("renounce", letter=letter, to=to)
+        return found
+
+    async def reclaim(self, id: str, lost: str) -> Place:
+        """Go on there with a run that was handed over to the store ``lost``, which is gone for good."""
+        found: Place = await self._do("reclaim", id=id, lost=lost)
+        return found
 
     async def export(self, id: str, handoff: bool = False) -> bytes:
         """The whole run as a bundle; with ``handoff`` it is frozen there, and goes on where it is imported."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from alkaline_edge import Runtime
 from alkaline_edge.errors import ConflictError, InvalidInput, StoreError, UnknownOutcome
 from alkaline_edge.limits import check_key
 from alkaline_edge.names import check_id
-from alkaline_edge.runtime import Runtime
 
 from .._cloudflare.platform import text_of
 from .namespace import MAX_VALUE, Counted
@@ -28,6 +28,7 @@ class KVArchive:
         """Put the bundle of a finished run, and with ``delete`` remove the run from its store once KV has confirmed it.
 
         A run that has not ended is ERR_CONFLICT, a bundle that KV can't hold ERR_INVALID_INPUT; nothing is written.
+        UnknownOutcome (ERR_STORE) where KV did not confirm it: store it again.
         """
         record = await runtime.get_execution(id)
         if not record.finished:

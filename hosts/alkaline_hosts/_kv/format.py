@@ -48,6 +48,8 @@ def decode_commit(position: int, raw: bytes) -> Commit:
     version, before, id, puts, deletes = _unpack(raw, 5)
     if version != FORMAT:
         raise StoreError(f"a commit in KV has format {version}, and this version reads {FORMAT}; deploy the newer one")
+    if not (_are([before], bytes) and _are([id], str) and _rows(puts, str, bytes, str) and _are(deletes, str)):
+        raise _damaged()
     return Commit(position, id, before, puts, deletes, raw, sha256(raw).digest()[:16])
 
 
@@ -57,8 +59,20 @@ def _unpack(raw: bytes, items: int) -> list[Any]:
     except Exception:
         found = None
     if not isinstance(found, list) or len(found) != items:
-        raise StoreError("a key of the log in KV is damaged: it was not written by this library; restore it")
+        raise _damaged()
     return found
+
+
+def _damaged() -> StoreError:
+    return StoreError("a key of the log in KV is damaged: it was not written by this library; restore it")
+
+
+def _are(items: Any, kind: type) -> bool:
+    return isinstance(items, list) and all(type(item) is kind for item in items)
+
+
+def _rows(rows: Any, *kinds: type) -> bool:
+    return _are(rows, list) and all([type(item) for item in row] == list(kinds) for row in rows)
 
 
 @dataclass(slots=True)
@@ -122,6 +136,9 @@ def decode_state(name: str, raw: bytes) -> State:
         raise StoreError(f"a checkpoint in KV has format {version}, and this version reads {FORMAT}; deploy the newer")
     if not name.endswith(sha256(raw).hexdigest()[:16]):
         raise StoreError("a checkpoint in KV is damaged: its bytes are not those of its name; restore it")
+    sound = _are([position, since], int) and _are([digest], bytes) and _are(covered, str)
+    if not sound or not _rows(entries, str, str, bytes, str):
+        raise _damaged()
     held = {key: Held(version, value, place) for key, version, value, place in entries}
     return State(position, digest, name, since, held, [entry[0] for entry in entries], [], [], covered, len(raw))
 
@@ -130,7 +147,7 @@ def parse_token(token: str) -> tuple[int, str]:
     """Position and digest of a resume token; InvalidInput for another text."""
     mark, _, rest = token.partition(".")
     position, _, digest = rest.partition(".")
-    if mark != "kv1" or not position.isdigit() or len(digest) != 32:
+    if mark != "kv1" or not (position.isascii() and position.isdigit() and len(position) <= 15) or len(digest) != 32:
         raise InvalidInput("this is not a resume token; pass on KVHost.resume_token as it is")
     return int(position), digest
 

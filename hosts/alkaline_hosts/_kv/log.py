@@ -15,7 +15,6 @@ both and refuses to go on. A reader can't know what it does not see; a resume to
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left, bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from hashlib import sha256
 from typing import TypeVar
@@ -23,6 +22,7 @@ from typing import TypeVar
 from alkaline_edge.errors import StoreError, UnknownOutcome
 from alkaline_edge.host import Batch, Committed, Conflict, Entry
 
+from .._ranges import among
 from .format import Commit, Held, State, decode_commit, decode_state, parse_token, position_in, slim
 from .namespace import MAX_VALUE, Counted
 
@@ -72,12 +72,7 @@ class KVLog:
         """As Host.list, from memory but for large values."""
         async with self._turn:
             state = await self._current()
-            start = bisect_left(state.keys, prefix) if after < prefix else bisect_right(state.keys, after)
-            wanted: Wanted = []
-            for key in state.keys[start : start + limit]:
-                if not key.startswith(prefix):
-                    break
-                wanted.append((key, state.entries[key]))
+            wanted: Wanted = [(key, state.entries[key]) for key in among(state.keys, prefix, after, limit)]
             return [entry for entry in await self._entries(wanted) if entry is not None]
 
     async def commit(self, batch: Batch) -> Committed | Conflict:

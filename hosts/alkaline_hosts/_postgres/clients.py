@@ -15,14 +15,18 @@ PULSE = 15.0
 ANSWER = 30.0
 """Seconds that a statement of our own pool may take: past them its outcome is unknown, as with a lost connection."""
 
+STATEMENTS = 100
+"""Statements that each connection of our own pool keeps prepared, where no pooler is in the way."""
+
 
 class Failed(Exception):
-    """The client raised. ``sent``: the statement may have reached the server."""
+    """The client raised. ``sent``: the statement may have reached the server; ``refused``: it undid it, and said so."""
 
     def __init__(self, error: Exception, *, sent: bool, severity: str = "", state: str = "", detail: str = "") -> None:
         super().__init__(f"{type(error).__name__}: {str(error).strip() or 'no message'}")
         self.state, self.detail = state, detail
         self.lost = sent and (severity != "ERROR" or state.startswith(_LOST))
+        self.refused = sent and not self.lost
         self.__cause__ = error
 
     def of_a_commit(self) -> AlkalineError:
@@ -153,12 +157,26 @@ class OwnPool:
                 self._url,
                 min_size=1,
                 max_size=10,
-                statement_cache_size=0,
+                statement_cache_size=STATEMENTS if await self._is_direct() else 0,
                 connection_class=Connection,
                 command_timeout=ANSWER,
             )
         except Exception as error:  # the message has no password: asyncpg names the server's answer alone
             raise Failed(error, sent=False) from error
+
+    async def _is_direct(self) -> bool:
+        """Whether no pooler stands between: one shows a process of its own making, not that of the backend.
+
+        Prepared statements belong to a backend, and a pooler may give each transaction another one.
+        """
+        import asyncpg
+
+        connection = await asyncpg.connect(self._url, statement_cache_size=0, command_timeout=ANSWER)
+        try:
+            backend = await connection.fetchval("SELECT pg_backend_pid()")
+            return bool(backend == connection.get_server_pid())
+        finally:
+            await connection.close()
 
     async def close(self) -> None:
         if self._pool is not None:

@@ -7,6 +7,10 @@ A commit first locks the rows there are, in the order of their keys, and compare
 that must be absent, in order, where ``ON CONFLICT DO NOTHING`` waits for another's insert and then inserts nothing.
 Since every commit takes its locks in that order, a deadlock is rare, and it is an error that wrote nothing.
 
+Several commits go as one statement that calls the function for each, from left to right, each call seeing what those
+before it wrote. It is one transaction: a check that fails is the answer of its commit alone, and where the statement
+fails, nothing was done, and each is sent by itself.
+
 A notice goes out with the transaction that it tells of. Postgres lets one notifying transaction commit at a time, so
 only those notify that others may be waiting for (see ``_servers.notices``).
 """
@@ -22,6 +26,8 @@ CONFLICT = "AK409"
 """The SQLSTATE with which the function undoes a commit that met another's insert; the keys are in its detail."""
 VERSION = 1
 """Of the schema. What a released version made never changes: the next one is a step of its own in ``migrate``."""
+PATIENCE_MS = 250
+"""For how long several commits in one statement wait for what another transaction holds."""
 _LOCK = 0x616C6B616C696E65
 """The advisory lock of the transaction that migrates: ``alkaline`` as a number."""
 
@@ -98,11 +104,32 @@ class Sql:
         self.get = f"SELECT key, value, version FROM {table} WHERE key = ANY($1::text[])"
         self.list_from = self._list(table, ">=")
         self.list_after = self._list(table, ">")
-        self.commit = (
-            f"SELECT {table}_commit_1($1::text, $2::text[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text)"
-        )
+        self._table = table
+        self.commit = f"SELECT {self._call(1)}"
+        self._many: dict[int, str] = {}
         self.version = f"SELECT coalesce(max(version), 0) FROM {table}_schema"
         self.migrate = _migration(table)
+
+    def many(self, count: int) -> str:
+        """Several commits in one statement. Its row: two columns of no meaning, and the failed keys of each.
+
+        First the rows of all are locked, in the order of their keys, as each locks its own. What it would have to wait
+        for longer than PATIENCE_MS makes it fail, so that one commit does not hold up the others for long.
+        """
+        if count not in self._many:
+            columns = [
+                f"set_config('lock_timeout', '{PATIENCE_MS}ms', true)",
+                "(SELECT count(*) FROM locked)" if count > 1 else "cardinality($1::text[])",
+                *(self._call(2 + 7 * n) for n in range(count)),
+            ]
+            locked = f"SELECT FROM {self._table} WHERE key = ANY($1::text[]) ORDER BY key FOR UPDATE"
+            with_locked = f"WITH locked AS MATERIALIZED ({locked}) " if count > 1 else ""
+            self._many[count] = f"{with_locked}SELECT {', '.join(columns)}"
+        return self._many[count]
+
+    def _call(self, first: int) -> str:
+        types = ("text", "text[]", "text[]", "text[]", "bytea[]", "text[]", "text")
+        return f"{self._table}_commit_1({', '.join(f'${first + n}::{type}' for n, type in enumerate(types))})"
 
     @staticmethod
     def _list(table: str, relation: str) -> str:

@@ -229,6 +229,43 @@ async def run(client: Client, script: Script, keys: Keys, arguments: Sequence[Ar
     return await _sent(client, [("EVALSHA", script.digest, *rest), ("EVAL", script.source, *rest)])
 
 
+async def run_together(client: Client, script: Script, keys: Keys, requests: Sequence[Sequence[Argument]]) -> list[Any]:
+    """The answer of ``script`` to each of ``requests``, sent at once on one connection; Failed in place of some.
+
+    The server does them one after another, and others' in between. One that has not seen the script does none.
+    """
+    if len(requests) == 1:
+        try:
+            return [await run(client, script, keys, requests[0])]
+        except Failed as error:
+            return [error]
+    from redis.exceptions import NoScriptError, ResponseError
+
+    answers: list[Any] = []
+    sent = False
+    try:
+        async with client.room, client.connection() as connection:
+            packed: list[bytes] = []
+            for arguments in requests:
+                packed += connection.pack_command("EVALSHA", script.digest, 2, keys.values, keys.index, *arguments)
+            sent = True
+            try:
+                await connection.send_packed_command(packed, check_health=False)
+                while len(answers) < len(requests):
+                    try:
+                        answers.append(await connection.read_response(disable_decoding=True))
+                    except ResponseError as error:
+                        failed = Failed(error, sent=True, refused=True, routed=client.routed)
+                        failed.later = failed.later or isinstance(error, NoScriptError)
+                        answers.append(failed)
+            except BaseException:  # answers may still come, and must not be taken for the next command's
+                await connection.disconnect(nowait=True)
+                raise
+    except Exception as error:  # what it answered before is known; the rest may have been done
+        answers += [Failed(error, sent=sent) for _ in requests[len(answers) :]]
+    return answers
+
+
 async def _sent(client: Client, commands: Sequence[Sequence[Argument]]) -> Any:
     """The answer to the first of ``commands`` that the server has the script for."""
     from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, NoScriptError, ResponseError

@@ -18,6 +18,8 @@ from hashlib import sha1
 
 from alkaline_edge.host import Batch
 
+from .._ranges import bounds
+
 FORMAT = b"1"
 """Of the two keys. An older version of this package leaves a store with a newer one alone."""
 OK, CONFLICT, NEWER, DAMAGED, GONE = b"ok", b"conflict", b"newer", b"damaged", b"gone"
@@ -139,6 +141,5 @@ def commit_arguments(batch: Batch, there: bool, channel: bytes, notice: bytes) -
 
 def list_arguments(prefix: str, after: str, limit: int, there: bool) -> Sequence[bytes | int]:
     """The arguments of LIST."""
-    start = f"({after}" if after >= prefix else f"[{prefix}"
-    end = f"({prefix[:-1]}{chr(ord(prefix[-1]) + 1)}" if prefix else "+"
-    return [FORMAT, seen(there), start.encode(), end.encode(), min(limit, MOST)]
+    start, inclusive, end = bounds(prefix, after)
+    return [FORMAT, seen(there), f"{'[' if inclusive else '('}{start}".encode(), f"({end}".encode(), min(limit, MOST)]

@@ -33,6 +33,8 @@ class Runs(DurableRuns, DurableObject):
     """The ready-made class, with ways to break its alarm."""
 
     workflows = WORKFLOWS
+    mcp = "mcp"
+    ag_ui = {"agent": "assistant"}  # noqa: RUF012  # as a user writes it
     failures = late_failures = 0
 
     async def fail_alarms(self, times, late_times):
@@ -120,7 +122,10 @@ class Default(WorkerRuns, WorkerEntrypoint):
     """Every other path; /runs is the ready-made Worker on D1."""
 
     workflows = WORKFLOWS
-    runtime_options = {"lease": 2.0}  # noqa: RUF012
+
+    @property
+    def runtime_options(self):
+        return {"lease": float(env().LEASE)}
 
     async def fetch(self, request):
         (kind, *rest), query = parts_of(request)

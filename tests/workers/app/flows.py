@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import hashlib
 import os
 from typing import Any
 
 from workers import import_from_javascript
 
-from alkaline_edge import Context, workflow
+from alkaline_edge import Context, StepInfo, workflow
 
 
 async def mark(run: str, step: str) -> str:
@@ -69,6 +70,34 @@ async def heavy(ctx: Context, size: int) -> list[Any]:
     return [len(value), hashlib.sha256(value).hexdigest()]
 
 
+async def speak(words: list[str], info: StepInfo) -> str:
+    for word in words:
+        info.publish("word", word)
+        await asyncio.sleep(0.01)
+    return " ".join(words)
+
+
+@workflow(name="speaking", version=1)
+async def speaking(ctx: Context, words: list[str]) -> str:
+    """Waits to be told, then speaks, word by word."""
+    await ctx.wait_for_signal("begin")
+    return await ctx.step("speak", speak, words)
+
+
+@workflow(name="assistant", version=1)
+async def assistant(ctx: Context, asked: dict[str, Any]) -> str:
+    """An agent of AG-UI: once somebody agrees, it says again what it was told."""
+    await ctx.wait_for_signal("approve")
+    return await ctx.step("say", say, asked["messages"][-1]["content"].split())
+
+
+async def say(words: list[str], info: StepInfo) -> str:
+    for word in words:
+        info.publish("text", word)
+        await asyncio.sleep(0.01)
+    return " ".join(words)
+
+
 async def slow_mark(run: str, step: str, seconds: float) -> str:
     await asyncio.sleep(seconds)
     return await mark(run, step)
@@ -109,4 +138,26 @@ async def asked(ctx: Context, start: int) -> list[Any]:
     return numbers
 
 
-WORKFLOWS = [approval, many, thousands, heavy, marching, nap, asked]
+def raising(name: str) -> None:
+    """Raise the built-in exception of that name."""
+    raise getattr(builtins, name)("poison")
+
+
+life: list[str] = []
+"""A name of this life of the Worker, once it was asked for."""
+
+
+@workflow(name="poison", version=1)
+async def poison(ctx: Context, how: str) -> None:
+    """What is no Exception, from a step behind a timer or from the handler; or what no other life agrees with."""
+    if how == "diverges":
+        life.extend([] if life else [os.urandom(4).hex()])
+        await ctx.step(f"only here {life[0]}", len, "")
+        await ctx.wait_for_signal("go")
+    await ctx.sleep(0.5)
+    if how.startswith("handler "):
+        raising(how.partition(" ")[2])
+    await ctx.step("poison", raising, how)
+
+
+WORKFLOWS = [assistant, speaking, approval, many, thousands, heavy, marching, nap, asked, poison]

@@ -206,6 +206,20 @@ async def alarms(host: Any) -> dict[str, Any]:
     await host._storage.deleteAlarm()
     seen["repaired"] = await host.repair_alarm() - now
     await host.commit(Batch(host.entropy(8).hex(), (), (), (late,)))
+    far = f"t/{now + 90 * 86_400_000:013d}/far"
+    await after("far timer", (far,))
+    await after("stuck", ("x/s/running/w/run",))
+    idle = []
+    for _ in range(12):
+        await host._storage.deleteAlarm()  # as it is once it has rung
+        idle.append(round((await host.repair_alarm(idle=True) - host.now_ms()) / 1000))
+    seen["idle"] = idle
+    host._pause = None  # as in the object's next life
+    await host._storage.deleteAlarm()
+    seen["idle in the next life"] = round((await host.repair_alarm() - host.now_ms()) / 1000)
+    host._pause = None
+    await after("asked", ("i/run/1",))
+    await after("all gone", (), (far, "i/run/1", "x/s/running/w/run"))
     return seen
 
 

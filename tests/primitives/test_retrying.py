@@ -1,0 +1,655 @@
+"""Runs that failed and are tried again: from what they failed of, with what is recorded kept, wherever they are."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import Any
+
+import pytest
+
+from alkaline_edge import (
+    AlkalineError,
+    Budget,
+    ConflictError,
+    Context,
+    DeterminismError,
+    NotFound,
+    Retry,
+    Runtime,
+    hand_over,
+    replay,
+    sync,
+    workflow,
+)  # fmt: skip
+from alkaline_edge import events as ev
+from alkaline_edge.host import Capabilities
+from alkaline_edge.testing import SimulatedCrash, SimulatedHost
+from tests.sealing.support import sealed
+from tests.support import Process, drive, kinds
+
+ran: list[str] = []
+went_well: list[str] = []
+broken: set[str] = set()
+FAULTS = ["error-before", "applied-then-error", "applied-then-conflict", "crash", "crash-after"]
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    ran.clear()
+    went_well.clear()
+    broken.clear()
+
+
+def work(name: str, size: int = 1) -> str:
+    ran.append(name)
+    if name in broken:
+        raise ConnectionError(f"{name} is down")
+    went_well.append(name)
+    return name * size
+
+
+@workflow
+async def kid(ctx: Context, name: str) -> str:
+    first = await ctx.step("first", work, f"{name}-first")
+    return first + await ctx.step("second", work, f"{name}-second")
+
+
+@workflow(budget=Budget(tokens=1_000_000))
+async def program(ctx: Context, ops: list[list[Any]]) -> list[Any]:
+    """What a list of operations says, one after the other."""
+    out: list[Any] = []
+    for kind, *args in ops:
+        match kind:
+            case "step":
+                retry = Retry(max_attempts=args[1], backoff=0.001)
+                out.append(await ctx.step(args[0], work, args[0], args[2], retry=retry))
+            case "gather":
+                steps = [ctx.step(name, work, name) for name in args]
+                found = await asyncio.gather(*steps, return_exceptions=True)
+                for each in found:
+                    if isinstance(each, BaseException):
+                        raise each
+                out.append(found)
+            case "all":
+                out.append(await ctx.all(*(ctx.step(name, work, name) for name in args)))
+            case "child":
+                out.append(await ctx.child("kid", args[0]))
+            case "draw":
+                out.append([ctx.uuid() != "", ctx.random() < 1])
+            case "spend":
+                ctx.spend(args[0])
+            case "signal":
+                out.append(await ctx.wait_for_signal("s"))
+    return out
+
+
+def a_program(draw: random.Random) -> tuple[list[list[Any]], list[str]]:
+    """Operations, and the names of all their steps."""
+    ops: list[list[Any]] = []
+    names: list[str] = []
+    for n in range(draw.randint(1, 7)):
+        kind = draw.choice(["step", "step", "gather", "all", "child", "draw", "spend", "signal"])
+        if kind == "step":
+            ops.append(["step", f"s{n}", draw.randint(1, 3), draw.choice([1, 1, 299, 2000])])
+            names.append(f"s{n}")
+        elif kind in ("gather", "all"):
+            several = [f"s{n}-{each}" for each in range(draw.randint(1, 4))]
+            ops.append([kind, *several])
+            names += several
+        elif kind == "child":
+            ops.append(["child", f"k{n}"])
+            names += [f"k{n}-first", f"k{n}-second"]
+        else:
+            ops.append([kind, *([draw.randint(1, 9)] if kind == "spend" else [])])
+    ops.append(["step", "last", 1, 1])
+    return ops, [*names, "last"]
+
+
+class Place:
+    """A store, with cuts at any size, perhaps sealed, and a runtime on it."""
+
+    def __init__(self, draw: random.Random, number: int) -> None:
+        can = Capabilities(
+            f"s{number}", durability="volatile", segment_commits=draw.choice([0, 2, 3, 8]), inline_limit=300,
+            max_value=draw.choice([1600, 4000, 100_000]),
+        )  # fmt: skip
+        self._host: Any = SimulatedHost(seed=number, capabilities=can)
+        self._sealed = draw.random() < 0.3
+        self.runtime = self.new()
+
+    def new(self) -> Runtime:
+        host = sealed(self._host) if self._sealed else self._host
+        return Runtime(host, workflows=[program, kid])
+
+    async def crash(self) -> None:
+        self._host.dead = True
+        with contextlib.suppress(SimulatedCrash):
+            await self.runtime.close()
+        self._host = self._host.reopen()
+        self._host.advance(60)
+        self.runtime = self.new()
+
+
+async def outcome(runtime: Runtime, id: str) -> Any:
+    """The run's result, or the name of the step that it failed of; every signal that it waits for is sent."""
+    run = await runtime.resume(id)
+    while True:
+        await run.settle()
+        record = await runtime.get_execution(id)
+        if record.finished:
+            break
+        if record.status == "suspended" and any("signal" in each for each in record.waiting):
+            await run.signal("s", "sig")
+    if record.status == "completed":
+        return record.result
+    assert record.failure is not None
+    return record.failure["message"]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_run_goes_on_wherever_it_failed_and_is_moved(seed: int) -> None:
+    """Programs of every operation fail at random steps, on stores that cut at any size and may be sealed; each is tried
+    again, after a crash, at another store, and brought back. The result is that of a run that never failed, what had
+    completed is not run again, and each history replays."""
+    draw = random.Random(seed)
+    ops, names = a_program(draw)
+
+    async def test() -> None:
+        place = Place(draw, 1)
+        await place.runtime.start("program", ops, id="good")
+        good = await outcome(place.runtime, "good")
+        has_children = any(op[0] == "child" for op in ops)
+        went_well.clear()
+        broken.update(draw.sample(names, draw.randint(1, min(3, len(names)))))
+        await place.runtime.start("program", ops, id="r")
+        seen = await outcome(place.runtime, "r")
+        times = 0
+        while seen != good:
+            times += 1
+            assert str(seen).endswith(" is down"), seen
+            if draw.random() < 0.3:
+                await place.runtime.retry("r")  # it is down still, and another may be found to be
+                seen = await outcome(place.runtime, "r")
+                times += 1
+            broken.discard(str(seen).removesuffix(" is down"))
+            step = draw.randint(0, 3)
+            if step == 0:
+                await place.crash()
+            if step == 1 and not has_children:
+                other = Place(draw, 2)
+                await hand_over(place.runtime, "r", other.runtime)
+                await other.runtime.retry("r")
+                seen = await outcome(other.runtime, "r")
+                assert (await sync(other.runtime, place.runtime, "r")).parts
+                ours, theirs = await place.runtime.history("r"), await other.runtime.history("r")
+                assert ours == theirs
+                assert (await place.runtime.get_execution("r")).retried == times
+                await other.runtime.close()
+                continue
+            if step == 2 and not has_children:
+                data, other = await place.runtime.export("r"), Place(draw, 2)
+                await other.runtime.import_(data)
+                await place.runtime.close()
+                place = other
+            await place.runtime.retry("r")
+            seen = await outcome(place.runtime, "r")
+        if "all" not in [op[0] for op in ops]:  # which stops the others where one fails
+            assert sorted(went_well) == sorted(names)
+        record = await place.runtime.get_execution("r")
+        assert (record.status, record.retried) == ("completed", times)
+        assert record.spent["tokens"] == sum(op[1] for op in ops if op[0] == "spend")
+        (checked,) = replay.check(await place.runtime.export("r"), [program, kid])
+        assert checked.ok, checked.message
+        await place.runtime.close()
+
+    drive(test)
+
+
+@workflow
+async def one(ctx: Context, name: str) -> str:
+    before = await ctx.step("before", work, "before")
+    return before + await ctx.step("it", work, name)
+
+
+def test_a_run_goes_on_with_the_step_that_it_failed_of_and_its_attempts_begin_anew() -> None:
+    """Under its own id: what is recorded stays, a listener is told, and who follows it hears the rest."""
+
+    @workflow
+    async def flow(ctx: Context) -> str:
+        await ctx.step("before", work, "before")
+        return await ctx.step("it", work, "it", retry=Retry(max_attempts=2, backoff=0))
+
+    async def test() -> None:
+        process = Process(flow)
+        broken.add("it")
+        run = await process.runtime.start("flow", id="a")
+        with pytest.raises(ConnectionError):
+            await run.result()
+        heard = [one async for one in process.runtime.follow("a")]
+        with pytest.raises(ConnectionError):
+            await (await run.retry()).result()
+        assert ran == ["before", "it", "it", "it", "it"]
+        broken.clear()
+        assert await (await run.retry()).result() == "it"
+        assert [type(e).__name__ for e in process.events].count("RunRetried") == 2
+        names = kinds(await process.runtime.history("a"))
+        assert names == ["Started", "StepCompleted", *["AttemptFailed", "StepFailed", "Failed", "Retried"] * 2,
+                         "StepCompleted", "Completed"]  # fmt: skip
+        rest = [one async for one in process.runtime.follow("a", after=heard[-1].place)]  # type: ignore[union-attr]
+        assert [*kinds(heard), *kinds(rest)] == names
+        await process.runtime.close()
+
+    drive(test)
+
+
+@pytest.mark.parametrize("status", ["completed", "cancelled", "suspended", "paused", "moved"])
+def test_a_run_that_has_not_failed_is_not_tried_again(status: str) -> None:
+    """It says what it is and what to do, and nothing is written."""
+
+    @workflow
+    async def flow(ctx: Context) -> str:
+        return await ctx.wait_for_signal("s")
+
+    async def test() -> None:
+        process = Process(flow)
+        run = await process.runtime.start("flow", id="a")
+        await run.settle()
+        if status == "completed":
+            await run.signal("s", "x")
+            await run.result()
+        elif status == "cancelled":
+            await run.cancel()
+            await run.settle()
+        elif status == "paused":
+            await run.pause()
+            await run.settle()
+        elif status == "moved":
+            await process.runtime.export("a", handoff=True)
+        before = await process.runtime.history("a")
+        with pytest.raises(ConflictError, match=r"handed over|only one that has failed") as raised:
+            await process.runtime.retry("a")
+        assert raised.value.detail.get("status", "moved") == status
+        assert await process.runtime.history("a") == before
+        with pytest.raises(NotFound):
+            await process.runtime.retry("nobody")
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_run_that_has_undone_its_steps_is_refused() -> None:
+    """What is recorded of it is not true any more; the message names what was undone."""
+
+    @workflow
+    async def flow(ctx: Context) -> Any:
+        await ctx.step("book", work, "book", compensate=lambda value: work("undo"))
+        return await ctx.step("it", work, "it")
+
+    async def test() -> None:
+        process = Process(flow)
+        broken.add("it")
+        with pytest.raises(ConnectionError):
+            await (await process.runtime.start("flow", id="a")).result()
+        before = await process.runtime.history("a")
+        with pytest.raises(ConflictError, match="has undone book"):
+            await process.runtime.retry("a")
+        assert await process.runtime.history("a") == before
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_what_starts_at_most_once_is_not_started_again() -> None:
+    """Neither where the run failed of it, nor where it was started because of the failure."""
+
+    @workflow
+    async def flow(ctx: Context, once: bool) -> Any:
+        try:
+            return await ctx.step("it", work, "it", at_most_once=once)
+        except ConnectionError:
+            await ctx.step("tell", work, "tell", at_most_once=True)
+            raise
+
+    async def test() -> None:
+        process = Process(flow)
+        broken.add("it")
+        for once, what in ((True, "starts at most once, and it was started"), (False, "would be started again")):
+            with pytest.raises(ConnectionError):
+                await (await process.runtime.start("flow", once, id=f"a{once}")).result()
+            with pytest.raises(ConflictError, match=what):
+                await process.runtime.retry(f"a{once}")
+        assert ran == ["it", "tell"] * 2
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_budget_that_is_spent_is_not_there_a_second_time() -> None:
+    """The run would fail of it again: refused, with what to do."""
+
+    @workflow(budget=Budget(tokens=5))
+    async def flow(ctx: Context) -> None:
+        ctx.spend(6)
+
+    async def test() -> None:
+        process = Process(flow)
+        run = await process.runtime.start("flow", id="a")
+        await run.settle()
+        with pytest.raises(ConflictError, match="budget is spent"):
+            await run.retry()
+        await process.runtime.close()
+
+    drive(test)
+
+
+def bug(code: Any) -> Any:
+    @workflow(name="mended", budget=Budget(tokens=100))
+    async def flow(ctx: Context, n: int) -> Any:
+        ctx.spend(3)
+        value = await ctx.step("it", work, "it")
+        return await code(ctx, value, n)
+
+    return flow
+
+
+async def divides(ctx: Context, value: str, n: int) -> Any:
+    ctx.spend(4)
+    return [value, 1 // n]
+
+
+async def mended(ctx: Context, value: str, n: int) -> Any:
+    ctx.spend(4)
+    return [value, n]
+
+
+async def draws(ctx: Context, value: str, n: int) -> Any:
+    ctx.uuid()
+    if ctx.patched("zero"):
+        return [value, n]
+    return [value, 1 // n]
+
+
+async def other(ctx: Context, value: str, n: int) -> Any:
+    raise AssertionError
+
+
+@pytest.mark.parametrize("code", [mended, draws])
+def test_a_run_that_failed_of_its_own_code_goes_on_once_that_is_mended(code: Any) -> None:
+    """The code is replayed first: as long as it fails at once, nothing is written. Its step does not run again, and
+    what it draws may be something else than before."""
+
+    async def test() -> None:
+        process = Process(bug(divides))
+        run = await process.runtime.start("mended", 0, id="a")
+        with pytest.raises(ZeroDivisionError):
+            await run.result()
+        before = await process.runtime.history("a")
+        with pytest.raises(ConflictError, match="fails again at once"):
+            await run.retry()
+        assert await process.runtime.history("a") == before
+        await process.crash(bug(code))
+        assert await (await process.runtime.retry("a")).result() == ["it", 0]
+        assert ran == ["it"]
+        record = await process.runtime.get_execution("a")
+        assert record.spent["tokens"] == (7 if code is mended else 3)
+        await process.crash()
+        (checked,) = replay.check(await process.runtime.export("a"), [bug(code)])
+        assert checked.ok, checked.message
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_code_that_disagrees_with_what_is_recorded_writes_nothing() -> None:
+    """ERR_DETERMINISM, as on a resume; code that has another step at that place may go on with it."""
+
+    def flow(first: str, second: str) -> Any:
+        @workflow(name="flow")
+        async def made(ctx: Context) -> Any:
+            await ctx.step(first, work, first)
+            return await ctx.step(second, work, second)
+
+        return made
+
+    async def test() -> None:
+        process = Process(flow("one", "two"))
+        broken.add("two")
+        await (await process.runtime.start("flow", id="a")).settle()
+        before = await process.runtime.history("a")
+        await process.crash(flow("uno", "two"))
+        with pytest.raises(DeterminismError, match="one"):
+            await process.runtime.retry("a")
+        assert await process.runtime.history("a") == before
+        await process.crash(flow("one", "another"))
+        assert await (await process.runtime.retry("a")).result() == "another"
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_where_no_code_is_it_is_recorded_for_who_has_it() -> None:
+    """As the command line does it, on a store of a server that is down."""
+
+    async def test() -> None:
+        process = Process(one)
+        broken.add("it")
+        await (await process.runtime.start("one", "it", id="a")).settle()
+        await process.crash()
+        broken.clear()
+        async with Runtime(process.host.reopen()) as bare:
+            await bare.retry("a")
+            assert (await bare.get_execution("a")).status == "suspended"
+        async with Runtime(process.host.reopen(), workflows=[one]) as able:
+            await able.run_due()
+            assert (await able.get_execution("a")).result == "beforeit"
+        async with Runtime(process.host.reopen(), workflows=[program]) as unable:
+            broken.add("it")
+            with pytest.raises(ConflictError):
+                await unable.retry("a")
+        assert ran == ["before", "it", "it"]
+
+    drive(test)
+
+
+@workflow
+async def handles(ctx: Context, big: int) -> Any:
+    """A step that fails, and what comes of it in the same turn and behind it."""
+    seen: list[Any] = []
+    ctx.on_update("note", lambda note: seen.append(note) or len(seen))
+    ctx.on_query("seen", lambda: seen)
+    try:
+        it = await ctx.step("it", work, "it")
+    except ConnectionError:
+        ctx.uuid()
+        await ctx.step("clean", work, "clean")
+        await ctx.wait_for_signal("s")
+        ctx.spend(5)
+        raise
+    return [it, len(await ctx.wait_for_signal("s")), seen]
+
+
+@pytest.mark.parametrize("registered", [True, False])
+@pytest.mark.parametrize("signals", [1, 45])
+def test_what_came_from_outside_behind_the_failure_is_not_lost(registered: bool, signals: int) -> None:
+    """Signals and updates that the run took on the way that counts no more come again, large ones too, and what was
+    spent there stays spent."""
+
+    async def test() -> None:
+        process = Process(handles, host=SimulatedHost(capabilities=Capabilities("s", inline_limit=300)))
+        broken.add("it")
+        run = await process.runtime.start("handles", 1, id="a")
+        await run.settle()
+        assert await run.update("note", "x" * 400) == 1
+        for n in range(signals - 1):
+            await run.signal("other", n)
+        await run.signal("s", "y" * 500)
+        with pytest.raises(ConnectionError):
+            await run.result()
+        broken.clear()
+        if registered:
+            run = await run.retry()
+        else:
+            async with Runtime(process.host.reopen()) as bare:
+                await bare.retry("a")
+            run = await process.runtime.resume("a")
+        assert await run.result() == ["it", 500, ["x" * 400]]
+        assert ran == ["it", "clean", "it"]
+        record = await process.runtime.get_execution("a")
+        assert record.spent["tokens"] == 5
+        history = await process.runtime.history("a")
+        assert kinds(history).count("SignalReceived") == 2 * signals
+        await process.crash()
+        (checked,) = replay.check(await process.runtime.export("a"), [handles])
+        assert checked.ok, checked.message
+        await process.runtime.close()
+
+    drive(test)
+
+
+@workflow
+async def waits(ctx: Context, name: str) -> str:
+    await ctx.step("begin", work, f"{name}-begin")
+    await ctx.wait_for_signal("s")
+    return await ctx.step("end", work, f"{name}-end")
+
+
+@workflow
+async def parent(ctx: Context) -> Any:
+    return await ctx.all(ctx.child("one", "it", id="c"), ctx.child("waits", "w", id="d"))
+
+
+def test_children_that_failed_or_ended_with_their_parent_go_on_with_it() -> None:
+    """Neither begins anew, and the parent is told of both as if nothing had happened."""
+
+    async def test() -> None:
+        process = Process(parent, one, waits)
+        broken.add("it")
+        run = await process.runtime.start("parent", id="p")
+        with pytest.raises(ConnectionError):
+            await run.result()
+        await process.runtime.settle("d")
+        assert (await process.runtime.get_execution("d")).status == "cancelled"
+        broken.clear()
+        await run.retry()
+        await process.runtime.signal("d", "s")
+        assert await run.result() == ["beforeit", "w-end"]
+        assert sorted(ran) == ["before", "it", "it", "w-begin", "w-end"]
+        await process.runtime.close()
+
+    drive(test)
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_parent_takes_what_its_child_has_come_to_meanwhile(deleted: bool) -> None:
+    """A child that was tried again by itself has its result, of which its parent, that had its failure, was not told;
+    one that was deleted has none."""
+
+    @workflow(name="p")
+    async def alone(ctx: Context) -> Any:
+        return [await ctx.child("one", "it", id="c"), "end"]
+
+    async def test() -> None:
+        process = Process(alone, one)
+        broken.add("it")
+        run = await process.runtime.start("p", id="p")
+        with pytest.raises(ConnectionError):
+            await run.result()
+        broken.clear()
+        assert await (await process.runtime.retry("c")).result() == "beforeit"
+        assert (await process.runtime.get_execution("p")).status == "failed"
+        if deleted:
+            await process.runtime.delete("c")
+            with pytest.raises(AlkalineError, match="deleted"):
+                await (await run.retry()).result()
+        else:
+            assert await (await run.retry()).result() == ["beforeit", "end"]
+            assert ran == ["before", "it", "it"]
+        await process.runtime.close()
+
+    drive(test)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("at", range(4))
+def test_a_retry_that_is_cut_off_is_there_whole_or_not_at_all(fault: str, at: int) -> None:
+    """Whatever becomes of its writes: done again, it goes on, or it has gone on already."""
+
+    async def test() -> None:
+        process = Process(parent, one, waits)
+        broken.add("it")
+        with pytest.raises(ConnectionError):
+            await (await process.runtime.start("parent", id="p")).result()
+        await process.runtime.settle("d")
+        await process.crash()
+        broken.clear()
+        commits: list[int] = []
+
+        def at_a_commit(n: int, verb: str) -> Any:
+            commits.extend([n] if verb == "commit" else [])
+            return fault if verb == "commit" and len(commits) == at + 1 else None
+
+        process.host.fault = at_a_commit
+        with contextlib.suppress(SimulatedCrash, AlkalineError):
+            await process.runtime.retry("p")
+        process.host.fault = None
+        await process.crash()
+        if (await process.runtime.get_execution("p")).status == "failed":
+            await process.runtime.retry("p")
+        await process.runtime.recover()
+        await process.runtime.run_due()
+        await process.runtime.signal("d", "s")
+        assert await (await process.runtime.resume("p")).result() == ["beforeit", "w-end"]
+        assert sorted(went_well) == ["before", "it", "w-begin", "w-end"]
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_fork_of_a_run_that_was_tried_again_goes_on_at_any_commit() -> None:
+    """What counts no more is not in it; what was spent there is."""
+
+    async def test() -> None:
+        process = Process(handles)
+        broken.add("it")
+        run = await process.runtime.start("handles", 1, id="a")
+        await run.settle()
+        await run.signal("s", "y")
+        await run.settle()
+        broken.clear()
+        await run.retry()
+        assert await run.result() == ["it", 1, []]
+        length = (await process.runtime.get_execution("a")).cursor_length
+        for at in range(1, length + 1):
+            fork = await process.runtime.fork("a", at)
+            await fork.resume()
+            await fork.settle()
+            if (await process.runtime.get_execution(fork.id)).status == "suspended":
+                await fork.signal("s", "y")
+                await fork.settle()
+            record = await process.runtime.get_execution(fork.id)
+            assert record.status in ("completed", "failed"), at
+            assert record.result in (["it", 1, []], None)
+            assert replay.check(await process.runtime.export(fork.id), [handles])[0].ok
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_history_that_goes_on_behind_another_end_is_refused() -> None:
+    """Only behind a failure, or the end of a child with its parent; and a copy that was made of it is whole."""
+    from alkaline_edge.shapes import check_history
+
+    start = ev.Started(0, {}, None)
+    retried = ev.Retried(ev.RETRIED, [[1, 0, 2, 0]], 0, 0)
+    check_history([[(1, start)], [(1, ev.Failed(ev.FAILED, {"type": "E", "message": ""}))], [(1, retried)]])
+    for commits in (
+        [[(1, start)], [(1, ev.Completed(ev.COMPLETED, 1))], [(1, retried)]],
+        [[(1, start)], [(1, ev.Failed(ev.FAILED, {"type": "E", "message": ""}))], [(1, ev.Paused(ev.PAUSED))]],
+        [[(1, start)], [(1, ev.Paused(ev.PAUSED)), (1, retried)]],
+        [[(1, start)], [(1, retried)]],
+        [[(1, start)], [(1, ev.Retried(ev.RETRIED, [[0, 0, 1, 0]], 0, 0))]],
+    ):
+        with pytest.raises(AlkalineError):
+            check_history(commits)

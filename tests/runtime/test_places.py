@@ -1,0 +1,64 @@
+"""Places: who asks for a limit in one process, and what that costs where many do."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from alkaline_edge import Runtime
+from alkaline_edge.capacity import Limit, Limits
+from alkaline_edge.names import Need
+from alkaline_edge.runtime.places import ASKING, Places
+from alkaline_edge.testing import SimulatedHost
+from tests.support import drive
+
+
+def test_many_that_wait_in_one_process_cost_what_gets_through() -> None:
+    """A fan-out of 200 at a limit of 2: a few calls of the store for each, however many wait beside it."""
+
+    async def test() -> None:
+        per: list[float] = []
+        for count in (20, 200):
+            host = SimulatedHost()
+            async with Runtime(host) as runtime:
+                await Limits(runtime).set(Limit("a", concurrency=2))
+                places = Places(runtime.store, runtime.chores)
+                before = sum(host.counts.values())
+                await asyncio.gather(
+                    *(places.run(Need("a"), lambda host=host: host.clock.sleep(0.01)) for _ in range(count))
+                )
+                per.append((sum(host.counts.values()) - before) / count)
+        assert per[1] < 1.3 * per[0], per
+
+    drive(test)
+
+
+def test_the_highest_priority_is_next_among_those_who_wait_here() -> None:
+    """Behind the few that have asked already, and whoever is cancelled leaves its turn to the next."""
+
+    async def test() -> None:
+        host, order = SimulatedHost(), list[int]()
+
+        def work(n: int) -> Any:
+            async def done() -> None:
+                order.append(n)
+                await host.clock.sleep(0.01)
+
+            return done
+
+        async with Runtime(host) as runtime:
+            await Limits(runtime).set(Limit("a", concurrency=1))
+            places = Places(runtime.store, runtime.chores)
+            tasks = []
+            for n in range(ASKING + 10):
+                tasks.append(asyncio.ensure_future(places.run(Need("a", priority=n), work(n))))
+                await asyncio.sleep(0)
+            tasks[-1].cancel()
+            tasks[2].cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert sorted(order) == sorted(set(range(ASKING + 9)) - {2})
+            late = [n for n in order if n >= ASKING]
+            assert late == sorted(late, reverse=True)
+            assert places._asking == places._queues == {}
+
+    drive(test)
