@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
+import sys
 
 import pytest
+
+TO_END = 60.0
+"""Seconds that the process may take to end when its tests have: a thread that never ends would keep it for ever."""
 
 
 def pytest_collection_finish() -> None:
@@ -20,6 +25,15 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """The same for what a module of tests has left, before the next one begins."""
     if nextitem is not None and nextitem.path != item.path:
         _settle()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """A process that does not end says where its threads are, and ends."""
+    if sys.platform == "emscripten":  # it has neither threads nor an end
+        return
+    assert sys.__stderr__ is not None
+    faulthandler.dump_traceback_later(TO_END, exit=True, file=sys.__stderr__)
 
 
 def _settle() -> None:

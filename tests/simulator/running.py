@@ -7,8 +7,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import islice
+from multiprocessing.connection import Connection, wait
 
 from .schedule import Schedule, quiet
 
@@ -58,20 +59,51 @@ def run_chunk(seeds: range) -> Tally:
     return tally
 
 
-def _for_good() -> None:
-    """This process is quiet until its end."""
-    _kept.enter_context(quiet())
-
-
-_kept = ExitStack()
-
-
 def run_many(seeds: range, jobs: int) -> Iterator[Tally]:
-    """As ``run_chunk`` for each chunk of ``seeds``, as they are done."""
-    chunks = [seeds[n : n + CHUNK] for n in range(0, len(seeds), CHUNK)]
+    """As ``run_chunk`` for each chunk of ``seeds``, as they are done.
+
+    The processes are forked from a server that has one thread, never from this process, which has as many as the tests
+    before have left: a lock that one of those held would be held in the child for ever. One that dies is an error.
+    """
     if sys.platform == "emscripten":  # it has no processes
         with quiet():
-            yield from map(run_chunk, chunks)
+            yield from map(run_chunk, _cut(seeds, CHUNK))
         return
-    with multiprocessing.get_context("fork").Pool(jobs, _for_good, maxtasksperchild=CHUNKS) as pool:
-        yield from pool.imap_unordered(run_chunk, chunks)
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__])
+    waiting = iter(_cut(seeds, CHUNK * CHUNKS))
+    running: dict[Connection, multiprocessing.process.BaseProcess] = {}
+    try:
+        while True:
+            for part in islice(waiting, jobs - len(running)):
+                reader, writer = processes.Pipe(duplex=False)
+                running[reader] = processes.Process(target=_run_part, args=(part, writer), daemon=True)
+                running[reader].start()
+                writer.close()  # the child's alone now: its end is seen when it ends
+            if not running:
+                return
+            ended = wait(list(running))
+            for reader in [reader for reader in running if reader in ended]:
+                try:
+                    tally = reader.recv()
+                except EOFError:
+                    process = running.pop(reader)
+                    process.join()
+                    if process.exitcode:
+                        raise RuntimeError(f"a process of the simulator ended with {process.exitcode}") from None
+                else:
+                    yield tally
+    finally:
+        for process in running.values():
+            process.kill()
+            process.join()
+
+
+def _cut(seeds: range, size: int) -> list[range]:
+    return [seeds[n : n + size] for n in range(0, len(seeds), size)]
+
+
+def _run_part(seeds: range, writer: Connection) -> None:
+    with quiet():
+        for chunk in _cut(seeds, CHUNK):
+            writer.send(run_chunk(chunk))

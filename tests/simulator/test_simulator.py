@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -39,6 +41,18 @@ def test_random_programs_under_random_faults(batch: int) -> None:
             )
         if total.seconds > SECONDS / BATCHES:
             return
+
+
+@pytest.mark.skipif(sys.platform == "emscripten", reason="it has no processes")
+def test_a_process_that_dies_is_an_error() -> None:
+    """Not a wait for ever: whoever looks for it is told, and nothing of it is left."""
+    tallies = run_many(range(1, 251), jobs=1)
+    next(tallies)
+    (process,) = multiprocessing.active_children()
+    process.kill()
+    with pytest.raises(RuntimeError, match="ended with -9"):
+        list(tallies)
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.parametrize("seed", [3, 5, 11])

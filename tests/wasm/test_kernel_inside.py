@@ -182,6 +182,7 @@ def constants(values: dict[str, object]) -> str:
 
 @pytest.mark.everywhere
 @pytest.mark.driver_timeout(900)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("lock", ["pyodide-lock.json", "pyodide-lock-pure.json"], ids=["c", "pure"])
 def test_the_repositorys_tests_pass_inside_pyodide(
     selenium_standalone_noload, runtime: str, lock: str, tmp_path: Path
