@@ -547,6 +547,31 @@ def test_the_same_import_twice_at_once_harms_no_run_that_goes_on() -> None:
     drive(test)
 
 
+def test_what_a_run_was_asked_before_it_left_as_a_file_resumes_no_copy() -> None:
+    """The requests went with the file and were met there: a copy that is brought up to date has none of them."""
+
+    async def test() -> None:
+        a, b = await suspended(), other()
+        quiet = Runtime(a.host)
+        await quiet.pause("a")
+        await quiet.resume("a")  # nobody has read either of them yet
+        await b.runtime.import_(await quiet.export("a", handoff=True), "take_over")
+        await b.runtime.signal("a", "other", 1)
+        await b.runtime.settle("a")
+        await sync(b.runtime, quiet, "a")
+        copy = await quiet.get_execution("a")
+        assert (copy.status, copy.moved_to) == ("paused", None)
+        await a.runtime.run_due()
+        await a.runtime.settle("a")
+        assert (await quiet.get_execution("a")).cursor_length == copy.cursor_length
+        await hand_over(b.runtime, "a", a.runtime)
+        await a.runtime.signal("a", "go", "yes")
+        assert await a.runtime.result("a", None) == DONE
+        await closed(a, b)
+
+    drive(test)
+
+
 def test_many_unread_requests_go_along() -> None:
     """More than a batch takes: they go ahead of the activation, which still happens once."""
 

@@ -226,6 +226,10 @@ class Local:
     async def _append(self, record: ExecutionRecord | None, part: Part, contents: Contents, skip: int) -> None:
         """Write commits behind what is there, a batch at a time, each with the record that says how far it goes."""
         store, name = self._store, keys.history(part.run, part.generation)
+        if record is not None and record.moved_to == BUNDLE:  # what it was asked here went with the file, and is done
+            fence: dict[str, str | None] = {keys.record(record.id): record.version_tag}
+            if not await store.purge([keys.requests(record.id)], fence):
+                raise arriving.changed(record.id)
         blobs: dict[str, bytes] = {}
         for blob in part.blobs:
             store._chunked(blob, part.run, blobs)

@@ -18,6 +18,7 @@ from alkaline_edge import AlkalineError, Retry, Runtime, replay
 from alkaline_edge.errors import UnknownOutcome
 from alkaline_edge.keys import is_chore
 from alkaline_edge.replay.reading import of_events
+from alkaline_edge.runs import FINISHED
 from alkaline_edge.runtime import waking
 from alkaline_edge.runtime.syncing import hand_over, sync
 
@@ -205,7 +206,14 @@ class Schedule:
             return False
         stores = self.fleet.stores
         ended = stores[0].ended.union(*(store.ended for store in stores[1:]))
+        if self.world.mended and len(stores) > 1 and self._goes_on():
+            return False
         return all(id in ended or self._left_alone(id) for store in stores for id in store.there - ended)
+
+    def _goes_on(self) -> bool:
+        """Whether the run, tried again in one store, goes on there: a copy elsewhere says for ever that it failed."""
+        records = self._records().get(ID, [])
+        return any(r["status"] not in (*FINISHED, "paused") and r["moved_to"] is None for r in records)
 
     def _left_alone(self, id: str) -> bool:
         """Whether it is a fork that nobody has resumed."""
