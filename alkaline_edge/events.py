@@ -217,16 +217,25 @@ class Retried(NamedTuple):
     micros: int
 
 
+class ToppedUp(NamedTuple):
+    """What the limits of the run's budget were raised by before it was tried again; stands right behind a Retried."""
+
+    kind: int
+    tokens: int
+    micros: int
+    ms: int
+
+
 Event = (
     Started | StepCompleted | StepFailed | AttemptFailed | StepIntended | StepCharged | TimerFired | SignalReceived
     | Drawn | Spent | ChildStarted | ChildFinished | CancelRequested | Paused | Resumed | UpdateReceived
-    | UpdateReplied | Emitted | Completed | Failed | Cancelled | ContinuedAsNew | Retried
+    | UpdateReplied | Emitted | Completed | Failed | Cancelled | ContinuedAsNew | Retried | ToppedUp
 )  # fmt: skip
 
 STARTED, STEP_COMPLETED, STEP_FAILED, ATTEMPT_FAILED, STEP_INTENDED, STEP_CHARGED = 0, 1, 2, 3, 4, 5
 TIMER_FIRED, SIGNAL_RECEIVED, DRAWN, SPENT, CHILD_STARTED, CHILD_FINISHED = 6, 7, 8, 9, 10, 11
 CANCEL_REQUESTED, PAUSED, RESUMED, UPDATE_RECEIVED, UPDATE_REPLIED, EMITTED = 12, 13, 14, 15, 16, 17
-COMPLETED, FAILED, CANCELLED, CONTINUED_AS_NEW, RETRIED = 18, 19, 20, 21, 22
+COMPLETED, FAILED, CANCELLED, CONTINUED_AS_NEW, RETRIED, TOPPED_UP = 18, 19, 20, 21, 22, 23
 
 
 class Kind(NamedTuple):
@@ -336,6 +345,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(Cancelled, _of("run cancelled"), "ends", value=1, alike="ending", colour="bright_black"),
     Kind(ContinuedAsNew, _of("run continued as new"), "ends", value=1, alike="ending"),
     Kind(Retried, _of("run tried again"), "synchronous", differs=(1, 2, 3), colour="yellow"),
+    Kind(ToppedUp, _of("run topped up"), "synchronous", differs=(1, 2, 3), colour="yellow"),
 )
 """Every kind, at the place of its number. A new one is a class, a number, an entry here, one in ``shapes.EVENTS``, one
 in SPEC.md, and what ``Execution._apply`` does with it; tests/test_events.py fails where one of them is forgotten."""
@@ -349,6 +359,8 @@ CLASSES: tuple[type[Any], ...] = tuple(kind.cls for kind in KINDS)
 """The class of each kind, by its number."""
 SYNCHRONOUS = _with_role("synchronous")
 """Kinds that a handler consumes without awaiting: they follow the event that woke it."""
+AGAIN = frozenset({RETRIED, TOPPED_UP})
+"""Kinds by which a run goes on behind its end."""
 INFORMATIONAL = _with_role("told")
 """Kinds that tell the handler nothing: it is not fed them when they have just been committed."""
 ENDINGS = _with_role("ends")

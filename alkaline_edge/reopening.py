@@ -32,11 +32,14 @@ class Way(NamedTuple):
     void: list[list[int]]
     tokens: int
     micros: int
+    added: list[int]
+    """What the run was topped up by: tokens, micro-usd and ms."""
     outside: list[tuple[int, Event]]
 
-    def retried(self) -> ev.Retried:
-        """The event that says so."""
-        return ev.Retried(ev.RETRIED, self.void, self.tokens, self.micros)
+    def events(self) -> list[Event]:
+        """The events that say so."""
+        retried = ev.Retried(ev.RETRIED, self.void, self.tokens, self.micros)
+        return [retried, ev.ToppedUp(ev.TOPPED_UP, *self.added)] if any(self.added) else [retried]
 
 
 class One(NamedTuple):
@@ -63,23 +66,40 @@ def counting_of(commits: Sequence[Sequence[Timed]], void: Void) -> list[One]:
     ]
 
 
-def ways(id: str, commits: Sequence[Sequence[Timed]]) -> list[Way]:
-    """How the run ``id`` can be tried again, whose history has ended. ERR_CONFLICT where it can't, and why."""
+def is_of_budget(failure: Any) -> bool:
+    """Whether a run has failed because its budget, or that of a child, was used up."""
+    return isinstance(failure, dict) and failure.get("code") == "ERR_BUDGET_EXCEEDED"
+
+
+def ways(id: str, commits: Sequence[Sequence[Timed]], added: Sequence[int] = ()) -> list[Way]:
+    """How the run ``id`` can be tried again, whose history has ended. ERR_CONFLICT where it can't, and why.
+
+    ``added``: what it was topped up by since then.
+    """
+    return [_with(way, added) for way in _ways(id, commits)]
+
+
+def is_of_another(commits: Sequence[Sequence[Timed]]) -> bool:
+    """Whether the run failed of a step or a child, and not by itself."""
+    return _cause(counting_of(commits, void_in(commits))) is not None
+
+
+def _with(way: Way, added: Sequence[int]) -> Way:
+    return way._replace(added=[a + b for a, b in zip(way.added, added or (0, 0, 0), strict=True)])
+
+
+def _ways(id: str, commits: Sequence[Sequence[Timed]]) -> list[Way]:
     all_of_it = counting_of(commits, void_in(commits))
     _refuse_undone(id, all_of_it)
     last = all_of_it[-1]
     if isinstance(last.event, ev.Cancelled):
         asked = [n for n, one in enumerate(all_of_it) if isinstance(one.event, ev.CancelRequested)]
         return [_cut(id, commits, all_of_it, asked[-1] if asked else len(all_of_it) - 1, set())]
-    if last.event.failure.get("code") == "ERR_BUDGET_EXCEEDED":
-        raise ConflictError(
-            f"run {id!r} failed because its budget is spent, and would fail again: start it anew with a larger "
-            "budget, or fork it",
-            id=id,
-        )
     at = _cause(all_of_it)
     if at is None:
         block = _block_before(all_of_it)
+        if is_of_budget(last.event.failure):  # what came before the charge that went over is no reason
+            block = {n for n in block if n >= min(_refused(all_of_it, block), default=len(all_of_it))}
         found = [_way(commits, all_of_it, {len(all_of_it) - 1})]
         return [*found, _way(commits, all_of_it, {*block, len(all_of_it) - 1}, repeated=block)] if block else found
     intended = {one.event.id for one in all_of_it if isinstance(one.event, ev.StepIntended)}
@@ -136,6 +156,8 @@ def _cause(all_of_it: Sequence[One]) -> int | None:
         other = _failure(all_of_it[n].event) or {}
         if (other.get("type"), other.get("message")) == (failure.get("type"), failure.get("message")):
             return n
+    if is_of_budget(failure):  # of its own: what it caught before is no reason
+        return None
     woke = [one.commit for one in all_of_it if one.event[0] in _WAKES]
     return next((n for n in failed if woke and all_of_it[n].commit == woke[-1]), None)
 
@@ -144,10 +166,15 @@ def _block_before(all_of_it: Sequence[One]) -> set[int]:
     """What the handler drew and emitted in the turn in which it failed."""
     found: set[int] = set()
     for n in range(len(all_of_it) - 2, 0, -1):
-        if all_of_it[n].event[0] not in _OF_A_BLOCK or all_of_it[n].event[0] == ev.RETRIED:
+        if all_of_it[n].event[0] not in _OF_A_BLOCK or all_of_it[n].event[0] in ev.AGAIN:
             break
         found.add(n)
     return found
+
+
+def _refused(all_of_it: Sequence[One], block: Iterable[int]) -> list[int]:
+    """The charges in ``block`` that went over the budget."""
+    return [n for n in block if isinstance(all_of_it[n].event, ev.Spent) and all_of_it[n].event.refused]
 
 
 def _without(commits: Sequence[Sequence[Timed]], all_of_it: Sequence[One], failed: set[int]) -> Way:
@@ -199,18 +226,20 @@ def _way(
         for n in void.difference(repeated)
         if isinstance(all_of_it[n].event, (ev.Spent, ev.StepCharged, ev.Retried))
     ]
+    raised = [all_of_it[n].event[1:] for n in void if isinstance(all_of_it[n].event, ev.ToppedUp)]
     came = [
         (all_of_it[n].at, all_of_it[n].event)
         for n in sorted(void)
         if outside and isinstance(all_of_it[n].event, (ev.SignalReceived, ev.UpdateReceived))
     ]
     ranges = ranges_of((all_of_it[n].where for n in void), commits)
-    return Way(ranges, sum(each.tokens for each in charges), sum(each.micros for each in charges), came)
+    spent = sum(each.tokens for each in charges), sum(each.micros for each in charges)
+    return Way(ranges, *spent, [sum(each) for each in zip((0, 0, 0), *raised, strict=True)], came)
 
 
 def union(commits: Sequence[Sequence[Timed]], way: Way) -> list[list[Timed]]:
-    """The events that count once that way is taken, commit by commit, and the event that says so behind them."""
+    """The events that count once that way is taken, commit by commit, and those that say so behind them."""
     before = void_in(commits)
     void = void_of([*([*a, *b] for a, b in zip(before.starts, before.ends, strict=True)), *way.void])
     kept = [void.counting(n, events) for n, events in enumerate(commits)]
-    return [*kept, [(commits[-1][-1][0], way.retried())]]
+    return [*kept, [(commits[-1][-1][0], event) for event in way.events()]]

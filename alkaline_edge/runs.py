@@ -231,13 +231,16 @@ class ExecutionRecord:
     resumes it or the run is handed over to this store. Stored where it is true."""
     retried: int = 0
     """So often it has failed and was tried again in its present history. Stored where it is not 0."""
+    topped_up: list[int] = field(default_factory=list)
+    """What the limits of its budget are raised by once it is tried again: tokens, micro-usd and ms. It has failed of
+    its budget then, and was topped up since. Stored where there is something."""
     version_tag: str = ""
     """The store's version of this record: what a conditional commit checks. Not part of the stored map."""
 
     def to_map(self) -> dict[str, Any]:
         """What is stored."""
         values = {name: getattr(self, name) for name in self.__slots__ if name != "version_tag"}
-        for name in ("ahead", "ahead_since", "doubted_since", "copy", "clocks", "retried"):
+        for name in ("ahead", "ahead_since", "doubted_since", "copy", "clocks", "retried", "topped_up"):
             if not values[name]:
                 del values[name]
         return values

@@ -111,6 +111,7 @@ def _fields(wanted: dict[str, Shape], may: dict[str, Shape]) -> Shape:
 _usd: Shape = lambda value: type(value) in (int, float)  # noqa: E731  # a line of the table below
 _share: Shape = lambda value: type(value) in (int, float) and 0 < value <= 1  # noqa: E731
 _sum = _row(_count, _count)
+_amounts = _row(_count, _count, _count)
 _failure = _fields({"type": _name, "message": _text}, {"code": _maybe(_code), "detail": _any})
 _failure_or_blob = _blob(_failure)
 _totals = _maybe(_list(_sum))
@@ -141,6 +142,7 @@ EVENTS: dict[type[Any], tuple[Shape, ...]] = {
     ev.Cancelled: (_reason,),
     ev.ContinuedAsNew: (_any,),
     ev.Retried: (_blob(_list(_row(_count, _count, _count, _count))), _count, _count),
+    ev.ToppedUp: (_count, _count, _count),
 }
 """The shape of each item of each event, behind its kind."""
 
@@ -167,7 +169,7 @@ RECORD: dict[str, Shape] = {
     "parent": _maybe(_id), "depth": _count, "attributes": _map, "failure": _maybe(_failure), "cursor_length": _count,
     "head": _digest, "epoch": _count, "owner": _maybe(_text), "lease_until": _count, "moved_to": _maybe(_text),
     "ahead": _count, "ahead_since": _count, "doubted_since": _count, "clocks": _list(_count), "copy": _flag,
-    "retried": _count,
+    "retried": _count, "topped_up": lambda value: value == [] or _amounts(value),
 }  # fmt: skip
 
 _child = _row(_text, _count, _one_of("completed", "failed", "cancelled"), _any, _maybe(_id))
@@ -222,6 +224,7 @@ def check_history(history: Iterable[list[tuple[int, Event]]], fits: Fits = as_it
     ``fits`` looks at large values, which are of the shape of what they stand for.
     """
     ended: Any = None
+    last: type[Event] | None = None
     before = 0
     for n, commit in enumerate(history, first):
         if not commit:
@@ -235,12 +238,19 @@ def check_history(history: Iterable[list[tuple[int, Event]]], fits: Fits = as_it
             again = type(event) is ev.Retried and event.void != [] and not (first and n == first)
             if again and not place and ended in (ev.FAILED, ev.CANCELLED):
                 ended = None
-            elif again or ended is not None or (type(event) is ev.Started) != (n == 0 and place == 0):
+            elif again or ended is not None or not _stands(type(event), n, place, last):
                 raise InvalidInput(f"commit {n} has an event that stands in no history at that place: refused")
             if not _time(time_ms):
                 raise _wrong(f"the time of commit {n}", time_ms)
             check_event(event, fits)
-            ended = event[0] if event[0] in ev.ENDINGS else None
+            ended, last = event[0] if event[0] in ev.ENDINGS else None, type(event)
+
+
+def _stands(kind: type[Event], commit: int, place: int, last: type[Event] | None) -> bool:
+    """Whether an event of that kind may stand there, behind ``last``."""
+    if kind is ev.ToppedUp:
+        return place > 0 and last is ev.Retried
+    return (kind is ev.Started) == (commit == 0 and place == 0)
 
 
 def check_record(values: dict[str, Any], needs: Iterable[str] = ()) -> None:

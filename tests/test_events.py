@@ -20,7 +20,7 @@ NAMES = [kind.cls.__name__ for kind in ev.KINDS]
 ROLES = {"wakes", "synchronous", "told", "compared", "ends"}
 SAMPLES: dict[str, Any] = {
     "kind": 0, "header": {}, "failure": {"type": "E", "message": "m"}, "totals": None, "args": None, "ok": True,
-    "refused": False, "attempt": 1, "retry_at": 1, "tokens": 1, "micros": 1, "void": [],
+    "refused": False, "attempt": 1, "retry_at": 1, "tokens": 1, "micros": 1, "void": [], "ms": 1,
 }  # fmt: skip
 
 
@@ -54,6 +54,7 @@ PLAIN = {
     "child",
     "outcome",
     "void",
+    "ms",
 }
 """Items that lists of events show in words or not at all."""
 NAMED = {"name", "what", "label", "workflow", "topic"}
@@ -124,7 +125,7 @@ def test_a_replay_knows_what_to_do_with_every_kind() -> None:
 
 def test_the_roles_are_the_sets() -> None:
     """A history of before is read by the very same ones."""
-    assert {ev.DRAWN, ev.SPENT, ev.RETRIED} == ev.SYNCHRONOUS
+    assert {ev.DRAWN, ev.SPENT, ev.RETRIED, ev.TOPPED_UP} == ev.SYNCHRONOUS
     assert {ev.PAUSED, ev.RESUMED, ev.EMITTED, ev.UPDATE_REPLIED} == ev.INFORMATIONAL
     assert {ev.COMPLETED, ev.FAILED, ev.CANCELLED, ev.CONTINUED_AS_NEW} == ev.ENDINGS
     assert {ev.STEP_INTENDED, ev.UPDATE_REPLIED} == ev.COMPARED

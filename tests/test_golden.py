@@ -15,9 +15,11 @@ from alkaline_edge.activations import TOGETHER, together
 from alkaline_edge.codec import Codec
 from alkaline_edge.events import CLASSES
 from alkaline_edge.history import Cursor, decode_all
-from tests.histories import activations, layers, retried, workflows
+from tests.histories import activations, layers, retried, topped_up, workflows
 
-WORKFLOWS = [*workflows.WORKFLOWS, *activations.WORKFLOWS, *retried.WORKFLOWS, *layers.WORKFLOWS]
+WORKFLOWS = [
+    *workflows.WORKFLOWS, *activations.WORKFLOWS, *retried.WORKFLOWS, *layers.WORKFLOWS, *topped_up.WORKFLOWS,
+]  # fmt: skip
 FILES = sorted((Path(__file__).parent / "histories").glob("*.alk"))
 
 

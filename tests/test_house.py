@@ -42,6 +42,7 @@ HELD_ELSEWHERE = {
     "alkaline_edge/runtime/arriving.py": "tests/test_syncing.py",
     "alkaline_edge/runtime/copying.py": "tests/test_moving.py",
     "alkaline_edge/runtime/creation.py": "tests/primitives/test_scheduled.py",
+    "alkaline_edge/runtime/topping.py": "tests/primitives/test_retrying.py",
     "alkaline_edge/runtime/write.py": "tests/runtime/test_store.py",
     "alkaline_edge/runtime/moved.py": "tests/test_syncing.py",
     "alkaline_edge/runtime/runtime.py": "tests/primitives/test_runs.py",

@@ -40,7 +40,7 @@ ROOMS: dict[str, list[set[str]]] = {
         {"store", "moved", "pace", "reporting", "unreadable", "clock", "crew", "limit"},
         {"segments", "lease", "telling", "listing", "creation", "accounts", "effects", "payloads", "publishing",
          "requests"},
-        {"loading", "copying", "bell", "sending"},
+        {"loading", "copying", "bell", "sending", "topping"},
         {"fleet", "journal", "migrating", "forking", "places", "learning"},
         {"inbox", "attempts", "outcomes", "offline", "children", "moving"},
         {"scheduled", "forgetting", "arriving", "chores", "gates"},

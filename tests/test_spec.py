@@ -61,7 +61,7 @@ def read_history(commits: list[bytes], unpack: Unpack) -> tuple[str, list[tuple[
         assert found == previous
         assert inner
         assert number == 0 or delta >= 0
-        assert all(0 <= event[0] <= 22 for event in inner)
+        assert all(0 <= event[0] <= 23 for event in inner)
         time_ms += delta
         events += [(time_ms, event) for event in inner]
         previous = hashlib.sha256(raw).digest()[:16]

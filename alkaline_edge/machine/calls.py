@@ -179,6 +179,7 @@ class Calls:
         """Reserve what the step is to cost, once the budget has room for it."""
         if self._purse.pauses:  # what it is given may change while it waits
             command.args, command.kwargs = self._codec.apart(command.args), self._codec.apart(command.kwargs)
+        self._script.pass_top_up()
         await self._pending.afford(command)
 
     def issue_step(self, command: RunStep) -> Future[Any]:

@@ -220,7 +220,7 @@ class Execution:
                 return
             time_ms, event = timed(script[0])
             if event[0] in ev.SYNCHRONOUS:
-                if event[0] == ev.RETRIED:
+                if event[0] in ev.AGAIN:
                     self._script.pass_retry(event)
                     continue
                 if event[1] == "patched":  # the call is gone from the code, so its new path is the only one

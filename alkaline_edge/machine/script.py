@@ -19,6 +19,8 @@ from ..errors import BudgetExceeded, DeterminismError
 from ..events import Event
 from .commands import RunStep, describe
 
+_TOPPED_UP = frozenset({ev.TOPPED_UP})
+
 
 class Sources:
     """Where live values come from: the host's clock (ms since 1970) and entropy."""
@@ -124,16 +126,31 @@ class Script:
     def _behind_retries(self) -> Any:
         """As ``head``, once what a retry left spent is charged: it stands where the handler goes on anew."""
         event = self.head()
-        while event is not None and self.events and event[0] == ev.RETRIED:
+        while event is not None and self.events and event[0] in ev.AGAIN:
             self.pass_retry(event)
             event = self.head()
         return event
 
     def pass_retry(self, event: Any) -> None:
-        """Step over a Retried, which stands next."""
+        """Step over a Retried or a ToppedUp, which stands next."""
         self.events.popleft()
         self.position += 1
-        self.purse.charge(event[2], event[3])
+        if event[0] == ev.RETRIED:
+            self.purse.charge(event[2], event[3])
+        else:
+            self.purse.top_up(list(event[1:]))
+
+    def pass_top_up(self) -> None:
+        """Step over the retries that stand next, if the run was topped up with one of them.
+
+        Where a step asks for room in the budget; without a top-up they are passed where the handler is woken.
+        """
+        for entry in self.events:
+            if not is_kind(entry, ev.AGAIN):
+                return
+            if is_kind(entry, _TOPPED_UP):
+                self._behind_retries()
+                return
 
     def draw(self, what: str, make: Callable[[], Any]) -> Any:
         """A recorded value: from the history on replay, otherwise new, to be committed before the next effect."""

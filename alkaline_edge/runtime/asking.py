@@ -59,7 +59,14 @@ class Asker:
         check_charge(tokens, usd, "top_up")
         ms = round(check_seconds(seconds, "top_up(seconds=)") * 1000)
         dedupe = None if key is None else f"{TOP_UP} {check_name(key, 'the key of a top-up')}"
-        await self.request(id, "signal", TOP_UP, [tokens, micros(usd), ms], dedupe)
+        amounts = [tokens, micros(usd), ms]
+        record = await self._store.record(id)
+        if record.status != "failed":
+            await self.request(id, "signal", TOP_UP, amounts, dedupe)
+            return
+        from . import topping  # as ``sending``
+
+        await topping.top_up(self._store, record, amounts, dedupe)
 
     async def query(self, id: str, name: str, args: tuple[Any, ...]) -> Any:
         """See ``Runtime.query``."""

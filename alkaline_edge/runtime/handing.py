@@ -23,7 +23,7 @@ from .moved import ARRIVING, BUNDLE, DELETING, UNCONFIRMED, gone
 from .runtime import Runtime
 from .write import Write, indexes_of
 
-_CARRIED = ("created_at", "attempt", "spent", "attributes", "parent", "depth", "failure", "retried")
+_CARRIED = ("created_at", "attempt", "spent", "attributes", "parent", "depth", "failure", "retried", "topped_up")
 """The fields of a record that go with a copy."""
 
 

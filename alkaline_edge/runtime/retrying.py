@@ -79,7 +79,7 @@ class Retrier:
         """
         record, raws = await self._store.whole(record)
         commits = [await self._store.fill(events, record.run) for events in decode_all(raws, self._store.codec)[1]]
-        way = self._chosen(record, commits, reopening.ways(record.id, commits))
+        way = self._chosen(record, commits, reopening.ways(record.id, commits, record.topped_up))
         told: list[tuple[str, list[Any]]] = []
         for n, (at, event) in enumerate(way.outside):
             kind = "signal" if isinstance(event, ev.SignalReceived) else "update"
@@ -97,6 +97,8 @@ class Retrier:
     def _chosen(self, record: ExecutionRecord, commits: list[list[Timed]], ways: list[Way]) -> Way:
         """The first way that the code agrees with; without the code, the one that holds for any."""
         if not self._registry.listed():
+            if reopening.is_of_budget(record.failure) and not (record.topped_up or reopening.is_of_another(commits)):
+                raise _spent(record)
             return ways[-1] if _cuts(ways) else ways[0]
         self._registry.exact(record.workflow, record.version)
         differs: DeterminismError | None = None
@@ -108,9 +110,11 @@ class Retrier:
                 continue
             if not isinstance(machine.outcome, ev.Failed):
                 return way
-            differs = None
+            differs, failure = None, machine.outcome.failure
         if differs is not None:
             raise differs
+        if reopening.is_of_budget(failure):
+            raise _spent(record, failure)
         raise ConflictError(
             f"run {record.id!r} fails again at once, without a step to try again: mend its code first, or fork it",
             id=record.id,
@@ -153,7 +157,7 @@ class Retrier:
         now, before = max(store.host.now_ms(), cursor.time_ms), indexes_of(record)
         write = Write({keys.record(child): seen[child] for child in children})
         write.checks[keys.record(record.id)] = record.version_tag
-        slim, blobs = store.spill([way.retried()], record.run)
+        slim, blobs = store.spill(way.events(), record.run)
         ahead: dict[str, bytes] = {}
         for place, entry in told:
             if entry[1] == "child":
@@ -170,7 +174,7 @@ class Retrier:
         write.checks[key], write.puts[key], write.proof = None, raw, key
         lease.free(record)
         record.status, record.waiting, record.wake_at = "suspended", ["its retry"], store.host.now_ms()
-        record.failure, record.result, record.retried = None, None, record.retried + 1
+        record.failure, record.result, record.retried, record.topped_up = None, None, record.retried + 1, []
         record.cursor_length, record.head = cursor.length + 1, digest_of(raw)
         record.updated_at = max(record.updated_at, store.host.now_ms())
         store.put_record(write, record, before)
@@ -184,6 +188,16 @@ class Retrier:
         if self._teller.followed:
             self._teller.recorded(record.id)
         return True
+
+
+def _spent(record: ExecutionRecord, failure: dict[str, Any] | None = None) -> ConflictError:
+    why = f": {failure['message']}" if failure else ""
+    more = "more than it was topped up by" if record.topped_up else "a top-up"
+    return ConflictError(
+        f"run {record.id!r} failed because its budget is spent, and would fail again without {more}{why}. "
+        "Call runtime.top_up (alkaline top-up), and try it again then",
+        id=record.id,
+    )
 
 
 def _cuts(ways: list[Way]) -> bool:

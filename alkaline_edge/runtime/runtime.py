@@ -233,8 +233,9 @@ class Runtime:
         """Try a run that has failed again, from the step that it failed of, also with mended code: docs/steps.md.
 
         What is recorded is kept; children that failed or ended with it go on too. Code that disagrees with the history
-        is ERR_DETERMINISM. ERR_CONFLICT: it would fail at once, has not failed, has undone steps, or failed of its
-        budget or of a step that starts at most once. A parent that has its failure is told nothing.
+        is ERR_DETERMINISM. ERR_CONFLICT: it would fail at once, as one whose budget is spent until it is topped up, has
+        not failed, has undone steps, or failed of a step that starts at most once. A parent that has its failure is
+        told nothing.
         """
         self._open()
         from .retrying import Retrier
@@ -290,7 +291,8 @@ class Runtime:
     ) -> None:
         """Raise the limits of a run's budget by ``tokens``, ``usd``, ``seconds``; the same ``key`` counts once.
 
-        A run that waits for that goes on where it stood. ERR_CONFLICT: it has ended or was handed over.
+        A run that waits for that goes on where it stood; one that has failed for it does once it is tried again
+        (``retry``). ERR_CONFLICT: it has ended otherwise, or was handed over.
         """
         self._open()
         await self.asker.top_up(id, tokens, usd, seconds, key)

@@ -15,7 +15,7 @@ from alkaline_edge import Runtime, bundle, keys
 from alkaline_edge.codec import Codec
 from alkaline_edge.history import decode_all
 from alkaline_edge.testing import SimulatedHost
-from tests.histories import activations, layers, retried
+from tests.histories import activations, layers, retried, topped_up
 from tests.histories.workflows import WORKFLOWS
 
 HERE = Path(__file__).parent
@@ -72,7 +72,7 @@ def main() -> None:
     """Write what is not there yet."""
     runs = {
         **asyncio.run(made()), **asyncio.run(activations.made()), **asyncio.run(retried.made()),
-        **asyncio.run(layers.made()),
+        **asyncio.run(layers.made()), **asyncio.run(topped_up.made()),
     }  # fmt: skip
     for name, data in runs.items():
         path = HERE / f"v1-{name}.alk"

@@ -121,7 +121,7 @@ class Place:
 
     def new(self) -> Runtime:
         host = sealed(self._host) if self._sealed else self._host
-        return Runtime(host, workflows=[program, kid])
+        return Runtime(host, workflows=[program, kid, spender])
 
     async def crash(self) -> None:
         self._host.dead = True
@@ -326,19 +326,173 @@ def test_what_starts_at_most_once_is_not_started_again() -> None:
     drive(test)
 
 
-def test_a_budget_that_is_spent_is_not_there_a_second_time() -> None:
-    """The run would fail of it again: refused, with what to do."""
+@workflow
+async def costly(ctx: Context, cost: int) -> str:
+    return await ctx.step("it", work, "it", cost=cost)
 
-    @workflow(budget=Budget(tokens=5))
-    async def flow(ctx: Context) -> None:
-        ctx.spend(6)
+
+@workflow
+async def spender(ctx: Context, ops: list[list[Any]]) -> int:
+    """Spends what a list of operations says, and keeps count of what it came to."""
+    for n, (kind, cost) in enumerate(ops):
+        ctx.set_attributes(at=n)
+        if kind == "spend":
+            ctx.uuid()
+            ctx.spend(cost)
+        elif kind == "step":
+            await ctx.step(f"s{n}", work, f"s{n}", cost=cost)
+        elif kind == "priced":
+            await ctx.step(f"s{n}", work, f"s{n}", cost=lambda _, cost=cost: cost)
+        elif kind == "both":
+            await asyncio.gather(*(ctx.step(f"s{n}-{m}", work, f"s{n}-{m}", cost=cost) for m in range(2)))
+        elif kind == "child":
+            await ctx.child("costly", cost, id="kid", budget=Budget(tokens=1_000))
+    return len(ops)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_run_whose_budget_was_used_up_goes_on_once_it_is_topped_up(seed: int) -> None:
+    """Charges, steps of a fixed cost and of one that is known afterwards, side by side and not: a run fails of its
+    budget again and again, is topped up by something, on a store that may be sealed and cuts anywhere, and tried again
+    after a crash or not. No step runs twice, each is charged once, and the history replays."""
+    draw = random.Random(seed)
+    kinds_ = ["spend", "step", "priced", "both"]
+    ops = [[draw.choice(kinds_), draw.randint(1, 30)] for _ in range(draw.randint(1, 8))]
+    total = sum(cost * (2 if kind == "both" else 1) for kind, cost in ops)
+    limit = draw.choice([0, draw.randint(0, total), total - 1])
 
     async def test() -> None:
-        process = Process(flow)
-        run = await process.runtime.start("flow", id="a")
+        place = Place(draw, seed)
+        await place.runtime.start("spender", ops, id="r", budget=Budget(tokens=limit))
+        for topped in range(200):
+            seen = await outcome(place.runtime, "r")
+            if seen == len(ops):
+                break
+            assert "BudgetExceeded" in str((await place.runtime.get_execution("r")).failure)
+            with pytest.raises(ConflictError, match="budget is spent"):
+                await place.runtime.retry("r")
+            more = draw.randint(1, 40)
+            for _ in range(draw.choice([1, 2])):
+                await place.runtime.top_up("r", more, key=f"order {topped}")
+            if draw.random() < 0.4:
+                await place.crash()
+            with contextlib.suppress(ConflictError):  # it is still too little
+                await place.runtime.retry("r")
+        record = await place.runtime.get_execution("r")
+        assert (record.status, record.result, record.topped_up) == ("completed", len(ops), [])
+        assert record.spent["tokens"] == total
+        assert len(went_well) == len(set(went_well))
+        assert len(went_well) == sum({"both": 2, "spend": 0}.get(kind, 1) for kind, _ in ops)
+        (checked,) = replay.check(await place.runtime.export("r"), [spender])
+        assert checked.ok, checked.message
+        await place.runtime.close()
+
+    drive(test)
+
+
+def test_a_top_up_that_waits_for_a_retry_is_moved_and_known_without_code() -> None:
+    """A store without the code takes the top-up and the retry; without a top-up it refuses. It is handed over, and the
+    run goes on where the code is."""
+
+    async def test() -> None:
+        place = Process(spender)
+        run = await place.runtime.start(spender, [["step", 3], ["step", 3]], id="r", budget=Budget(tokens=5))
         await run.settle()
+        data = await place.runtime.export("r")
+        bare, other = Runtime(SimulatedHost(seed=5)), Process(spender)
+        await bare.import_(data)
+        with pytest.raises(ConflictError, match="without a top-up"):
+            await bare.retry("r")
+        await bare.top_up("r", 1)
+        assert (await bare.get_execution("r")).topped_up == [1, 0, 0]
+        await other.runtime.import_(await bare.export("r"))
+        await bare.retry("r")
+        await (await other.runtime.retry("r")).settle()
+        record = await other.runtime.get_execution("r")
+        assert (record.status, record.spent["tokens"], went_well) == ("completed", 6, ["s0", "s1"])
+        for each in (place.runtime, other.runtime, bare):
+            await each.close()
+
+    drive(test)
+
+
+def test_time_that_was_used_up_is_given_anew() -> None:
+    """A run that took too long goes on with its step once it may take longer."""
+
+    @workflow(budget=Budget(seconds=1))
+    async def slow(ctx: Context) -> str:
+        await ctx.sleep(2)
+        return str(await ctx.step("it", work, "it"))
+
+    async def test() -> None:
+        process = Process(slow)
+        run = await process.runtime.start("slow", id="r")
+        with pytest.raises(AlkalineError, match="its budget is 1"):
+            await run.result()
+        await process.runtime.top_up("r", 5)
         with pytest.raises(ConflictError, match="budget is spent"):
             await run.retry()
+        await process.runtime.top_up("r", seconds=60)
+        assert await (await process.runtime.retry("r")).result() == "it"
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_child_whose_budget_was_used_up_is_topped_up_by_its_own_id() -> None:
+    """Its parent failed of it, and goes on with it."""
+
+    async def test() -> None:
+        process = Process(spender, costly)
+        ops = [["step", 1], ["child", 30]]
+        run = await process.runtime.start(spender, ops, id="r", budget=Budget(tokens=20))
+        await run.settle()
+        with pytest.raises(ConflictError, match="run 'kid' failed because its budget is spent"):
+            await run.retry()
+        await process.runtime.top_up("kid", 30)
+        assert await (await process.runtime.retry("r")).result() == 2
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_more_of_a_budget_is_refused_where_it_is_of_no_use() -> None:
+    """To a run that completed, failed of something else, or isn't there; and nothing is written."""
+
+    async def test() -> None:
+        process = Process(spender, one)
+        done = await process.runtime.start(spender, [["step", 1]], id="done", budget=Budget(tokens=20))
+        await done.settle()
+        broken.add("it")
+        await (await process.runtime.start("one", "it", id="failed")).settle()
+        before = (await process.runtime.get_execution("failed")).version_tag
+        for id, words in (("done", "has completed"), ("failed", "of no use")):
+            with pytest.raises(ConflictError, match=words):
+                await process.runtime.top_up(id, 1)
+        with pytest.raises(NotFound):
+            await process.runtime.top_up("nothing", 1)
+        assert (await process.runtime.get_execution("failed")).version_tag == before
+        await process.runtime.close()
+
+    drive(test)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_top_up_of_a_failed_run_counts_once_whatever_the_store_says(fault: str) -> None:
+    """The same key is noted once, also where the answer to it was lost."""
+
+    async def test() -> None:
+        process = Process(spender)
+        await (await process.runtime.start(spender, [["step", 3]], id="r", budget=Budget(tokens=1))).settle()
+        process.host.fault = lambda number, verb: fault if verb == "commit" else None
+        with contextlib.suppress(AlkalineError, SimulatedCrash):
+            await process.runtime.top_up("r", 2, key="order")
+        process.host.fault = None
+        await process.crash()
+        for _ in range(2):
+            await process.runtime.top_up("r", 2, key="order")
+        assert (await process.runtime.get_execution("r")).topped_up == [2, 0, 0]
+        assert await (await process.runtime.retry("r")).result() == 1
         await process.runtime.close()
 
     drive(test)
@@ -644,7 +798,12 @@ def test_a_history_that_goes_on_behind_another_end_is_refused() -> None:
     start = ev.Started(0, {}, None)
     retried = ev.Retried(ev.RETRIED, [[1, 0, 2, 0]], 0, 0)
     check_history([[(1, start)], [(1, ev.Failed(ev.FAILED, {"type": "E", "message": ""}))], [(1, retried)]])
+    failed, topped = (1, ev.Failed(ev.FAILED, {"type": "E", "message": ""})), (1, ev.ToppedUp(ev.TOPPED_UP, 1, 0, 0))
+    check_history([[(1, start)], [failed], [(1, retried), topped]])
     for commits in (
+        [[(1, start)], [failed], [(1, retried)], [topped]],
+        [[(1, start)], [failed], [(1, retried), topped, topped]],
+        [[(1, start)], [topped]],
         [[(1, start)], [(1, ev.Completed(ev.COMPLETED, 1))], [(1, retried)]],
         [[(1, start)], [(1, ev.Failed(ev.FAILED, {"type": "E", "message": ""}))], [(1, ev.Paused(ev.PAUSED))]],
         [[(1, start)], [(1, ev.Paused(ev.PAUSED)), (1, retried)]],

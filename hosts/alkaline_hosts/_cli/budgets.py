@@ -65,7 +65,7 @@ def top_up(store: Address, budget: str, as_json: bool, **given: Any) -> None:
 @reported
 @on_store("RUN")
 def top_up_run(store: Address, id: str, key: str | None, as_json: bool, **given: float | None) -> None:
-    """Raise the limits of a run's own budget: one that waits for that goes on where it stood."""
+    """Raise the limits of a run's own budget: one that waits for that goes on, one that failed for it by retry."""
     amounts = {name: amount for name, amount in given.items() if amount is not None}
     at_run(store, id, lambda runs: runs.top_up(id, amounts, key))
     if as_json:

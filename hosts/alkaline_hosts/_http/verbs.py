@@ -107,6 +107,7 @@ class RunVerbs:
     async def top_up(self, id: str, amounts: Mapping[str, Any], key: str | None = None) -> None:
         """Raise the limits of the run's budget by ``amounts``; a run that waits for that goes on where it stood.
 
+        One that has failed for it does so once it is tried again, by ``retry``.
         ``amounts``: {"tokens": 1000, "usd": 0.5, "seconds": 60} or a part. The same ``key`` counts once.
         """
         await self._do("top_up", id=id, amounts=amounts, key=key)

@@ -60,6 +60,9 @@ function jsonOf(text, what) {
   }
 }
 
+/** A run that has failed since its budget was used up: it is topped up, and tried again then. */
+const outOfBudget = ({ status, failure }) => status === "failed" && failure?.code === "ERR_BUDGET_EXCEEDED";
+
 /** The buttons for a run. `changed` is called when something was asked, with the id of a run that was made. */
 export class Actions {
   constructor(changed) {
@@ -146,7 +149,7 @@ export class Actions {
         has("resume") &&
         button("Resume", () => this.now("resume")),
       record.status === "failed" && has("retry") && button("Try again", () => this.now("retry"), { class: "primary" }),
-      !over && this.topUpVerb && button("Top up…", () => this.topUp()),
+      (!over || outOfBudget(record)) && this.topUpVerb && button("Top up…", () => this.topUp()),
       has("fork") && button("Fork…", () => this.fork(this.history.length)),
       !over && has("cancel") && button("Cancel…", () => this.cancel(), { class: "danger" }),
     ];

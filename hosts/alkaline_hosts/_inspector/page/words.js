@@ -10,6 +10,8 @@ export function described(event) {
   return [tone, oneLine(title), oneLine(rest.length > 400 ? `${rest.slice(0, 400)}…` : rest)];
 }
 
+const amounts = (e) => [`${e.tokens} tokens`, `${Number(e.micro_usd) / 1e6} usd`, `${Number(e.ms) / 1000} s`].join(", ");
+
 const SAYINGS = {
   Started: (e) => ["mark", `started ${e.header.get("workflow")}`, preview(e.input)],
   StepCompleted: (e) => ["good", `${e.name}`, preview(e.value)],
@@ -41,6 +43,7 @@ const SAYINGS = {
   Failed: (e) => ["bad", "failed", failed(e.failure)],
   Cancelled: (e) => ["plain", "cancelled", preview(e.reason)],
   Retried: (e) => ["mark", "tried again", e.void?.length ? "what failed before counts no more" : ""],
+  ToppedUp: (e) => ["mark", "topped up", amounts(e)],
   ContinuedAsNew: (e) => ["mark", "continued as new", preview(e.input)],
 };
 

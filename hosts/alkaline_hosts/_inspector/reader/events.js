@@ -25,6 +25,7 @@ export const KINDS = [
   ["Cancelled", "reason"],
   ["ContinuedAsNew", "input"],
   ["Retried", "void", "tokens", "micro_usd"],
+  ["ToppedUp", "tokens", "micro_usd", "ms"],
 ];
 
 /** Kinds behind which a history has nothing, but for a Retried. */

@@ -99,7 +99,8 @@ export class History {
       throw damaged(`a ${name} in commit ${number} has ${items.length - 1} items, not ${names.length}`, number);
     const again = name === "Retried" && !(Array.isArray(items[1]) && !items[1].length);
     const goesOn = again && place === 0 && ["Failed", "Cancelled"].includes(this.events.at(-1)?.kind);
-    if (again ? !goesOn : this.ended || (kind === 0) !== (number === 0 && place === 0))
+    const raised = name !== "ToppedUp" || (place > 0 && this.events.at(-1).kind === "Retried");
+    if (again ? !goesOn : this.ended || !raised || (kind === 0) !== (number === 0 && place === 0))
       throw damaged(`commit ${number} has an event that stands in no history at that place`, number);
     const given = items.slice(1);
     checkEvent(name, names, given, (item) => this.resolved(item));

@@ -67,6 +67,7 @@ const EVENT_SHAPES = {
   Cancelled: [isReason],
   ContinuedAsNew: [isAny],
   Retried: [isVoid, isCount, isCount],
+  ToppedUp: [isCount, isCount, isCount],
 };
 const DRAWN_SHAPES = {
   now: isTime,
@@ -119,6 +120,7 @@ const RECORD_SHAPES = {
   clocks: list(isCount),
   copy: isFlag,
   retried: isCount,
+  topped_up: (value) => list(isCount)(value) && [0, 3].includes(value.length),
 };
 const isAttribute = (value) => isText(value) || isInteger(value) || isFloat(value) || isFlag(value);
 

@@ -7,6 +7,9 @@ import { plainNumber } from "./shapes.js";
 
 const PLACE_OF_ID = /^((?:u?[0-9]+\.)*)([0-9]+)$/;
 
+/** The name of the signal that raises a run's limits. */
+const TOP_UP = "alkaline.top_up";
+
 /** A command id in its parts: [the prefix of its scope, its number]. */
 export function placeOfId(id) {
   const found = PLACE_OF_ID.exec(id);
@@ -28,6 +31,13 @@ class Builder {
     this.others = [];
     const [tokens, micro] = history.header.get("spent");
     this.spent = { tokens: Number(tokens), micro: Number(micro) };
+    this.raised = { tokens: 0, micro: 0 };
+  }
+
+  /** The limits of the run's budget grow. */
+  raise(tokens, micro) {
+    this.raised.tokens += Number(tokens);
+    this.raised.micro += Number(micro);
   }
 
   span(event, kind, name) {
@@ -119,7 +129,10 @@ class Builder {
       const failed = e.outcome !== "completed";
       b.end(b.span(e, "child", "child"), e, e.outcome, failed ? failureText(e.value) : null);
     },
-    SignalReceived: (b, e) => b.signals.push({ n: e.n, at: e.at, name: e.name, taken: false }),
+    SignalReceived: (b, e) => {
+      if (e.name === TOP_UP && Array.isArray(e.payload)) b.raise(e.payload[0], e.payload[1]);
+      b.signals.push({ n: e.n, at: e.at, name: e.name, taken: false });
+    },
     UpdateReceived: (b, e) => b.updates.push({ entry: e.entry, name: e.name, n: e.n, at: e.at, end: null, ok: null }),
     UpdateReplied: (b, e) => {
       const update = b.updates.find((each) => each.entry === e.entry);
@@ -133,6 +146,10 @@ class Builder {
     Retried: (b, e) => {
       b.marks.push({ n: e.n, at: e.at, kind: "retry", name: "tried again" });
       if (e.tokens || e.micro_usd) b.charge(e, "what was spent before it was tried again");
+    },
+    ToppedUp: (b, e) => {
+      b.marks.push({ n: e.n, at: e.at, kind: "retry", name: "topped up" });
+      b.raise(e.tokens, e.micro_usd);
     },
     CancelRequested: (b, e) => b.marks.push({ n: e.n, at: e.at, kind: "cancel", name: "cancel requested" }),
     Emitted: (b, e) => b.marks.push({ n: e.n, at: e.at, kind: "emitted", name: e.topic }),
@@ -268,8 +285,7 @@ export function timelineOf(history) {
   for (const signal of b.signals.filter((each) => !each.taken))
     b.marks.push({ n: signal.n, at: signal.at, kind: "signal", name: signal.name });
   const own = history.header.get("accounts").at(-1) ?? null;
-  const limits = own
-    ? { tokens: own[1] === null ? null : plainNumber(own[1]), micro: own[2] === null ? null : plainNumber(own[2]) }
-    : null;
+  const limit = (given, raised) => (given === null ? null : plainNumber(given) + raised);
+  const limits = own ? { tokens: limit(own[1], b.raised.tokens), micro: limit(own[2], b.raised.micro) } : null;
   return { began, last, ended: history.ended, spans, marks: b.marks, charges: b.charges, spent: b.spent, limits };
 }
