@@ -34,10 +34,11 @@ ready-workers: $(READY)
 	$(MAKE) -C wasm/workers workers
 
 # A share, and how long it took beside the others: what to look at when the whole takes longer than 15 minutes. What it
-# prints is kept in build/shares while it runs: of one that never ends .ci/run shows where it was.
+# prints is kept in build/shares while it runs: of one that never ends .ci/run shows where it was. Where ten tests have
+# failed a share ends: a server or a browser that is gone would keep each of the others waiting.
 timed-%:
 	@mkdir -p build/shares
-	@begun=$$(date +%s); $(MAKE) $* > build/shares/$*.running 2>&1; code=$$?; mv build/shares/$*.running build/shares/$*.txt; \
+	@begun=$$(date +%s); PYTEST_ADDOPTS=--maxfail=10 $(MAKE) $* > build/shares/$*.running 2>&1; code=$$?; mv build/shares/$*.running build/shares/$*.txt; \
 		cat build/shares/$*.txt; echo "$*: $$(($$(date +%s) - begun)) s"; exit $$code
 
 $(READY): pyproject.toml
