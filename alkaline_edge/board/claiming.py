@@ -60,9 +60,8 @@ async def _next(
     (task,) = await moment.find([first[1]])
     if task is None or task.state != state:
         raise Stale  # the index is newer than the head
-    if task.budget is not None and any(
-        limit is not None and spent >= limit for limit, spent in zip(task.budget, task.spent, strict=True)
-    ):
+    used_up = zip(task.budget or (), task.spent, strict=False)
+    if not review and any(limit is not None and spent >= limit for limit, spent in used_up):
         task.block = {"kind": "budget", "reason": "its budget is used up", "by": None, "at": moment.now}
         moment.move("gate", task, "blocked", kind="budget")
         raise Stale

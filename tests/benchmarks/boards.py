@@ -11,10 +11,11 @@ from typing import Any
 
 from alkaline_edge import Context, Runtime, workflow
 from alkaline_edge.board import Board
-from alkaline_edge.host import Host
 from alkaline_edge.triggers import Every, Triggers
 from alkaline_hosts.file import FileHost
 from alkaline_hosts.memory import MemoryHost
+
+from .shared.claims import claims, filled
 
 Row = Callable[..., None]
 
@@ -22,32 +23,6 @@ Row = Callable[..., None]
 @workflow
 async def ticked(ctx: Context) -> None:
     return None
-
-
-async def filled(host: Host, count: int) -> tuple[Runtime, Board]:
-    """A board of so many ready tasks."""
-    runtime = Runtime(host)
-    board = Board(runtime, "b")
-    for n in range(count):
-        await board.create("a task", id=f"t{n:06d}")
-    return runtime, board
-
-
-async def claims(host: Host, workers: int, count: int) -> float:
-    """Tasks a second that are claimed and completed by so many workers, each with a runtime of its own."""
-    runtime = (await filled(host, count))[0]
-
-    async def work(name: str) -> None:
-        async with Runtime(host) as own:
-            mine = Board(own, "b")
-            while (claim := await mine.claim(name)) is not None:
-                await claim.complete()
-
-    began = time.perf_counter()
-    await asyncio.gather(*(work(f"w{n}") for n in range(workers)))
-    took = time.perf_counter() - began
-    await runtime.close()
-    return count / took
 
 
 async def _cost(call: Callable[[], Any], times: int) -> float:

@@ -721,6 +721,25 @@ def test_cancelling_a_task_cancels_its_run_and_the_other_way_round() -> None:
     on_board(test, double)
 
 
+def test_a_task_whose_budget_is_used_up_can_still_be_reviewed() -> None:
+    """Its author has spent all of it: a reviewer claims it all the same; what is sent back waits for a top-up."""
+
+    async def test(board: Board, host: SimulatedHost) -> None:
+        for id in ("a", "b"):
+            await board.create(id, id=id, budget=Budget(tokens=5))
+            claim = await claimed(board)
+            await claim.spend(5)
+            await claim.request_review("look", "done")
+        await (await claimed(board, "r", review=True)).complete()
+        await (await claimed(board, "r", review=True)).request_changes("again")
+        assert await board.claim("w") is None
+        assert [(task.id, task.state) for task in await board.list()] == [("a", "done"), ("b", "blocked")]
+        await board.top_up("b", 5)
+        assert (await claimed(board)).task.id == "b"
+
+    on_board(test, auto=True)
+
+
 def test_a_run_that_uses_its_budget_up_blocks_its_task_until_a_top_up() -> None:
     """It may not spend more than the task has left."""
 

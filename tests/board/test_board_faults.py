@@ -9,16 +9,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alkaline_edge import Codec, Context, Runtime, workflow
-from alkaline_edge.board import Board, Claim, Head, Task
-from alkaline_edge.board.states import WAYS
+from alkaline_edge import Context, Runtime, workflow
+from alkaline_edge.board import Board, Claim, Head
 from alkaline_edge.host import Batch, Committed, Conflict
 from alkaline_edge.testing import SimulatedHost, SimulatedStore
+from tests.board.audit.auditing import Audit
 from tests.support import drive
 
 KINDS = ("crash", "crash-after", "applied-then-error", "error-before", "applied-then-conflict")
-STEPS = {(way.start, way.end) for way in WAYS}
-CODEC = Codec()
 TASKS = 14
 
 
@@ -27,48 +25,15 @@ class Audited(SimulatedStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.wrong: list[str] = []
-        self.claims: dict[tuple[str, int], str] = {}
-        """The token of each claim that ever was, by task and epoch."""
-        self.numbers: list[int] = []
-
-    def task(self, key: str) -> Task | None:
-        entry = self.entries.get(key)
-        return None if entry is None else Task.from_map(CODEC.decode(entry.value))
+        self.audit = Audit(lambda key: None if (entry := self.entries.get(key)) is None else entry.value)
 
     def apply(self, batch: Batch) -> Committed | Conflict:
         """As SimulatedStore.apply."""
-        before = {key: self.task(key) for key, _ in batch.puts if key.startswith("k/b/t/")}
+        self.audit.before(batch)
         outcome = super().apply(batch)
         if isinstance(outcome, Committed):
-            for key, old in before.items():
-                new = self.task(key)
-                assert new is not None
-                self.look(old, new)
-            self.numbers += [CODEC.decode(value)["n"] for key, value in batch.puts if key.startswith("k/b/e/")]
+            self.audit.landed(batch)
         return outcome
-
-    def look(self, old: Task | None, new: Task) -> None:
-        start = None if old is None else old.state
-        moves = start == new.state or (start, new.state) in STEPS
-        if not moves:
-            self.wrong.append(f"{new.id}: no way leads from {start} to {new.state}")
-        held, holds = old and old.claim, new.claim
-        if (new.state == "running") != (holds is not None):
-            self.wrong.append(f"{new.id} is {new.state}, and its claim is {holds}")
-        if old is not None and new.epoch < old.epoch:
-            self.wrong.append(f"{new.id}: its epoch went back")
-        if holds is not None and (held is None or held["token"] != holds["token"]):
-            if held is not None:
-                self.wrong.append(f"{new.id} went from one holder to another")
-            if (new.id, new.epoch) in self.claims:
-                self.wrong.append(f"{new.id}: two claims have the epoch {new.epoch}")
-            self.claims[new.id, new.epoch] = holds["token"]
-        if new.state in ("ready", "running"):
-            for parent, gate in new.parents:
-                other = self.task(f"k/b/t/{parent}")
-                if other is None or not other.ended or (gate == "done" and other.outcome != "done"):
-                    self.wrong.append(f"{new.id} was released, and {parent} is {other and other.state}")
 
 
 @workflow
@@ -175,8 +140,8 @@ class Crowd:
 
     async def settled(self, board: Board) -> None:
         """What must hold at the end."""
-        assert self.store.wrong == []
-        assert self.store.numbers == list(range(1, len(self.store.numbers) + 1))
+        assert self.store.audit.wrong == []
+        assert self.store.audit.numbers == list(range(1, len(self.store.audit.numbers) + 1))
         tasks = list(await board.list(limit=100))
         assert await self.open(board) == []
         for task in tasks:
@@ -185,7 +150,7 @@ class Crowd:
                 assert task.block["kind"] == "parent"
             if task.state == "done" and task.workflow is None:
                 author = [each for each in task.attempts if each["role"] == "author"]
-                tokens = [self.store.claims[task.id, each["epoch"]] for each in author]
+                tokens = [self.store.audit.claims[task.id, each["epoch"]] for each in author]
                 assert task.result == tokens[-1]
             if task.state == "done" and task.workflow is not None:
                 assert task.result == task.attempts[-1]["run"]
@@ -224,7 +189,7 @@ def test_a_crash_at_every_commit_of_a_claim_and_its_end() -> None:
             await board.create("t", id="t1", ttl=6, parents=["t0"], max_failures=9)
             await crowd.work("w", crowd.store.clock.now_ms + 900_000)
             tasks = [await board.get(id) for id in ("t0", "t1")]
-            assert crowd.store.wrong == []
+            assert crowd.store.audit.wrong == []
             assert [task.state for task in tasks] == ["done", "done"]
             return crowd.commits >= place
 

@@ -35,17 +35,26 @@ def chromium(seconds: float, seed: int, directory: Path) -> Row:
 
 
 def workerd(seconds: float, seed: int, directory: Path) -> Row:
-    """A Durable Object, D1 and KV, in turn."""
+    """A Durable Object, D1 and KV, in turn; and for the other half of the time boards in a Durable Object.
+
+    Eight workers do those, and its clock jumps. ``runs`` are their claims.
+    """
+    from tests.workers.crowd import worked_boards
     from tests.workers.kills import NotBuilt, killed_while_appending
 
     begun, chance, row = time.monotonic(), random.Random(seed), Row("workerd")
     try:
-        for acknowledged, lost, wrong in killed_while_appending(seconds, chance, directory):
+        for acknowledged, lost, wrong in killed_while_appending(seconds / 2, chance, directory):
             row.kills += 1
             row.commits += acknowledged
             row.lost += lost
             row.wrong += wrong
     except NotBuilt as error:
         return Row("workerd", left_out=str(error))
+    for crowd, found in worked_boards(seconds / 2, chance, directory):
+        row.kills += crowd.kills
+        row.faults += crowd.jumps
+        row.runs += found["claims"]
+        row.wrong += found["wrong"] + crowd.errors
     row.seconds = time.monotonic() - begun
     return row

@@ -1,7 +1,11 @@
-"""Whole runs on the real IndexedDB: tabs that race for one, clocks that jump, and kills between any two commits."""
+"""Whole runs, a board and schedules on the real IndexedDB: tabs that race, clocks that jump, kills between commits."""
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import pytest
 from browser import Browser, Tab, wait_until
 from pages import page
 
@@ -28,10 +32,14 @@ async def counting(ctx: Context, upto: int) -> int:
             await ctx.sleep(0.01)
     return total
 
+@workflow(name="ticked", version=1)
+async def ticked(ctx: Context, input: str) -> str:
+    return await ctx.step(effect, input)
+
 async def begin(lease=1.0):
     global host, runtime, serving
     host = Host("runs")
-    runtime = Runtime(host, workflows=[counting], lease=lease)
+    runtime = Runtime(host, workflows=[counting, ticked], lease=lease)
     serving = asyncio.ensure_future(runtime.serve())
 
 async def progress():
@@ -64,17 +72,112 @@ def finished(tab: Tab) -> dict[str, object]:
 START = f"await runtime.start('counting', {STEPS}, id='exe_1', on_conflict='join')\nNone"
 
 
-def test_two_tabs_race_for_one_run(own_chromium: Browser) -> None:
+@pytest.fixture(scope="module")
+def pair(chromium: Browser) -> list[Tab]:
+    """Two tabs that serve one store."""
+    return [joined(chromium.tab()) for _ in range(2)]
+
+
+def test_two_tabs_race_for_one_run(pair: list[Tab]) -> None:
     """Both start it and both serve: it has one owner, and every step is recorded once, in order."""
-    tabs = [joined(own_chromium.tab()) for _ in range(2)]
-    for tab in tabs:
+    for tab in pair:
         tab.begin(START)
-    for tab in tabs:
+    for tab in pair:
         tab.end()
-    for tab in tabs:
+    for tab in pair:
         found = finished(tab)
         assert found["steps"] == list(range(STEPS))
         assert found["result"] == sum(range(STEPS))
+
+
+TICKS, APART = 10, 0.2
+SCHEDULE = f"""
+from alkaline_edge.triggers import Every, Triggers
+
+async def tick():
+    await Triggers(runtime).create("s", "ticked", Every({APART}), "x", overlap="allow", max_runs={TICKS})
+
+async def ticks():
+    page = await runtime.list_executions(status="completed", workflow="ticked")
+    return [record.id for record in page]
+Triggers(runtime)
+None
+"""
+
+
+def test_the_timers_of_two_tabs_start_each_tick_once(pair: list[Tab]) -> None:
+    """Both serve, so both wake up for a tick; one of them starts its run, and none is left out."""
+    for tab in pair:
+        tab.python(SCHEDULE)
+    pair[0].python("await tick()")
+    ids = wait_until(lambda: len(found := pair[1].python("await ticks()")) >= TICKS and found, "the ticks were done")
+    times = sorted(datetime.fromisoformat(id.partition("@")[2]) for id in ids)
+    assert len(times) == TICKS
+    assert {later - earlier for earlier, later in pairwise(times)} == {timedelta(seconds=APART)}
+
+
+TASKS = 20
+BOARD = """
+from alkaline_edge.board import Board
+
+board, did = Board(runtime, "b"), []
+
+async def fill(count):
+    for n in range(count):
+        parents = [f"t{n - 3}"] if n > 3 else []
+        bound = {"workflow": "ticked", "input": {}} if n % 5 == 4 else {}
+        await board.create("a task", id=f"t{n}", parents=parents, ttl=1, **bound)
+
+async def work(tab, count):
+    async def do(claim):
+        did.append(claim.task.id)
+        await asyncio.sleep(0.005)
+        return [claim.parents, claim.token]
+
+    over = False
+    workers = [board.work(do, worker=f"{tab} {n}", until=lambda: over, poll=0.05) for n in range(4)]
+    working = asyncio.gather(*workers)
+    while (await board.head()).counts != {"done": count}:
+        await asyncio.sleep(0.02)
+    over = True
+    await working
+    return did
+
+async def told():
+    return [[event.task, event.kind] for event in await board.events(limit=500)]
+None
+"""
+
+
+def test_two_tabs_work_one_board(pair: list[Tab]) -> None:
+    """Four workers in each: every task is claimed and done once, by one of them, and behind what it depends on."""
+    for tab in pair:
+        tab.python(BOARD)
+    pair[0].python(f"await fill({TASKS})")
+    for name, tab in zip("ab", pair, strict=True):
+        tab.begin(f"await work({name!r}, {TASKS})")
+    did = [tab.end() for tab in pair]
+    assert sorted(did[0] + did[1]) == sorted(f"t{n}" for n in range(TASKS) if n % 5 != 4)
+    assert all(did)
+    told = pair[0].python("await told()")
+    for n in range(TASKS):
+        assert [kind for task, kind in told if task == f"t{n}" and kind == "claim"] == ["claim"]
+        if n > 3:
+            parent = f"t{n - 3}"
+            ended = [at for at, told_of in enumerate(told) if told_of in ([parent, "complete"], [parent, "outcome"])]
+            assert ended < [told.index([f"t{n}", "claim"])]
+
+
+def test_what_a_closed_tab_had_claimed_is_done_by_the_other(pair: list[Tab]) -> None:
+    """Its claim runs out, and the other tab's timer takes the task back: two claims, and one of them counts."""
+    first, second = pair
+    first.python("await board.create('a task', id='left', ttl=0.5)\nNone")
+    assert second.python("(await board.claim('gone')).task.id") == "left"
+    second.close()
+    first.begin(f"await work('a', {TASKS + 1})")
+    assert first.end()[-1] == "left"
+    ended = first.python("[attempt['outcome'] for attempt in (await board.get('left')).attempts]")
+    assert ended == ["expired", "completed"]
 
 
 def test_a_clock_that_jumps_hands_the_run_on_and_harms_nothing(own_chromium: Browser) -> None:

@@ -10,14 +10,15 @@ import pytest
 from wasm.workers.harness import Worker, WorkerServer
 
 APP = Path(__file__).resolve().parent / "app"
+AUDIT = APP.parents[1] / "board" / "audit"
 
 
 def the_worker(name: str = "app", runtime: str = "current", lease: float = 2.0) -> Worker:
     """The test Worker of that runtime. ``lease``: seconds of its runs on D1."""
     if runtime == "oldest":
         return Worker(name, APP / "entry_oldest.py", [APP], d1=["DB"], kv=["KV"])
-    objects = {"STORE": "Store", "RUNS": "Runs", "SEALED": "SealedRuns"}
-    return Worker(name, APP / "entry.py", [APP], d1=["DB"], kv=["KV"], objects=objects, variables={"LEASE": lease})
+    objects = {"STORE": "Store", "RUNS": "Runs", "SEALED": "SealedRuns", "BOARDS": "Boards"}
+    return Worker(name, APP / "entry.py", [APP, AUDIT], ["DB"], ["KV"], objects, variables={"LEASE": lease})
 
 
 @pytest.fixture(scope="session")

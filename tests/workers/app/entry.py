@@ -5,6 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import flows
 import suite
+from boards import Boards as Boards
 from flows import WORKFLOWS
 from workers import DurableObject, Response, WorkerEntrypoint, import_from_javascript
 
@@ -157,8 +158,8 @@ class Default(WorkerRuns, WorkerEntrypoint):
             return await suite.conformance(lambda: fresh(makers[op]()), only)
         return json.dumps(await getattr(suite, op)(KVHost(env().KV, single_writer=True), **query))
 
-    async def on_rpc(self, name, method, args="[]"):
-        stub = runs_object(env().RUNS, name)
+    async def on_rpc(self, name, method, args="[]", of="RUNS"):
+        stub = runs_object(getattr(env(), of), name)
         found = await getattr(stub, method)(*[suite.to_rpc(arg) for arg in json.loads(args)])
         return json.dumps(suite.from_rpc(found))
 

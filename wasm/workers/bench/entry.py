@@ -9,6 +9,7 @@ import statistics
 import time
 from urllib.parse import parse_qsl, urlsplit
 
+from claims import claims
 from pyodide.ffi import to_js
 from workers import DurableObject, Response, WorkerEntrypoint
 
@@ -20,6 +21,8 @@ from alkaline_hosts.d1 import D1Host
 from alkaline_hosts.durable_object import DurableObjectHost
 
 VALUE = b"\x93" * 140
+KINDS = ("one key", "checked", "two keys")
+ROUNDS = 9
 
 
 @workflow(name="many", version=1)
@@ -37,12 +40,27 @@ async def timed(work):
     return time.perf_counter() - began, found
 
 
-async def commits(host, count):
-    """One conditional put each, as a step's commit is."""
-    version = (await host.commit(Batch(host.entropy(8).hex(), (), (Put("fence", b""),)))).version
-    name = host.entropy(6).hex()
-    for n in range(count):
-        await host.commit(Batch(f"{n:016x}", (Check("fence", version),), (Put(f"h/{name}/{n:06d}", VALUE),)))
+async def puts(host, kind):
+    """A function that commits so many batches of that kind: of one key, of one behind a check as a step's commit is, or
+    of two behind a check as that of a step with its run's record is."""
+    head, name = f"head/{host.entropy(6).hex()}", host.entropy(6).hex()
+    version = (await host.commit(Batch(host.entropy(8).hex(), (), (Put(head, b""),)))).version
+    done = 0
+
+    async def commit(count):
+        nonlocal version, done
+        for _ in range(count):
+            done += 1
+            key = f"h/{name}/{done:06d}"
+            made = [Put(key, VALUE)]
+            checks = () if kind == "one key" else (Check(head, version), Check(key, None))
+            id = f"{done:016x}"
+            if kind == "two keys":
+                made.append(Put(head, VALUE))
+                version = id
+            await host.commit(Batch(id, checks, tuple(made)))
+
+    return commit
 
 
 async def steps(host, count):
@@ -73,15 +91,21 @@ async def replay(host, count):
 
 
 async def measure(host, bare, count):
-    """Seconds for ``count`` bare writes, commits and steps, in turn round by round, and to take up a run again."""
-    rounds = 5
-    found = {"count": count, "bare": [], "commits": [], "steps": []}
-    for _ in range(rounds):
-        for what, work in (("bare", bare), ("commits", commits), ("steps", steps)):
-            seconds, _ = await timed(work(count // rounds) if what == "bare" else work(host, count // rounds))
-            found[what].append(seconds * rounds)
-    found["resume_1000"] = [await replay(host, 1_000) for _ in range(3)]
-    return {what: statistics.median(times) if isinstance(times, list) else times for what, times in found.items()}
+    """Microseconds of a bare write, a commit of each kind and a step, by round, each in turn; and a run taken up again.
+
+    In seconds the latter. A first round is thrown away.
+    """
+    works = {"bare": bare}
+    for kind in KINDS:
+        works[kind] = await puts(host, kind)
+    works["step"] = lambda count: steps(host, count)
+    found = {what: [] for what in works}
+    for round in range(ROUNDS + 1):
+        for what, work in works.items():
+            seconds, _ = await timed(work(count // ROUNDS))
+            if round:
+                found[what].append(seconds / (count // ROUNDS) * 1e6)
+    return {"us": found, "resume_1000": statistics.median([await replay(host, 1_000) for _ in range(3)])}
 
 
 class Bench(DurableObject):
@@ -93,6 +117,9 @@ class Bench(DurableObject):
 
     async def fetch(self, request):
         query = dict(parse_qsl(urlsplit(request.url).query))
+        if "workers" in query:
+            workers, name = int(query["workers"]), self.host.entropy(6).hex()
+            return Response(json.dumps(await claims(self.host, workers, int(query["count"]), name)))
 
         async def bare(count):
             name = self.host.entropy(6).hex()
