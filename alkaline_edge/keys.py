@@ -224,6 +224,11 @@ def budget(name: str) -> str:
     return f"a/{name}"
 
 
+def behind_board(name: str) -> str:
+    """Behind all that the board ``name`` keeps."""
+    return f"{BOARDS}{name}/{_BEHIND}"
+
+
 def board(name: str, kind: str, *parts: str) -> str:
     """What a board keeps of that kind. Without the last part it is a prefix, which ends in a slash."""
     return "/".join((f"{BOARDS}{name}", kind, *parts))

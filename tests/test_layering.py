@@ -62,7 +62,7 @@ ROOMS: dict[str, list[set[str]]] = {
     "alkaline_edge.mcp": [{"failing", "results", "reaching"}, {"asking", "listing"}, {"tools"}],
     "alkaline_edge.board": [
         {"states"},
-        {"tasks"},
+        {"tasks", "listing"},
         {"moment", "showing"},
         {"graph", "log"},
         {"holding"},
@@ -113,7 +113,7 @@ ROOMS: dict[str, list[set[str]]] = {
     "alkaline_hosts._kv": [{"namespace", "format"}, {"log", "values", "archive"}],
     "alkaline_hosts._http": [
         {"messages", "json", "patience", "probes"},
-        {"doors", "forms", "fetching", "signing"},
+        {"doors", "forms", "fetching", "signing", "beside"},
         {"parameters", "verbs", "streaming"},
         {"routes"},
         {"runs", "moves"},

@@ -19,6 +19,7 @@ from ..runs import FINISHED
 from ..runtime import requests
 from ..runtime.chores import Done
 from ..runtime.runtime import Runtime
+from ..runtime.store import Store
 from ..runtime.write import Write
 from ..structs import dataclass
 from ..workflows import Workflow
@@ -51,6 +52,15 @@ class SchedulePage:
     def __len__(self) -> int:
         """How many schedules this page has."""
         return len(self.items)
+
+
+async def page_of(store: Store, after: str, limit: int) -> SchedulePage:
+    """See ``Triggers.list``. Of a store, by who looks and drives nothing."""
+    whole(limit, "limit", 1, 1_000)
+    expect(after, str, "after", "what an earlier page gave, or empty")
+    entries = await store.host.list(keys.SCHEDULES, keys.schedule(after) if after else "", limit)
+    items = [Schedule.from_map(store.opened(entry), entry.version) for entry in entries]
+    return SchedulePage(items, items[-1].id if len(items) == limit else None)
 
 
 class Triggers:
@@ -137,11 +147,7 @@ class Triggers:
 
     async def list(self, after: str = "", limit: int = 50) -> SchedulePage:
         """A page of up to ``limit`` schedules, by id; pass ``page.after`` on for the next one, until it is None."""
-        whole(limit, "limit", 1, 1_000)
-        expect(after, str, "after", "what an earlier page gave, or empty")
-        entries = await self._runtime.host.list(keys.SCHEDULES, keys.schedule(after) if after else "", limit)
-        items = [self._opened(entry) for entry in entries]
-        return SchedulePage(items, items[-1].id if len(items) == limit else None)
+        return await page_of(self._runtime.store, after, limit)
 
     async def pause(self, id: str) -> Schedule:
         """No tick is started until ``resume``, and what was due meanwhile is left out. Its runs go on."""

@@ -593,7 +593,7 @@ def test_schedules_are_made_changed_and_looked_at(store: Path) -> None:
     for wrong in (["--every", 60, "--cron", "* * * * *"], [], ["--cron", "nonsense"], ["--every", 0],
                   ["--every", 60, "--ends-at", "soon"], ["--every", 60, "--input", "{"]):  # fmt: skip
         run("schedules", "create", store, "x", "research", *wrong, code=2)
-    run("schedules", "list", "http://127.0.0.1:1", code=2)
+    run("schedules", "show", "http://127.0.0.1:1", "often", code=2)
 
 
 def test_a_board_is_looked_at_and_changed(store: Path) -> None:
@@ -630,7 +630,7 @@ def test_a_board_is_looked_at_and_changed(store: Path) -> None:
     run("board", "show", store, "work", "c", code=4)
     run("board", "top-up", store, "work", "a", "many", code=2)
     run("board", "create", store, "work", "x", "--body", "{", code=2)
-    run("board", "view", "http://127.0.0.1:1", "work", code=2)
+    run("board", "show", "http://127.0.0.1:1", "work", "a", code=2)
 
 
 def test_a_named_budget_is_set_looked_at_and_topped_up(store: Path) -> None:

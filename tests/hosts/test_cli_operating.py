@@ -15,7 +15,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alkaline_edge import Context, ExecutionRecord, Runtime, workflow
-from alkaline_hosts._cli import looking, operating
+from alkaline_edge.board import Board
+from alkaline_edge.triggers import Every, Triggers
+from alkaline_hosts._cli import boards, looking, operating, schedules
 from alkaline_hosts._cli import output as _output
 from alkaline_hosts._cli.commands import alkaline
 from alkaline_hosts._http.runs import RunsApi
@@ -211,7 +213,7 @@ def test_the_same_commands_ask_a_server(monkeypatch: pytest.MonkeyPatch) -> None
     def asking(_: Any, ask: Any) -> Any:
         return loop.run_until_complete(ask(api))
 
-    for module in (operating, looking):
+    for module in (operating, looking, boards, schedules):
         monkeypatch.setattr(module, "asking", asking)
     monkeypatch.setattr("alkaline_hosts._cli.moving.asking", asking)
     monkeypatch.setattr(operating, "remote", lambda *_: Server(api))
@@ -229,6 +231,11 @@ def test_the_same_commands_ask_a_server(monkeypatch: pytest.MonkeyPatch) -> None
     loop.run_until_complete(runtime.settle("b"))
     assert "run failed" in run("tail", url, "b", code=1).stdout
     assert "fails again at once" in run("retry", url, "b", code=3).stderr
+    loop.run_until_complete(Triggers(runtime).create("often", greet, Every(60)))
+    loop.run_until_complete(Board(runtime, "work").create("look it up", id="t"))
+    assert "often" in run("schedules", "list", url).stdout
+    assert "look it up" in run("board", "view", url, "work").stdout
+    assert "look it up" in run("board", "list", url, "work", "--state", "ready").stdout
     loop.run_until_complete(runtime.close())
     loop.close()
 

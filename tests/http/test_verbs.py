@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -16,8 +16,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 from alkaline_edge import Context, InvalidInput, NotFound, Runtime, workflow
+from alkaline_edge.board import Board
 from alkaline_edge.runtime.syncing import Peer
 from alkaline_edge.testing import SimulatedHost
+from alkaline_edge.triggers import Every, Triggers
 from alkaline_hosts._http.api import HttpApi
 from alkaline_hosts._http.messages import Head, Request
 from alkaline_hosts._http.moves import MovesApi
@@ -46,7 +48,7 @@ def signature(method: Callable[..., Any]) -> str:
 @pytest.mark.parametrize(("promised", "done"), [(RunVerbs, RunsApi), (MoveVerbs, MovesApi)])
 def test_each_verb_has_an_entry_and_a_behaviour(promised: type[Any], done: type[Any]) -> None:
     """A method of the verbs, a row of the table, a method that does it, with the same parameters; and none too many."""
-    area = ("/runs", "/health") if promised is RunVerbs else "/moves"
+    area = ("/runs", "/health", "/schedules", "/boards") if promised is RunVerbs else "/moves"
     assert verbs_of(promised) == {verb.name for verb in VERBS if verb.path.startswith(area)} == verbs_of(done)
     for name in verbs_of(promised):
         assert signature(getattr(done, name)) == signature(getattr(promised, name)), name
@@ -91,7 +93,7 @@ def test_the_page_for_users_has_every_route() -> None:
     """Each verb over runs is a row of docs/http.md, with its method and every name of its query."""
     rows = [line for line in DOCS.read_text().splitlines() if line.startswith("| `")]
     for verb in VERBS:
-        if verb.path.startswith("/runs"):
+        if not verb.path.startswith(("/moves", "/health")):
             path = re.sub(r"{(\w+)}", lambda found: found[1].upper(), verb.path)
             row = next((line for line in rows if f"`{verb.method} {path}`" in line), None)
             assert row is not None, path
@@ -224,6 +226,53 @@ def test_runs_that_ended_are_purged_over_http() -> None:
             assert [run["id"] for run in (await remote.runs())["runs"]] == ["b"]
 
     drive(test)
+
+
+def test_schedules_and_boards_are_read_over_http() -> None:
+    """Page by page, by who drives none of them; the token of a claim, by which others could act, is not among it."""
+
+    async def test() -> None:
+        host = SimulatedHost()
+        async with Runtime(host, workflows=[asked]) as maker, Runtime(host) as looker:
+            remote = linked(HttpApi(looker))
+            assert await remote.schedules() == {"schedules": [], "after": None}
+            assert await remote.boards() == {"boards": [], "after": None}
+            assert await remote.tasks("nothing") == {"tasks": [], "after": None}
+            for n in range(3):
+                await Triggers(maker).create(f"s{n}", asked, Every(60), {"n": n})
+                await Board(maker, f"b{n}-x").create("look", id="t")
+            await Board(maker, "b0").create("look", id="t", priority=3)
+            claim = await Board(maker, "b0").claim("somebody")
+            assert claim is not None
+            found = [each async for each in pages(remote.schedules, "schedules")]
+            assert [(each["id"], each["workflow"], each["input"]) for each in found] == [
+                (f"s{n}", "asked", {"n": n}) for n in range(3)
+            ]
+            due = (await Triggers(maker).get("s0")).due
+            assert found[0]["due"] == due
+            boards = [each async for each in pages(remote.boards, "boards")]
+            assert sorted(each["name"] for each in boards) == ["b0", "b0-x", "b1-x", "b2-x"]
+            assert {each["name"]: each["counts"] for each in boards}["b0"] == {"running": 1}
+            (task,) = (await remote.tasks("b0", "running"))["tasks"]
+            assert (task["id"], task["priority"], task["claim"]["worker"]) == ("t", 3, "somebody")
+            assert claim.token not in str(await remote.tasks("b0"))
+            for refused in (remote.tasks("a:b"), remote.tasks("b0", "no state"), remote.schedules(limit=0)):
+                with pytest.raises(InvalidInput):
+                    await refused
+            assert looker._waker.chores is None, "it drives nothing"
+
+    drive(test)
+
+
+async def pages(verb: Callable[..., Any], name: str) -> AsyncIterator[Any]:
+    """All of them, two at a time."""
+    after: str | None = ""
+    while after is not None:
+        page = await verb(after, 2)
+        assert len(page[name]) <= 2
+        for each in page[name]:
+            yield each
+        after = page["after"]
 
 
 @workflow

@@ -138,11 +138,33 @@ def beside(path: Path) -> Path:
         host = FileHost(path)
         async with Runtime(host, workflows=WORKFLOWS) as runtime:
             await (await runtime.start(approval, "launch", id="approval")).settle()
-            await Triggers(runtime).create("half-hourly", approval, Every(1_800), MARKUP)
-            board = Board(runtime, "launches")
-            await board.create(MARKUP, id="wind", priority=1)
+            await _beside(runtime)
             await Limits(runtime).set(Limit("model", concurrency=3))
             await Budgets(runtime).set("team", tokens=2_000)
+        await host.close()
+
+    asyncio.run(filled())
+    return path
+
+
+async def _beside(runtime: Runtime) -> None:
+    await Triggers(runtime).create("half-hourly", approval, Every(1_800), MARKUP)
+    board = Board(runtime, "launches")
+    await board.create(MARKUP, id="wind", priority=1)
+    await board.create("Wait for a calm day", id="calm", assignee="forecast")
+    await board.claim("forecast", assignees=["forecast"])
+    await board.create("Fly", id="fly", parents=["wind", "calm"])
+
+
+def with_beside(path: Path) -> Path:
+    """The same file, with a schedule that ticks and one that is paused, and a board."""
+
+    async def filled() -> None:
+        host = FileHost(path)
+        async with Runtime(host, workflows=WORKFLOWS) as runtime:
+            await _beside(runtime)
+            await Triggers(runtime).create("nightly", approval, Every(86_400))
+            await Triggers(runtime).pause("nightly")
         await host.close()
 
     asyncio.run(filled())

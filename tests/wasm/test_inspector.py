@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 pytest.importorskip("selenium", reason="wasm/.venv has it: make test-browser")
 
 from browser import BLANK, Browser, Tab, serve, wait_until
-from inspected import MARKUP, beside, bundles, entries, many_events, many_runs, store
+from inspected import MARKUP, beside, bundles, entries, many_events, many_runs, store, with_beside
 from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -148,7 +149,7 @@ def seen(chromium: Browser) -> Seen:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """``alkaline serve --inspect`` on a store of its own."""
     assert ALKALINE.exists(), "make .venv/.ready in the repository first: its alkaline serves what this looks at"
-    path = store(tmp_path_factory.mktemp("served") / "agent.alkaline")
+    path = with_beside(store(tmp_path_factory.mktemp("served") / "agent.alkaline"))
     command = [str(ALKALINE), "serve", str(path), "--workflows", "inspected", "--bind", "127.0.0.1:0", "--inspect"]
     env = {**os.environ, "ALKALINE_TOKEN": TOKEN}
     with subprocess.Popen(command, cwd=Path(__file__).parent, env=env, stderr=subprocess.PIPE, text=True) as process:
@@ -303,13 +304,22 @@ def test_what_stands_beside_the_runs_is_shown(seen: Seen, folder: Path) -> None:
     shown = seen.until("Beside the runs", ".others")
     assert all(
         words in shown
-        for words in ("half-hourly", "every 30 min", "Board launches: 1 task", "2,000 tokens", "model", "<img src=x")
+        for words in ("half-hourly", "every 30 min", "Board launches: 3 tasks", "2,000 tokens", "model", "<img src=x")
     )
     seen.press(".others button", "half-hourly")
     seen.until("catch_up", ".others")
     seen.accessible("beside")
     seen.narrow("beside")
     seen.run("approval").until("Chain of", ".verified")
+
+
+def test_a_store_without_schedules_and_boards_says_so(seen: Seen, folder: Path) -> None:
+    """Each part that is empty says what puts something there."""
+    seen.go((folder / "inspector.html").as_uri()).open(folder / "agent.alkaline").until("4 runs", ".found")
+    seen.press(".filters button", "Schedules and boards")
+    assert "alkaline schedules create" in seen.until("None is here", ".others")
+    seen.accessible("beside-empty")
+    seen.narrow("beside-empty")
 
 
 def test_ten_thousand_events_and_runs_are_a_few_rows_at_a_time(seen: Seen, folder: Path) -> None:
@@ -368,6 +378,34 @@ def test_the_databases_of_this_browser_are_offered_and_followed(seen: Seen, fold
     first.run("failed").until("Failed.", ".banner")
     first.go("about:blank").go(f"{origin}/inspector.html#db=nothing").until("It is not there", "#state")
     first.tab.close()
+
+
+def test_a_servers_schedules_and_boards_are_shown(seen: Seen, served: tuple[str, Any]) -> None:
+    """By its API: the next tick of each schedule, each board in columns, a task that opens; and why, where it can't."""
+    address, _ = served
+    seen.go("about:blank").go(f"{address}/#token={TOKEN}").until("4 runs", ".found")
+    seen.press(".filters button", "3 schedules, boards and budgets")
+    shown = seen.until("Board launches: 3 tasks", ".others")
+    assert all(words in shown for words in ("every 30 min", "paused", "claimed by forecast", "<img src=x"))
+    assert re.search("in (29|30) min", shown), "when it ticks next"
+    lanes = seen.tab.js("return [...document.querySelectorAll('.lane h4')].map((each) => each.innerText)")
+    assert lanes == ["todo 1", "ready 1", "running 1"]
+    seen.press(".task button", "Fly")
+    seen.until("parents", ".task .whole")
+    seen.accessible("server-beside")
+    seen.narrow("server-beside")
+    seen.tab.js("""const asked = window.fetch;
+        window.fetch = (url, more) =>
+            `${url}`.includes("/boards") ? Promise.reject(new TypeError("down")) : asked(url, more);
+        window.heal = () => (window.fetch = asked);""")
+    seen.press("#again", "")
+    seen.until("It can't be shown: nothing answers", ".others")
+    seen.accessible("server-beside-down")
+    seen.narrow("server-beside-down")
+    seen.tab.js("window.heal()")
+    seen.press(".others button", "Look again")
+    seen.until("Board launches: 3 tasks", ".others")
+    seen.tab.js("sessionStorage.clear()")
 
 
 def test_a_server_is_watched_and_operated_with_its_token(seen: Seen, served: tuple[str, Any]) -> None:

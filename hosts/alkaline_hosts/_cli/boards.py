@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from alkaline_edge.board import Board, Task
+from alkaline_edge.board import Board, Task, TaskPage
 from alkaline_edge.board.showing import columns, graph, line
 from alkaline_edge.board.states import STATES
 from alkaline_edge.errors import InvalidInput
@@ -15,6 +15,7 @@ from alkaline_edge.errors import InvalidInput
 from .._http.json import from_json
 from . import output
 from .addresses import Address
+from .moving import asking
 from .rooms import Room
 from .shell import AS_JSON, on_store, reported
 
@@ -29,6 +30,15 @@ def board() -> None:
     """
 
 
+def _page(store: Address, board: str, state: str | None, assignee: str | None, after: str, limit: int) -> TaskPage:
+    """Some tasks of a store, or of a server."""
+    if not store.is_server:
+        page: TaskPage = _room(board).read(store, lambda there: there.list(state, assignee, after, limit))
+        return page
+    given = asking(store, lambda server: server.tasks(board, state, assignee, after, limit))
+    return TaskPage([Task.from_map(each) for each in given["tasks"]], given["after"])
+
+
 @board.command("view")
 @click.option("--graph", "as_graph", is_flag=True, help="What depends on what, in place of the columns.")
 @click.option("--all", "archived", is_flag=True, help="With archived tasks.")
@@ -38,16 +48,12 @@ def board() -> None:
 def view(store: Address, board: str, as_graph: bool, archived: bool, as_json: bool) -> None:
     """Show a whole board: its columns, or what depends on what."""
 
-    async def every(there: Board) -> list[Task]:
-        found, after = list[Task](), ""
-        while True:
-            page = await there.list(after=after, limit=_PAGE)
-            found += [task for task in page if archived or task.state != "archived"]
-            if page.after is None:
-                return found
-            after = page.after
-
-    tasks = _room(board).read(store, every)
+    tasks = list[Task]()
+    further: str | None = ""
+    while further is not None:
+        page = _page(store, board, None, None, further, _PAGE)
+        tasks += [task for task in page if archived or task.state != "archived"]
+        further = page.after
     if as_json:
         output.print_json([task.to_map() for task in tasks])
     elif tasks:
@@ -69,7 +75,7 @@ def list_(
     store: Address, board: str, state: str | None, assignee: str | None, limit: int, after: str, as_json: bool
 ) -> None:
     """List tasks, a line each."""
-    page = _room(board).read(store, lambda there: there.list(state, assignee, after, limit))
+    page = _page(store, board, state, assignee, after, limit)
     if as_json:
         output.print_json({"tasks": [task.to_map() for task in page], "after": page.after})
         return

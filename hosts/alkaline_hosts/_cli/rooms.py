@@ -17,7 +17,7 @@ T = TypeVar("T")
 class Room(Generic[T]):
     """A part of a store, which ``made`` makes of a runtime. ``words`` names what is in it, for errors.
 
-    A server does not offer it: it is looked at and changed in the store itself.
+    What a server shows of it is for the commands to ask; the rest is looked at and changed in the store itself.
     """
 
     def __init__(self, words: str, made: Callable[[Runtime], T]) -> None:
@@ -45,6 +45,6 @@ class Room(Generic[T]):
     def _local(self, store: Address) -> Address:
         if store.is_server:
             raise InvalidInput(
-                f"{self._words} are looked at in their store, and a server's URL was given: name its store"
+                f"a server lists {self._words} at most, the rest is done in their store: name that in place of a URL"
             )
         return store

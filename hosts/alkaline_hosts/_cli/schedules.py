@@ -9,12 +9,13 @@ from typing import Any
 import click
 
 from alkaline_edge.errors import InvalidInput
-from alkaline_edge.triggers import Cron, Every, Schedule, Triggers
+from alkaline_edge.triggers import Cron, Every, Schedule, SchedulePage, Triggers
 from alkaline_edge.triggers.schedule import OVERLAPS
 
 from .._http.json import from_json
 from . import output
 from .addresses import Address
+from .moving import asking
 from .rooms import Room
 from .shell import AS_JSON, on_store, reported
 
@@ -38,7 +39,11 @@ def schedules() -> None:
 @on_store()
 def list_(store: Address, limit: int, after: str, as_json: bool) -> None:
     """List the schedules of a store, by id."""
-    page = _ROOM.read(store, lambda triggers: triggers.list(after, limit))
+    if store.is_server:
+        given = asking(store, lambda server: server.schedules(after, limit))
+        page = SchedulePage([Schedule.from_map(each) for each in given["schedules"]], given["after"])
+    else:
+        page = _ROOM.read(store, lambda triggers: triggers.list(after, limit))
     if as_json:
         output.print_json({"schedules": [_plain(each) for each in page], "after": page.after})
         return

@@ -108,6 +108,7 @@ _ANSWERS: dict[str, Schema] = {
     "events": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
     "delete": {"type": "null"},
     "purge": {"$ref": "#/components/schemas/Purged"},
+    **{name: {"$ref": f"#/components/schemas/{name.title()}"} for name in ("schedules", "boards", "tasks")},
     **{name: {"$ref": "#/components/schemas/Run"} for name in ("start", "status", "fork")},
 }
 _SCHEMAS: dict[str, Schema] = {
@@ -134,6 +135,21 @@ _SCHEMAS: dict[str, Schema] = {
             "after": _MAYBE_TEXT,
         },
     },
+    **{
+        whole: {
+            "type": "object",
+            "required": [name, "after"],
+            "properties": {
+                name: {"type": "array", "items": {"type": "object", "required": [key], "properties": {key: _TEXT}}},
+                "after": _MAYBE_TEXT,
+            },
+        }
+        for whole, name, key in (
+            ("Schedules", "schedules", "id"),
+            ("Boards", "boards", "name"),
+            ("Tasks", "tasks", "id"),
+        )
+    },
     "Event": _EVENT,
     "Error": {
         "type": "object",
@@ -147,7 +163,12 @@ _SCHEMAS: dict[str, Schema] = {
         },
     },
 }
-_OF_A_PATH = {"id": ("the run's id", _ID), "name": ("what the handler calls it", _NAME)}
+_BOARD: Schema = {"type": "string", "pattern": r"^[^:/]{1,60}$"}
+_OF_A_PATH = {
+    "id": ("the run's id", _ID),
+    "board": ("the board's name", _BOARD),
+    "name": ("what the handler calls it", _NAME),
+}
 
 
 def document(prefix: str, secured: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+from alkaline_edge.board.states import STATES
 from alkaline_edge.errors import InvalidInput, NotFound
 from alkaline_edge.limits import MAX_MESSAGE, MAX_SECONDS
 from alkaline_edge.runs import FINISHED, STATUSES
@@ -146,6 +147,14 @@ VERBS = (
     Verb("retry", "POST", "/runs/{id}/retry", gives=forms.RECORD, status=202),
     Verb("fork", "POST", "/runs/{id}/fork", {"at": number("at", True)}, "edit", gives=forms.RECORD, status=201),
     Verb("health", "GET", "/health"),
+    Verb("schedules", "GET", "/schedules", {"after": text("after"), "limit": number("limit", least=1, most=1_000)},
+         gives=forms.SCHEDULES),
+    Verb("boards", "GET", "/boards", {"after": text("after"), "limit": number("limit", least=1, most=1_000)},
+         gives=forms.BOARDS),
+    Verb("tasks", "GET", "/boards/{board}/tasks", {
+        "state": text("state", enum=list(STATES)), "assignee": text("assignee", **NAME), "after": text("after"),
+        "limit": number("limit", least=1, most=1_000),
+    }, gives=forms.TASKS),
     Verb("bundle", "GET", "/runs/{id}/bundle", gives=forms.BUNDLE),
     Verb("identity", "GET", "/moves", gives=forms.NAME),
     Verb("accept", "POST", "/moves/accept", {}, "part", forms.PART, forms.PLACE),
@@ -163,7 +172,7 @@ VERBS = (
     Verb("confirm", "POST", "/moves/{id}/confirm", {"store": text("store", True)}, gives=forms.NIL),
 )  # fmt: skip
 """Every verb. Where two paths could be meant, the earlier one is: ``/moves/accept`` is no run's id."""
-AREAS = ("runs", "moves", "health")
+AREAS = ("runs", "moves", "health", "schedules", "boards")
 METHODS = ("GET", "HEAD", *sorted({verb.method for verb in VERBS} - {"GET"}))
 
 

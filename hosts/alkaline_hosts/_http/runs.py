@@ -213,6 +213,26 @@ class RunsApi(RunVerbs):
             "stuck": {id: self._why(id) for id in [*runtime.stuck, *runtime.crashed]},
         }
 
+    async def schedules(self, after: str = "", limit: int = 50) -> dict[str, Any]:
+        """As RunVerbs.schedules."""
+        from . import beside  # only who asks for it needs it: a Worker pays for each import at its start
+
+        return await beside.schedules(self._runtime.store, after, limit)
+
+    async def boards(self, after: str = "", limit: int = 50) -> dict[str, Any]:
+        """As RunVerbs.boards."""
+        from . import beside  # as above
+
+        return await beside.boards(self._runtime.store, after, limit)
+
+    async def tasks(
+        self, board: str, state: str | None = None, assignee: str | None = None, after: str = "", limit: int = 50
+    ) -> dict[str, Any]:
+        """As RunVerbs.tasks."""
+        from . import beside  # as above
+
+        return await beside.tasks(self._runtime.store, board, state, assignee, after, limit)
+
     async def bundle(self, id: str) -> bytes:
         """As RunVerbs.bundle."""
         return await self._runtime.export(id)

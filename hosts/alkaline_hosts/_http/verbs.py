@@ -183,6 +183,35 @@ class RunVerbs:
         found: dict[str, Any] = await self._do("health")
         return found
 
+    async def schedules(self, after: str = "", limit: int = 50) -> dict[str, Any]:
+        """A page of at most ``limit`` schedules by id, under "schedules", and "after", where the next begins, or None.
+
+        Each is as it is stored: "due" is its next tick, ms since 1970, or None, and "when" says which follow.
+        """
+        found: dict[str, Any] = await self._do("schedules", after=after, limit=limit)
+        return found
+
+    async def boards(self, after: str = "", limit: int = 50) -> dict[str, Any]:
+        """A page of at most ``limit`` boards, under "boards", and "after", where the next one begins, or None.
+
+        Each has its "name", and what it counts: tasks by state under "counts", and its limits and budget.
+        """
+        found: dict[str, Any] = await self._do("boards", after=after, limit=limit)
+        return found
+
+    async def tasks(
+        self, board: str, state: str | None = None, assignee: str | None = None, after: str = "", limit: int = 50
+    ) -> dict[str, Any]:
+        """A page of at most ``limit`` tasks of a board, under "tasks", and "after", where the next one begins, or None.
+
+        All of them by id; or those of a ``state``, and of an ``assignee`` in it, in the order of claims. The token of
+        a claim is not shown. A board that is not there has none.
+        """
+        found: dict[str, Any] = await self._do(
+            "tasks", board=board, state=state, assignee=assignee, after=after, limit=limit
+        )
+        return found
+
     async def bundle(self, id: str) -> bytes:
         """The whole run as it stands, to read: for ``replay.inspect``, ``diff`` and ``check``, or an archive."""
         found: bytes = await self._do("bundle", id=id)

@@ -90,8 +90,8 @@ class Page {
         .join(" ");
       $("again").hidden = !source.live;
       await this.load();
-      this.others = source.others ? await source.others() : null;
-      this.runs.offer(this.others ? howMany(this.others) : 0);
+      await this.lookBeside();
+      if (opening !== this.opening) return;
       this.routed(source.kind === "bundle" ? this.runs.records[0].id : null);
       this.quiet(null);
       this.tick();
@@ -167,11 +167,32 @@ class Page {
     });
   }
 
+  // --- schedules and boards ---------------------------------------------------------------------------------------------
+  /** Reads what stands beside the runs; what can't be read is said where it would stand, and hides nothing else. */
+  async lookBeside() {
+    const { source } = this;
+    if (!source.others) {
+      this.others = null;
+      return this.runs.offer(null);
+    }
+    const others = await source.others().catch((error) => ({ error }));
+    if (source !== this.source) return;
+    this.others = others;
+    this.runs.offer(others.error ? 0 : howMany(others));
+  }
+
+  /** Draws it, with the rows open that were. */
+  showBeside() {
+    fill($("beside"), this.isBeside ? othersView(this.others, () => this.go(null), () => this.refresh()) : null);
+  }
+
   async refresh() {
     if (!this.source || this.refreshing) return;
     this.refreshing = true;
     try {
       await this.load();
+      await this.lookBeside();
+      this.showBeside();
       if (this.id) await this.show(this.id, true);
       this.quiet(null);
     } catch (error) {
@@ -225,11 +246,12 @@ class Page {
     this.unfollow?.();
     this.unfollow = null;
     this.id = id;
-    const beside = !id && this.others && new URLSearchParams(location.hash.slice(1)).has("beside");
+    this.isBeside = !id && Boolean(this.others) && new URLSearchParams(location.hash.slice(1)).has("beside");
+    const beside = this.isBeside;
     document.body.dataset.view = id || beside ? "run" : "runs";
     $("choose").hidden = Boolean(id || beside);
     $("beside").hidden = !beside;
-    fill($("beside"), beside ? othersView(this.others, () => this.go(null)) : null);
+    this.showBeside();
     this.runs.chosen = id;
     this.runs.mark();
     if (!id) {

@@ -72,10 +72,12 @@ export class RunsPane {
     return true;
   }
 
-  /** Says how many schedules, boards and budgets there are beside the runs; none: nothing is said. */
+  /** Says how many schedules, boards and budgets there are beside the runs; null where it is not known: nothing is said. */
   offer(number) {
-    this.beside.hidden = !number;
-    this.beside.textContent = plural(number, "schedule, board or budget", "schedules, boards and budgets");
+    this.beside.hidden = number === null;
+    this.beside.textContent = number
+      ? plural(number, "schedule, board or budget", "schedules, boards and budgets")
+      : "Schedules and boards";
   }
 
   filter() {

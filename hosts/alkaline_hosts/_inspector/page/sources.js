@@ -243,6 +243,7 @@ export class ServerSource {
     ])
       if (paths.some((path) => path.endsWith(`/runs/{id}/${verb}`))) this.verbs.add(verb.split("/")[0]);
     await this.ask("GET", "/runs", { query: { limit: 1 } });
+    if (paths.some((path) => path.endsWith("/schedules"))) this.others = () => this.beside();
     return this;
   }
 
@@ -269,6 +270,33 @@ export class ServerSource {
       history: bundle.history,
       requests: requestsOf(bundle.header),
     };
+  }
+
+  /** All pages of a list of the server's, as maps. */
+  async listed(path, name) {
+    const found = [];
+    let after = "";
+    do {
+      const page = await this.ask("GET", path, { query: { limit: 1000, after } });
+      found.push(...page[name].map(mapped));
+      after = page.after;
+    } while (after && found.length < MOST_BESIDE);
+    return found;
+  }
+
+  /** What stands beside the runs; its limits and budgets are for who has the store. */
+  async beside() {
+    const byKey = (list, key) => new Map(list.map((each) => [each.get(key), each]));
+    const [schedules, heads] = await Promise.all([
+      this.listed("/schedules", "schedules"),
+      this.listed("/boards", "boards"),
+    ]);
+    const boards = new Map();
+    for (const head of heads) {
+      const tasks = await this.listed(`/boards/${segment(head.get("name"))}/tasks`, "tasks");
+      boards.set(head.get("name"), { head, tasks: byKey(tasks, "id") });
+    }
+    return { schedules: byKey(schedules, "id"), boards, budgets: new Map(), limits: new Map(), unreadable: [] };
   }
 
   /** Hears of each new event by the server's stream, and comes back for more when it ends. */
@@ -312,6 +340,16 @@ export class ServerSource {
 
   close() {}
 }
+
+/** So many schedules, boards, and tasks of each are asked for at most. */
+const MOST_BESIDE = 5000;
+
+/** A value of JSON with maps in place of objects, as the reader gives them. */
+const mapped = (value) => {
+  if (Array.isArray(value)) return value.map(mapped);
+  if (value === null || typeof value !== "object") return value;
+  return new Map(Object.entries(value).map(([key, each]) => [key, mapped(each)]));
+};
 
 async function saidBy(response) {
   try {
