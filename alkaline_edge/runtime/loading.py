@@ -52,11 +52,21 @@ class Loader:
         What 0.1 wrote is replayed by the asyncio of this Python and, where that differs, once more by the rules of
         today: another Python may have written it.
         """
+        void = await self._void(record) if record.retried else None
+        try:
+            return await self._load(record, attempt, void)
+        except DeterminismError:
+            # The run may have been tried again behind the record that was read, so that this was no longer its history.
+            since = await self._void(record)
+            if since == void or not since.starts:
+                raise
+            return await self._load(record, attempt, since)
+
+    async def _load(self, record: ExecutionRecord, attempt: int, void: Void | None) -> Loaded:
         former: DeterminismError | None = None
 
         async def read() -> Loaded:
             nonlocal former
-            void = await self.void(record)
             reading = _Reading(self, record, attempt, former is not None, void)
             try:
                 async for entries in self.store.pages(keys.history(record.run, record.generation)):
@@ -77,18 +87,19 @@ class Loader:
 
         return await self.store.without_gap(read)
 
-    async def void(self, record: ExecutionRecord) -> Void | None:
-        """What counts no more of a run's history; None, and nothing is read, for one that was never tried again."""
-        if not record.retried:
-            return None
+    async def _void(self, record: ExecutionRecord) -> Void:
+        """What counts no more of a run's history as it stands now."""
         from ..retried import void_in  # only a run that was tried again needs it
 
-        cursor, retries = Cursor(), list[list[Timed]]()
-        async for entries in self.store.pages(keys.history(record.run, record.generation)):
-            for raw in pages.fresh(entries, cursor.length):
-                events = [each for each in cursor.advance(raw, self.store.codec) if each[1][0] == ev.RETRIED]
-                retries += [await self.store.fill(events, record.run)] if events else []
-        return void_in(retries)
+        async def read() -> Void:
+            cursor, retries = Cursor(), list[list[Timed]]()
+            async for entries in self.store.pages(keys.history(record.run, record.generation)):
+                for raw in pages.fresh(entries, cursor.length):
+                    events = [each for each in cursor.advance(raw, self.store.codec) if each[1][0] == ev.RETRIED]
+                    retries += [await self.store.fill(events, record.run)] if events else []
+            return void_in(retries)
+
+        return await self.store.without_gap(read)
 
     def trial(self, commits: list[list[Timed]], attributes: dict[str, Any]) -> Execution:
         """The machine at the end of a history's events, those of them that count. It is of no further use but to look.

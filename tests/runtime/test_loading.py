@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from alkaline_edge import (
-    StoreError,
-)
+from alkaline_edge import Context, DeterminismError, StoreError, workflow
 from alkaline_edge.codec import Codec, pack
-from tests.support import drive
+from tests.support import Process, drive
 from tests.travellers import ran, suspended
 
 
@@ -44,6 +42,54 @@ def test_a_damaged_history_is_found(damage: str) -> None:
         with pytest.raises(StoreError, match=r"restore it|Restore it"):
             await (await process.runtime.resume("a")).result()
         assert ran == []
+        await process.runtime.close()
+
+    drive(test)
+
+
+broken: set[str] = set()
+
+
+def work(name: str) -> str:
+    if name in broken:
+        raise ConnectionError(f"{name} is down")
+    return name
+
+
+@workflow
+async def mended(ctx: Context) -> str:
+    await ctx.step("work", work, "first")
+    await ctx.step("work", work, "second")
+    return str(await ctx.wait_for_signal("go"))
+
+
+def test_a_run_that_is_tried_again_behind_the_record_that_was_read_is_replayed_as_it_is_now() -> None:
+    """Its failure counts no more, which the record of before can't say; and code that differs is told from it."""
+
+    async def test() -> None:
+        broken.add("second")
+        process = Process(mended)
+        run = await process.runtime.start("mended", id="a")
+        with pytest.raises(ConnectionError):
+            await run.result()
+        store, loader = process.runtime.store, process.runtime.owner.loader
+        before = await store.record("a")
+        broken.clear()
+        await process.runtime.retry("a")
+        await run.settle()
+        assert (before.retried, (await store.record("a")).retried) == (0, 1)
+        loaded = await loader.load(before, before.attempt)
+        assert loaded.machine.outcome is None  # it waits
+        loaded.machine.set_aside()
+        await process.runtime.close()
+
+        @workflow(name="mended")
+        async def other(ctx: Context) -> str:
+            return str(await ctx.wait_for_signal("go"))
+
+        process = Process(other, host=process.host)
+        with pytest.raises(DeterminismError):
+            await process.runtime.owner.loader.load(before, before.attempt)
         await process.runtime.close()
 
     drive(test)
