@@ -23,7 +23,19 @@ from .engine import Engine
 from .log import BoardEvent, Comment
 from .moment import Head, Moment
 from .states import GIVEN_BLOCKS
-from .tasks import CLAIM_SECONDS, HIGHEST, KIND, LOWEST, MAX_FAILURES, MAX_PARENTS, Task, check_board, check_task_id
+from .tasks import (
+    CLAIM_SECONDS,
+    HIGHEST,
+    KIND,
+    LOWEST,
+    MAX_FAILURES,
+    MAX_PARENTS,
+    Task,
+    check_board,
+    check_ref,
+    check_task_id,
+    place_of,
+)
 
 Seconds = float | timedelta
 _Comments = list[Comment]
@@ -96,7 +108,8 @@ class Board:
         it then. ``pool``: it needs a place of that pool while its work is done. ``not_before``: a datetime, when it may
         begin. ``budget``: what it may spend.
         ``parents``: it waits until each of them is done, or with ``gate="ended"`` until it ended, and is given their
-        results. ``workflow``: claiming it starts that run with ``input``, and what becomes of the run becomes of it.
+        results; ``"other/id"`` is the task of another board. ``workflow``: claiming it starts that run with ``input``,
+        and what becomes of the run becomes of it.
         ``ttl``: for how many seconds a claim holds without a heartbeat; ``max_time``: how long an attempt may take;
         ``stall``: how long without progress; ``max_failures``: in a row, then it has failed; ``backoff``: seconds
         before it is tried again, twice as long each time. ``triage``: somebody has to accept it first.
@@ -115,6 +128,7 @@ class Board:
             max_failures=max_failures, budget=_limits(budget), created_at=self._runtime.host.now_ms(),
             chain=[*ANCESTRY.get()],
         )  # fmt: skip
+        waits_for = self._refs(parents)
         whole(max_failures, "max_failures", 1)
         expect(triage, bool, "triage", "True or False")
         if task.workflow is not None:
@@ -122,7 +136,7 @@ class Board:
             if task.workflow in self._runtime.registry.names():
                 self._runtime.owner.check_nesting(self._runtime.registry.newest(task.workflow), task.chain)
         return await self._engine.change(
-            self.name, [], lambda moment: self._create(moment, task, _ids(parents), graph.check_gate(gate)), self.by
+            self.name, [], lambda moment: self._create(moment, task, waits_for, graph.check_gate(gate)), self.by
         )
 
     async def _create(self, moment: Moment, task: Task, parents: _Names, gate: str) -> Task:
@@ -258,9 +272,9 @@ class Board:
     async def link(self, parent: str, child: str, gate: str = "done") -> Task:
         """``child`` waits for ``parent`` from here on. ERR_CYCLE_DETECTED, with the chain, where that waits for it.
 
-        ``gate``: as for ``create``.
+        ``gate``, and a ``parent`` of another board: as for ``create``. Both boards are changed in one commit.
         """
-        check_task_id(parent)
+        check_ref(parent, self.name)
 
         async def link(moment: Moment, task: Task) -> None:
             if task.claim is not None:
@@ -272,9 +286,10 @@ class Board:
 
     async def unlink(self, parent: str, child: str) -> Task:
         """``child`` waits for ``parent`` no longer."""
+        check_ref(parent, self.name)
 
         async def unlink(moment: Moment, task: Task) -> None:
-            graph.unlink(moment, parent, task)
+            await graph.unlink(moment, parent, task)
             await moment.gate(task)
 
         return await self._change(child, unlink)
@@ -311,8 +326,7 @@ class Board:
         moment = Moment(self._engine.store, self.name)
         task = await moment.task(check_task_id(id))
         holding.require(task, check_name(token, "a claim's token"), "held")
-        parents = {each.id: each.result for each in await moment.parents_of(task) if each is not None}
-        return Claim(self._engine, self.name, task, parents)
+        return Claim(self._engine, self.name, task, await moment.results_of_parents(task))
 
     async def work(
         self,
@@ -464,9 +478,9 @@ class Board:
 
     # --- looking ---------------------------------------------------------------------------------------------------
     async def get(self, id: str) -> Task:
-        """A task as it stands."""
+        """A task as it stands, with ``"other/id"`` that of another board."""
         moment = Moment(self._engine.store, self.name)
-        return await moment.task(check_task_id(id))
+        return await moment.task(check_ref(id, self.name))
 
     async def list(
         self, state: str | None = None, assignee: str | None = None, after: str = "", limit: int = 50
@@ -483,14 +497,14 @@ class Board:
 
     async def comments(self, id: str, after: int = 0, limit: int = 50) -> _Comments:
         """What was said of a task, from the comment behind number ``after`` on, at most ``limit``."""
-        return await log.comments(self._engine.store, self.name, check_task_id(id), after, limit)
+        return await log.comments(self._engine.store, *place_of(self.name, check_ref(id, self.name)), after, limit)
 
     async def children(self, id: str, after: str = "", limit: int = 100) -> _Names:
-        """The ids of tasks that depend on it, behind ``after``, at most ``limit``."""
+        """The tasks that depend on it, behind ``after``, at most ``limit``: ids, and ``board/id`` of other boards."""
         whole(limit, "limit", 1, 1_000)
         prefix = keys.board(self.name, "p", check_task_id(id), "")
         entries = await self._runtime.host.list(prefix, prefix + after if after else "", limit)
-        return [entry.key.rsplit("/", 1)[1] for entry in entries]
+        return [entry.key.removeprefix(prefix) for entry in entries]
 
     async def events(self, after: int = 0, limit: int = 100) -> _Events:
         """What happened, from the event behind number ``after`` on, at most ``limit``."""
@@ -566,6 +580,13 @@ class Board:
 
         return await self._engine.change(self.name, [check_task_id(id)], work, self.by)
 
+    def _refs(self, parents: Iterable[str]) -> _Names:
+        given = several(parents, "parents", "a list of tasks' ids")
+        found = list(dict.fromkeys(check_ref(each, self.name) for each in given))
+        if len(found) > MAX_PARENTS:
+            raise InvalidInput(f"a task has at most {MAX_PARENTS} parents; let some of them wait for each other")
+        return found
+
     async def _rest(self, verb: str, id: str) -> Task:
         async def rest(moment: Moment, task: Task) -> None:
             moment.check(verb, task)
@@ -582,13 +603,6 @@ def drive(runtime: Runtime) -> Engine:
 
 def _who(name: object, what: str) -> str | None:
     return None if name is None else check_id(name, f"{what}: a name, or None for anybody; it")
-
-
-def _ids(parents: Iterable[str]) -> list[str]:
-    found = list(dict.fromkeys(check_task_id(each) for each in several(parents, "parents", "a list of tasks' ids")))
-    if len(found) > MAX_PARENTS:
-        raise InvalidInput(f"a task has at most {MAX_PARENTS} parents; let some of them wait for each other")
-    return found
 
 
 def _priority(value: object) -> int:

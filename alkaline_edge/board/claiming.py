@@ -8,7 +8,7 @@ from typing import Any
 from .. import keys
 from ..errors import ConflictError, CycleDetected, DepthExceeded, InvalidInput
 from ..runtime.store import Store
-from . import runs
+from . import graph, runs
 from .claims import Claim
 from .engine import Engine, Stale
 from .moment import Moment
@@ -67,7 +67,7 @@ async def _next(
         raise Stale
     if task.workflow is not None and not review and await _comes_of_itself(engine, moment, task):
         raise Stale
-    parents = {each.id: each.result for each in await moment.parents_of(task) if each is not None}
+    parents = await moment.results_of_parents(task)
     task.epoch += 1
     task.claim = {
         "token": moment.store.host.entropy(8).hex(),
@@ -137,14 +137,15 @@ async def purge(engine: Engine, board: str, id: str, by: str | None) -> None:
         prefix, after = keys.board(board, "p", id, ""), ""
         while True:
             entries = await moment.store.host.list(prefix, after, 500)
-            for child in await moment.find(entry.key.rsplit("/", 1)[1] for entry in entries):
+            refs = [entry.key.removeprefix(prefix) for entry in entries]
+            for ref, child in zip(refs, await moment.find(refs), strict=True):
                 if child is not None and not child.ended:
-                    raise ConflictError(f"task {child.id!r} waits for {id!r} and is {child.state}: end it first", id=id)
+                    raise ConflictError(f"task {ref!r} waits for {id!r} and is {child.state}: end it first", id=id)
             if len(entries) < 500:
                 break
             after = entries[-1].key
         for parent, _ in task.parents:
-            moment.write.deletes.add(keys.board(board, "p", parent, id))
+            moment.write.deletes.add(graph.key_of(board, parent, id))
         if task.key is not None:
             await _forget_key(moment, task)
         moment.drop(task)

@@ -1,11 +1,11 @@
-"""What depends on what: links between tasks, which never come round to where they began."""
+"""What depends on what: links between tasks, also of several boards, which never come round to where they began."""
 
 from __future__ import annotations
 
 from .. import keys
 from ..errors import ConflictError, CycleDetected, InvalidInput
 from .moment import Moment
-from .tasks import GATES, MAX_PARENTS, Task
+from .tasks import GATES, MAX_PARENTS, Task, check_ref, place_of, seen_from
 
 MAX_ANCESTORS = 10_000
 """Ancestors that are looked through for a circle; more are refused."""
@@ -29,6 +29,7 @@ async def link(moment: Moment, parent: str, child: Task, gate: str) -> None:
             id=child.id,
             state=child.state,
         )
+    parent = check_ref(parent, moment.board)
     await moment.task(parent)
     chain = await _chain(moment, parent, child.id)
     if chain:
@@ -44,20 +45,36 @@ async def link(moment: Moment, parent: str, child: Task, gate: str) -> None:
         raise InvalidInput(f"task {child.id!r} has {MAX_PARENTS} parents already; let some of them wait for each other")
     else:
         child.parents.append([parent, gate])
-    moment.write.puts[keys.board(moment.board, "p", parent, child.id)] = moment.store.codec.encode(None)
+    moment.write.puts[key_of(moment.board, parent, child.id)] = moment.store.codec.encode(None)
     moment.touch(child)
     moment.tell("link", child.id, parent=parent, gate=gate)
+    await _tell_other(moment, "link", parent, child)
 
 
-def unlink(moment: Moment, parent: str, child: Task) -> None:
+async def unlink(moment: Moment, parent: str, child: Task) -> None:
     """``child`` waits for ``parent`` no longer."""
+    parent = check_ref(parent, moment.board)
     left = [each for each in child.parents if each[0] != parent]
     if len(left) == len(child.parents):
         raise InvalidInput(f"task {child.id!r} does not depend on {parent!r}; nothing was written")
     child.parents = left
-    moment.write.deletes.add(keys.board(moment.board, "p", parent, child.id))
+    moment.write.deletes.add(key_of(moment.board, parent, child.id))
     moment.touch(child)
     moment.tell("unlink", child.id, parent=parent)
+    await _tell_other(moment, "unlink", parent, child)
+
+
+def key_of(board: str, parent: str, child: str) -> str:
+    """By which a parent, also of another board, finds a task of ``board`` that depends on it."""
+    home, id = place_of(board, parent)
+    return keys.board(home, "p", id, seen_from(home, board, child))
+
+
+async def _tell_other(moment: Moment, kind: str, parent: str, child: Task) -> None:
+    """Say it in the log of the parent's board as well, if that is another: whatever ends there knows of the link."""
+    home, id = place_of(moment.board, parent)
+    if home != moment.board:
+        (await moment.on(home)).tell(kind, id, child=seen_from(home, moment.board, child.id))
 
 
 async def _chain(moment: Moment, start: str, goal: str) -> list[str]:
@@ -73,13 +90,14 @@ async def _chain(moment: Moment, start: str, goal: str) -> list[str]:
                 chain.append(at)
                 at = below[at]
             return [*chain, goal]
-        found = await moment.find(ahead)
+        found = list(zip(ahead, await moment.find(ahead), strict=True))
         ahead = []
-        for task in found:
+        for ref, task in found:
             for parent, _ in task.parents if task is not None else ():
-                if parent not in below:
-                    below[parent] = task.id if task is not None else None
-                    ahead.append(parent)
+                seen = seen_from(moment.board, place_of(moment.board, ref)[0], parent)
+                if seen not in below:
+                    below[seen] = ref
+                    ahead.append(seen)
         if len(below) > MAX_ANCESTORS:
             raise InvalidInput(
                 f"task {start!r} has over {MAX_ANCESTORS} ancestors, which are not looked through; flatten"

@@ -3,6 +3,9 @@
 Every change checks the head of its board, so changes of a board are one behind the other, and what a change has read of
 other tasks (a graph, say) is true in the moment of its commit. A heartbeat alone does not: it touches its task and
 nothing else, and every change checks the tasks that it writes as well.
+
+Where tasks of several boards depend on each other, a change of one board is a change of the others too, in the same
+commit: whose head it checks where it writes to them, and where it only reads, the tasks that it has read.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ from ..runtime.write import Write
 from ..structs import dataclass, field
 from ..workflows import Workflow
 from .states import State, leads, starts
-from .tasks import MAX_BYTES, Task
+from .tasks import MAX_BYTES, Task, place_of
 
 INLINE_CHILDREN = 32
 """Children that are told of a task's end in the same commit; the others are told page by page."""
+MOST_CHECKED = 64
+"""Tasks of another board that are read before its head is checked in their place."""
 _MOST_RESULT, _TO_END = 64 * 1024, 1024
 """Bytes of a run's result that its task holds as well, and what a task needs besides to say how it ended."""
 EVENT = tuple[str, str, str | None, dict[str, Any]]
@@ -74,13 +79,19 @@ class Head:
 
 
 class Moment:
-    """What is read and changed of one board. ``by``: who asks for it, for the log."""
+    """What is read and changed of one board. ``by``: who asks for it, for the log.
 
-    def __init__(self, store: Store, board: str, by: str | None = None) -> None:
+    ``beside``: the moment of another board, whose commit is that of this one as well.
+    """
+
+    def __init__(self, store: Store, board: str, by: str | None = None, beside: Moment | None = None) -> None:
         self.store, self.board, self.by = store, board, by
-        self.now = store.host.now_ms()
+        self.now = store.host.now_ms() if beside is None else beside.now
         self.head = Head()
-        self.write = Write()
+        self.write = Write() if beside is None else beside.write
+        self._boards: dict[str, Moment] = {} if beside is None else beside._boards
+        """By name, the boards of the commit."""
+        self._boards[board] = self
         self._tasks: dict[str, Task | None] = {}
         self._before: dict[str, tuple[set[str], State | None, str | None, str | None]] = {}
         """Of each task that was read: its keys beside its own, its state, and whose it counted as while it ran, and of
@@ -110,26 +121,42 @@ class Moment:
         for id, entry in zip(wanted, tasks, strict=True):
             self._keep(id, entry)
 
-    async def find(self, ids: Iterable[str]) -> list[Task | None]:
-        """Tasks, None for those that are not there."""
-        wanted = list(ids)
-        unread = list(dict.fromkeys(id for id in wanted if id not in self._tasks))
+    async def on(self, board: str) -> Moment:
+        """What is read and changed of ``board`` in the same commit."""
+        if board not in self._boards:
+            await Moment(self.store, board, self.by, self).open()
+        return self._boards[board]
+
+    async def find(self, refs: Iterable[str]) -> list[Task | None]:
+        """Tasks, also of other boards; None for those that are not there."""
+        wanted = [place_of(self.board, ref) for ref in refs]
+        for board in dict.fromkeys(board for board, _ in wanted):
+            await (await self.on(board))._read(id for each, id in wanted if each == board)
+        return [self._boards[board]._tasks[id] for board, id in wanted]
+
+    async def _read(self, ids: Iterable[str]) -> None:
+        unread = list(dict.fromkeys(id for id in ids if id not in self._tasks))
         if unread:
             entries = await self.store.host.get(list(map(self._key, unread)))
             for id, entry in zip(unread, entries, strict=True):
                 self._keep(id, entry)
-        return [self._tasks[id] for id in wanted]
 
-    async def task(self, id: str) -> Task:
+    async def task(self, ref: str) -> Task:
         """A task; ERR_NOT_FOUND where there is none."""
-        (found,) = await self.find([id])
+        (found,) = await self.find([ref])
         if found is None:
-            raise NotFound(f"there is no task {id!r} on board {self.board!r}; list() shows what is there", id=id)
+            board, id = place_of(self.board, ref)
+            raise NotFound(f"there is no task {id!r} on board {board!r}; list() shows what is there", id=id)
         return found
 
     async def parents_of(self, task: Task) -> list[Task | None]:
         """Its parents, None for one that was purged."""
-        return await self.find(id for id, _ in task.parents)
+        return await self.find(ref for ref, _ in task.parents)
+
+    async def results_of_parents(self, task: Task) -> dict[str, Any]:
+        """What its parents came to, by how the task names them."""
+        found = zip(task.parents, await self.parents_of(task), strict=True)
+        return {ref: parent.result for (ref, _), parent in found if parent is not None}
 
     def _key(self, id: str) -> str:
         return keys.board(self.board, "t", id)
@@ -195,10 +222,10 @@ class Moment:
         prefix = keys.board(self.board, "p", task.id, "")
         after = "" if task.pages is None else prefix + task.pages
         entries = await self.store.host.list(prefix, after, INLINE_CHILDREN)
-        ids = [entry.key.rsplit("/", 1)[1] for entry in entries]
-        for child in await self.find(ids):
+        ids = [entry.key.removeprefix(prefix) for entry in entries]
+        for ref, child in zip(ids, await self.find(ids), strict=True):
             if child is not None:
-                await self.gate(child)
+                await self._boards[place_of(self.board, ref)[0]].gate(child)
         task.pages = ids[-1] if len(ids) == INLINE_CHILDREN else None
         self.touch(task)
 
@@ -224,10 +251,32 @@ class Moment:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to commit."""
-        return not (self._changed or self._events or self.write.puts or self.write.deletes)
+        changed = any(each._is_changed for each in self._boards.values())
+        return not (changed or self.write.puts or self.write.deletes)
+
+    @property
+    def _is_changed(self) -> bool:
+        return bool(self._changed or self._events or self._dropped)
 
     def finish(self) -> Write:
         """The batch."""
+        for each in self._boards.values():
+            if each is not self and not each._is_changed:
+                each._hold()
+            else:
+                each._put()
+        self.write.proof = keys.board(self.board, "h")
+        return self.write
+
+    def _hold(self) -> None:
+        """What was read of the board is to be true in the moment of the commit."""
+        if len(self._tasks) > MOST_CHECKED:
+            self.write.checks[keys.board(self.board, "h")] = self.head.version_tag
+            return
+        for id, task in self._tasks.items():
+            self.write.checks[self._key(id)] = None if task is None else task.version_tag
+
+    def _put(self) -> None:
         write, codec, head = self.write, self.store.codec, self.head
         key = keys.board(self.board, "h")
         for id, task in self._changed.items():
@@ -258,8 +307,6 @@ class Moment:
             write.puts[keys.board(self.board, "e", keys.position(head.number))] = codec.encode(event, "event")
         write.checks[key] = head.version_tag
         write.puts[key] = codec.encode(head.to_map(), "head")
-        write.proof = key
-        return write
 
 
 def counted_as(task: Task) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from .states import STATES
 from .tasks import Task, shown_block
@@ -29,16 +30,20 @@ def columns(tasks: Iterable[Task]) -> str:
     return "\n".join(lines)
 
 
-def graph(tasks: Iterable[Task]) -> str:
-    """What depends on what, as trees from the tasks that wait for none. One that stands further up is named alone."""
-    found = {task.id: task for task in tasks}
+def graph(tasks: Iterable[Task], others: Mapping[str, Task] = MappingProxyType({})) -> str:
+    """What depends on what, as trees from the tasks that wait for none. One that stands further up is named alone.
+
+    ``others``: parents of other boards, by how the tasks name them.
+    """
+    own = {task.id: task for task in tasks}
+    found = {**{ref: task for ref, task in others.items() if "/" in ref}, **own}
     children: dict[str, list[str]] = {}
-    for task in found.values():
+    for task in own.values():
         for parent, _ in task.parents:
             children.setdefault(parent, []).append(task.id)
     lines: list[str] = []
     placed: set[str] = set()
-    roots = [id for id, task in found.items() if not any(parent in found for parent, _ in task.parents)]
+    roots = [id for id, task in found.items() if id not in own or not any(each in found for each, _ in task.parents)]
     ahead = [(id, 0) for id in reversed(roots)]
     while ahead:
         id, depth = ahead.pop()
@@ -48,7 +53,8 @@ def graph(tasks: Iterable[Task]) -> str:
             lines.append(f"{indent}{id} (above)")
             continue
         placed.add(id)
-        lines.append(f"{indent}[{task.state}] {line(task)}")
+        home = id.removesuffix(task.id)
+        lines.append(f"{indent}[{task.state}] {home}{line(task)}")
         ahead += [(child, depth + 1) for child in reversed(children.get(id, []))]
     return "\n".join(lines)
 

@@ -36,7 +36,8 @@ class Task:
 
     ``claim`` says who holds it: ``token``, ``worker``, ``role`` (author or reviewer), ``began``, ``until`` (None for a
     run, whose own lease says whether it lives), ``progress``. ``epoch`` goes up with each claim. ``parents``: each the
-    id and what the link asks of it. ``outcome`` is how it ended, also once it is archived.
+    id, or ``board/id`` on another board, and what the link asks of it. ``outcome`` is how it ended, also once it is
+    archived.
 
     ``title``, ``body``, ``metadata``, ``priority``, ``assignee``, ``pool``, ``key``, ``workflow``, ``input``,
     ``not_before``, ``ttl``, ``max_time``, ``stall``, ``max_failures``, ``backoff`` and ``budget`` are what
@@ -176,11 +177,11 @@ class Task:
     def rest(self, parents: list[Task | None], now: int) -> State:
         """Where it rests once nobody holds it. ``parents``: those of ``parents``, None for one that was purged."""
         open_ = False
-        for (_, gate), parent in zip(self.parents, parents, strict=True):
+        for (ref, gate), parent in zip(self.parents, parents, strict=True):
             if parent is None or (parent.ended and (gate == "ended" or parent.outcome == "done")):
                 continue
             if parent.ended:
-                self.block = {"kind": "parent", "reason": f"{parent.id} ended {parent.outcome}", "by": None, "at": now}
+                self.block = {"kind": "parent", "reason": f"{ref} ended {parent.outcome}", "by": None, "at": now}
                 return "blocked"
             open_ = True
         if self.block is not None and self.block["kind"] == "parent":
@@ -227,6 +228,24 @@ def check_task_id(id: object) -> str:
     if len(found) > 80:
         raise InvalidInput("a task's id has at most 80 characters")
     return found
+
+
+def check_ref(ref: object, board: str) -> str:
+    """``ref`` as ``board`` names a task: by its id, or ``other/id`` for a task of another board of the store."""
+    home, id = place_of(board, ref) if isinstance(ref, str) else (board, ref)
+    return seen_from(board, check_board(home), check_task_id(id))
+
+
+def place_of(board: str, ref: str) -> tuple[str, str]:
+    """Board and id of the task that ``board`` names ``ref``."""
+    other, slash, id = ref.partition("/")
+    return (other, id) if slash else (board, ref)
+
+
+def seen_from(board: str, home: str, ref: str) -> str:
+    """How ``board`` names the task that board ``home`` names ``ref``."""
+    other, id = place_of(home, ref)
+    return id if other == board else f"{other}/{id}"
 
 
 def shown_block(task: Task) -> str:

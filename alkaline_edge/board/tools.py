@@ -21,7 +21,7 @@ def tools_for(board: Board, claim: Claim | None = None) -> dict[str, Tool]:
     """By name, what an agent may do on ``board``; with a ``claim`` also what whoever holds that task may."""
 
     async def show(id: str) -> dict[str, Any]:
-        """Show a task: its state, what it waits for, its result, and its last comments."""
+        """Show a task, or board/id on another board: its state, what it waits for, its result, its last comments."""
         task = await board.get(id)
         said = await board.comments(id, max(0, task.comments - _COMMENTS), _COMMENTS)
         return {**shown(task), "comments": [{"by": each.by, "text": each.text} for each in said]}
@@ -37,11 +37,14 @@ def tools_for(board: Board, claim: Claim | None = None) -> dict[str, Tool]:
         assignee: str | None = None,
         key: str | None = None,
     ) -> dict[str, Any]:
-        """Make a task. It waits until its parents are done. The same key makes one task, however often it is called."""
+        """Make a task. It waits until its parents are done: ids, or board/id for tasks of other boards.
+
+        The same key makes one task, however often it is called.
+        """
         return shown(await board.create(title, body, parents=parents or [], assignee=assignee, key=key))
 
     async def link(parent: str, child: str) -> dict[str, Any]:
-        """Make the child wait until the parent is done."""
+        """Make the child wait until the parent is done, which may be another board's: board/id."""
         return shown(await board.link(parent, child))
 
     async def comment(id: str, text: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Many workers on one board, which die at any commit while clocks jump: what must hold of each commit, and at last."""
+"""Many workers on one board or two, which die at any commit while clocks jump: what must hold always, and at last."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alkaline_edge import Context, Runtime, workflow
-from alkaline_edge.board import Board, Claim, Head
+from alkaline_edge.board import Board, Claim, Head, Task
 from alkaline_edge.host import Batch, Committed, Conflict
 from alkaline_edge.testing import SimulatedHost, SimulatedStore
 from tests.board.audit.auditing import Audit
@@ -46,9 +46,12 @@ async def job(ctx: Context, input: Any) -> Any:
 
 
 class Crowd:
-    """Workers on one board, begun anew when they die."""
+    """Workers on one board, or on several whose tasks depend on each other, begun anew when they die."""
 
-    def __init__(self, seed: int, workers: int, crash_at: set[int], kind: Any, jumps: bool) -> None:
+    def __init__(
+        self, seed: int, workers: int, crash_at: set[int], kind: Any, jumps: bool, boards: tuple[str, ...] = ("b",)
+    ) -> None:
+        self.boards = boards
         self.store, self.random = Audited(), Random(seed)
         self.workers, self.crash_at, self.kind, self.jumps = workers, crash_at, kind, jumps
         self.commits = 0
@@ -89,15 +92,15 @@ class Crowd:
 
             host = SimulatedHost(self.store, fault=fault)
             runtime = Runtime(host, workflows=[job], lease=5)
-            board = Board(runtime, "b")
+            boards = [Board(runtime, each) for each in self.boards]
 
             async def do(claim: Claim, host: SimulatedHost = host) -> Any:
                 return await self.do(host, claim)
 
             ends = lambda: self.store.clock.now_ms >= until  # noqa: E731  # read by both
             working = asyncio.gather(
-                board.work(do, worker=name, until=ends, poll=4),
-                board.work(do, worker=f"{name}r", review=True, until=ends, poll=9),
+                *(board.work(do, worker=name, until=ends, poll=4) for board in boards),
+                *(board.work(do, worker=f"{name}r", review=True, until=ends, poll=9) for board in boards),
                 runtime.recover(),
             )
             dying = asyncio.ensure_future(died.wait())
@@ -111,11 +114,13 @@ class Crowd:
     async def go(self) -> None:
         host = SimulatedHost(self.store)
         async with Runtime(host) as runtime:
-            board = Board(runtime, "b")
+            boards = {name: Board(runtime, name) for name in self.boards}
+            homes = [self.random.choice(self.boards) for _ in range(TASKS)]
             for n in range(TASKS):
-                parents = self.random.sample([f"t{m}" for m in range(n)], min(n, self.random.choice((0, 0, 1, 2, 3))))
+                earlier = [f"{homes[m]}/t{m}" for m in range(n)]
+                parents = self.random.sample(earlier, min(n, self.random.choice((0, 0, 1, 2, 3))))
                 bound = self.random.random() < 0.25
-                await board.create(
+                await boards[homes[n]].create(
                     "t", id=f"t{n}", parents=parents, gate=self.random.choice(("done", "done", "ended")), ttl=6,
                     priority=self.random.randint(-2, 2), max_failures=self.random.choice((1, 3, 5)), backoff=1,
                     workflow="job" if bound else None, input={"fails": self.random.random() < 0.3} if bound else None,
@@ -123,27 +128,34 @@ class Crowd:
             for _ in range(20):
                 until = self.store.clock.now_ms + 120_000
                 await asyncio.gather(*(self.work(f"w{n}", until) for n in range(self.workers)))
-                if not await self.open(board):
+                if not await self.open(boards):
                     break
-            await self.settled(board)
+            await self.settled(boards)
 
-    async def open(self, board: Board) -> list[str]:
+    async def open(self, boards: dict[str, Board]) -> list[str]:
         """Tasks that can still go on: those that have not ended, and wait for none that a parent holds up."""
-        tasks = {task.id: task for task in await board.list(limit=100)}
+        tasks = {task.id: task for board in boards.values() for task in await board.list(limit=100)}
         assert len(tasks) == TASKS
         held_up: set[str] = set()
         for task in sorted(tasks.values(), key=lambda task: int(task.id[1:])):  # parents come first
-            waits = task.state == "todo" and any(parent in held_up for parent, _ in task.parents)
+            waits = task.state == "todo" and any(parent.split("/")[-1] in held_up for parent, _ in task.parents)
             if waits or task.state in ("blocked", "triage"):
                 held_up.add(task.id)
         return [task.id for task in tasks.values() if not task.ended and task.id not in held_up]
 
-    async def settled(self, board: Board) -> None:
+    async def settled(self, boards: dict[str, Board]) -> None:
         """What must hold at the end."""
         assert self.store.audit.wrong == []
-        assert self.store.audit.numbers == list(range(1, len(self.store.audit.numbers) + 1))
-        tasks = list(await board.list(limit=100))
-        assert await self.open(board) == []
+        assert await self.open(boards) == []
+        tasks = {name: list(await board.list(limit=100)) for name, board in boards.items()}
+        timers = {key for key in self.store.keys if key.startswith("t/") and "!task" in key}
+        assert timers == {timer for name, each in tasks.items() for task in each for timer in task.timer(name)}
+        for name, board in boards.items():
+            await self.settled_on(board, tasks[name])
+
+    async def settled_on(self, board: Board, tasks: list[Task]) -> None:
+        name, numbers = board.name, self.store.audit.numbers.get(board.name, [])
+        assert numbers == list(range(1, len(numbers) + 1))
         for task in tasks:
             if task.state == "blocked":
                 assert task.block is not None
@@ -154,28 +166,27 @@ class Crowd:
                 assert task.result == tokens[-1]
             if task.state == "done" and task.workflow is not None:
                 assert task.result == task.attempts[-1]["run"]
-        index = {key for key in self.store.keys if key.startswith("k/b/q/")}
-        assert index == {task.index("b") for task in tasks}
-        timers = {key for key in self.store.keys if key.startswith("t/") and "!task" in key}
-        assert timers == {timer for task in tasks for timer in task.timer("b")}
+        index = {key for key in self.store.keys if key.startswith(f"k/{name}/q/")}
+        assert index == {task.index(name) for task in tasks}
         head: Head = await board.head()
         assert head.running == {}
         assert head.counts == {state: sum(t.state == state for t in tasks) for state in {t.state for t in tasks}}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.integers(0, 10**6),
     st.sampled_from([1, 2, 8]),
     st.sets(st.integers(1, 300), max_size=15),
     st.sampled_from(KINDS),
     st.booleans(),
+    st.sampled_from([("b",), ("b",), ("b",), ("b", "c")]),
 )
 def test_no_task_is_lost_run_by_two_or_released_by_a_failed_gate(
-    seed: int, workers: int, crash_at: set[int], kind: str, jumps: bool
+    seed: int, workers: int, crash_at: set[int], kind: str, jumps: bool, boards: tuple[str, ...]
 ) -> None:
-    """Whatever dies when, and wherever clocks jump."""
-    drive(Crowd(seed, workers, crash_at, kind, jumps).go)
+    """Whatever dies when, wherever clocks jump, and over boards as on one."""
+    drive(Crowd(seed, workers, crash_at, kind, jumps, boards).go)
 
 
 def test_a_crash_at_every_commit_of_a_claim_and_its_end() -> None:

@@ -607,6 +607,12 @@ def test_a_board_is_looked_at_and_changed(store: Path) -> None:
         "triage (1)", "  c maybe", "todo (1)", "  b (me) use it", "ready (1)", "  a find it P+3",
     ]  # fmt: skip
     assert "  [todo] b (me) use it" in run("board", "view", store, "work", "--graph").stdout
+    run("board", "create", store, "other", "tell of it", "--id", "t", "--parent", "work/b")
+    assert run("board", "view", store, "other", "--graph").stdout.splitlines() == [
+        "[todo] work/b (me) use it",
+        "  [todo] t tell of it",
+    ]
+    run("board", "link", store, "work", "a", "other/t", code=3)
     assert "more: --after a" in run("board", "list", store, "work", "--limit", 1).output
     assert "[todo] b" in run("board", "list", store, "work", "--state", "todo", "--assignee", "me").stdout
     for verb, *words, state in (

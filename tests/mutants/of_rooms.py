@@ -7,6 +7,7 @@ from .table import Mutant
 TRIGGERS, BOARD, CAPACITY = "alkaline_edge/triggers/", "alkaline_edge/board/", "alkaline_edge/capacity/"
 SCHEDULES = ("tests/triggers/test_schedule.py", "tests/triggers/test_triggers.py", "tests/runtime/test_chores.py")
 BOARDS = ("tests/board/test_board.py", "tests/board/test_board_faults.py")
+LINKS = ("tests/board/test_links.py",)
 SHARED = ("tests/capacity",)
 
 MUTANTS = [
@@ -86,6 +87,34 @@ MUTANTS = [
         "        task.pages = ids[-1] if len(ids) == INLINE_CHILDREN else None\n",
         "        task.pages = None\n",
         BOARDS,
+    ),
+    Mutant(
+        "what was read of another board may have changed by the commit",
+        BOARD + "moment.py",
+        "                each._hold()\n",
+        "                pass\n",
+        LINKS,
+    ),
+    Mutant(
+        "of many tasks of another board that were read none is checked",
+        BOARD + "moment.py",
+        '            self.write.checks[keys.board(self.board, "h")] = self.head.version_tag\n            return\n',
+        "            return\n",
+        LINKS,
+    ),
+    Mutant(
+        "the board of a parent does not learn of a link from another one",
+        BOARD + "graph.py",
+        "    if home != moment.board:\n        (await",
+        "    if home is None:\n        (await",
+        LINKS,
+    ),
+    Mutant(
+        "a circle is looked for on the board of the child alone",
+        BOARD + "graph.py",
+        "                seen = seen_from(moment.board, place_of(moment.board, ref)[0], parent)\n",
+        "                seen = parent\n",
+        LINKS,
     ),
     Mutant(
         "a failure is tried again for ever",

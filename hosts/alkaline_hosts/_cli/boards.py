@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ import click
 from alkaline_edge.board import Board, Task, TaskPage
 from alkaline_edge.board.showing import columns, graph, line
 from alkaline_edge.board.states import STATES
-from alkaline_edge.errors import InvalidInput
+from alkaline_edge.errors import InvalidInput, NotFound
 
 from .._http.json import from_json
 from . import output
@@ -54,13 +55,25 @@ def view(store: Address, board: str, as_graph: bool, archived: bool, as_json: bo
         page = _page(store, board, None, None, further, _PAGE)
         tasks += [task for task in page if archived or task.state != "archived"]
         further = page.after
+    others: dict[str, Task] = {}
+    if as_graph and not store.is_server:
+        others = _room(board).read(store, lambda there: _of_other_boards(there, tasks))
     if as_json:
         output.print_json([task.to_map() for task in tasks])
     elif tasks:
-        for text in (graph if as_graph else columns)(tasks).splitlines():
+        for text in (graph(tasks, others) if as_graph else columns(tasks)).splitlines():
             output.say(text)
     else:
         output.note("no tasks")
+
+
+async def _of_other_boards(there: Board, tasks: list[Task]) -> dict[str, Task]:
+    """The parents that are on other boards, without those that were purged."""
+    found: dict[str, Task] = {}
+    for ref in sorted({parent for task in tasks for parent, _ in task.parents if "/" in parent}):
+        with suppress(NotFound):
+            found[ref] = await there.get(ref)
+    return found
 
 
 @board.command("list")
@@ -132,7 +145,9 @@ def events(store: Address, board: str, after: int, limit: int, as_json: bool) ->
 @click.option("--body", metavar="JSON", help="What is to be done.")
 @click.option("--id", "id", help="Its id; a random one without.")
 @click.option("--key", help="The same key makes one task, however often it is sent.")
-@click.option("--parent", "parents", multiple=True, help="A task that has to be done first.")
+@click.option(
+    "--parent", "parents", multiple=True, help="A task that has to be done first; OTHER/TASK of another board."
+)
 @click.option("--priority", default=0, show_default=True, type=int)
 @click.option("--assignee", help="Whose it is; anybody's without.")
 @click.option("--workflow", help="Claiming it starts a run of this workflow.")
@@ -175,7 +190,12 @@ _verb("comment", "Say TEXT of a task.", Board.comment, "TEXT")
 _verb("assign", "Give a task to WHOM.", Board.assign, "WHOM")
 _verb("block", "Hold a task up, and say why.", lambda there, task, why: there.block(task, reason=why), "REASON")
 _verb("unblock", "Let a blocked task go on, with an ANSWER.", Board.unblock, "ANSWER")
-_verb("link", "Make TASK wait until PARENT is done.", lambda there, task, parent: there.link(parent, task), "PARENT")
+_verb(
+    "link",
+    "Make TASK wait until PARENT is done; OTHER/TASK of another board.",
+    lambda there, task, parent: there.link(parent, task),
+    "PARENT",
+)
 _verb("unlink", "TASK waits for PARENT no longer.", lambda there, task, parent: there.unlink(parent, task), "PARENT")
 _verb("reclaim", "Take a task away from whoever holds it.", Board.reclaim)
 _verb("cancel", "Withdraw a task; its run is cancelled.", Board.cancel)

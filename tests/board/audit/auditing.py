@@ -8,6 +8,7 @@ from typing import Any
 from alkaline_edge import Codec
 from alkaline_edge.board import Task
 from alkaline_edge.board.states import WAYS
+from alkaline_edge.board.tasks import place_of
 from alkaline_edge.host import Batch
 
 STEPS = {(way.start, way.end) for way in WAYS}
@@ -15,10 +16,10 @@ CODEC = Codec()
 
 
 class Audit:
-    """Reads commits of the board "b", and of all limits and budgets. ``read``: a key's value, None for an absent one.
+    """Reads commits of all boards, limits and budgets. ``read``: a key's value, None for an absent one.
 
     ``before`` is called with a batch, and ``landed`` with the same once it is committed. ``wrong`` says what did not
-    hold; ``claims`` are the tokens of all claims by task and epoch, ``numbers`` those of the events.
+    hold; ``claims`` are the tokens of all claims by task and epoch, ``numbers`` by board those of the events.
     """
 
     def __init__(self, read: Callable[[str], bytes | None]) -> None:
@@ -26,20 +27,20 @@ class Audit:
         self._old: dict[str, Task | None] = {}
         self.wrong: list[str] = []
         self.claims: dict[tuple[str, int], str] = {}
-        self.numbers: list[int] = []
+        self.numbers: dict[str, list[int]] = {}
 
     def before(self, batch: Batch) -> None:
         """Note what the batch is about to replace."""
-        self._old = {key: self._task(key) for key, _ in batch.puts if key.startswith("k/b/t/")}
+        self._old = {key: self._task(key) for key, _ in batch.puts if _kind(key) == "t"}
 
     def landed(self, batch: Batch) -> None:
         """Look at what was committed."""
         for key, value in batch.puts:
             if key in self._old:
-                self._look(self._old[key], Task.from_map(CODEC.decode(value)))
-            elif key.startswith("k/b/e/"):
-                self.numbers.append(CODEC.decode(value)["n"])
-            elif key == "k/b/h":
+                self._look(key.split("/")[1], self._old[key], Task.from_map(CODEC.decode(value)))
+            elif _kind(key) == "e":
+                self.numbers.setdefault(key.split("/")[1], []).append(CODEC.decode(value)["n"])
+            elif _kind(key) == "h":
                 self._count(CODEC.decode(value))
             elif key.startswith("l/"):
                 self._limit(CODEC.decode(value))
@@ -50,7 +51,7 @@ class Audit:
         value = self._read(key)
         return None if value is None else Task.from_map(CODEC.decode(value))
 
-    def _look(self, old: Task | None, new: Task) -> None:
+    def _look(self, board: str, old: Task | None, new: Task) -> None:
         start = None if old is None else old.state
         if start != new.state and (start, new.state) not in STEPS:
             self.wrong.append(f"{new.id}: no way leads from {start} to {new.state}")
@@ -67,7 +68,8 @@ class Audit:
             self.claims[new.id, new.epoch] = holds["token"]
         if new.state in ("ready", "running"):
             for parent, gate in new.parents:
-                other = self._task(f"k/b/t/{parent}")
+                home, id = place_of(board, parent)
+                other = self._task(f"k/{home}/t/{id}")
                 if other is None or not other.ended or (gate == "done" and other.outcome != "done"):
                     self.wrong.append(f"{new.id} was released, and {parent} is {other and other.state}")
         if new.budget is not None and new.budget[0] is not None and new.spent[0] > new.budget[0]:
@@ -92,3 +94,8 @@ class Audit:
         used, most = budget["spent"][0] + sum(each[0] for each in budget["reserved"].values()), budget["limits"][0]
         if most is not None and used > most:
             self.wrong.append(f"budget {budget['name']} has {used} of its {most} spent or reserved")
+
+
+def _kind(key: str) -> str:
+    """What a board keeps there: a task, an event, its head; "" for what is none of a board's."""
+    return key.split("/")[2] if key.startswith("k/") else ""
