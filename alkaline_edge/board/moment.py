@@ -86,9 +86,9 @@ class Moment:
 
     def __init__(self, store: Store, board: str, by: str | None = None, beside: Moment | None = None) -> None:
         self.store, self.board, self.by = store, board, by
-        self.now = store.host.now_ms() if beside is None else beside.now
+        self.now: int = store.host.now_ms() if beside is None else beside.now
         self.head = Head()
-        self.write = Write() if beside is None else beside.write
+        self.write: Write = Write() if beside is None else beside.write
         self._boards: dict[str, Moment] = {} if beside is None else beside._boards
         """By name, the boards of the commit."""
         self._boards[board] = self
