@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Literal
 
 from .errors import StoreError
@@ -239,17 +240,18 @@ class ExecutionRecord:
 
     def to_map(self) -> dict[str, Any]:
         """What is stored."""
-        values = {name: getattr(self, name) for name in self.__slots__ if name != "version_tag"}
-        for name in ("ahead", "ahead_since", "doubted_since", "copy", "clocks", "retried", "topped_up"):
-            if not values[name]:
-                del values[name]
+        values = dict(zip(_ALWAYS, _always(self), strict=True))
+        for name, value in zip(_WHERE_SET, _where_set(self), strict=True):
+            if value:
+                values[name] = value
         return values
 
     @classmethod
     def from_map(cls, values: dict[str, Any], version_tag: str) -> ExecutionRecord:
         """The record of a stored map. Fields of a newer version are left out, missing ones get their defaults."""
-        known = {name: values[name] for name in cls.__slots__ if name in values}
-        return cls(**known, version_tag=version_tag)
+        if not values.keys() <= _STORED:
+            values = {name: value for name, value in values.items() if name in _STORED}
+        return cls(**values, version_tag=version_tag)
 
     @property
     def finished(self) -> bool:
@@ -276,3 +278,9 @@ class ExecutionRecord:
     def created(self) -> datetime:
         """``created_at`` as an aware datetime."""
         return datetime.fromtimestamp(self.created_at / 1000, UTC)
+
+
+_WHERE_SET = ("ahead", "ahead_since", "doubted_since", "copy", "clocks", "retried", "topped_up")
+_ALWAYS = tuple(name for name in ExecutionRecord.__slots__ if name not in (*_WHERE_SET, "version_tag"))
+_STORED = frozenset((*_ALWAYS, *_WHERE_SET))
+_always, _where_set = attrgetter(*_ALWAYS), attrgetter(*_WHERE_SET)

@@ -12,7 +12,6 @@ inherits no fields, and ``field`` takes a ``default_factory`` alone. ``dataclass
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ else:
     In = Out = None
 
     from collections import _tuplegetter  # what namedtuple itself reads a field with, in C
+    from operator import itemgetter
 
     class TypedOut:
         """For type checkers alone: ``Run[str]`` is ``Run``."""
@@ -88,20 +88,23 @@ else:
         def __getnewargs__(self):
             return tuple(self)
 
-    def _complete(cls, fields, defaults, items, named, factories=()):
-        """The value of each field, from what was given and what is the default."""
+    def _complete(cls, fields, defaults, items, named, factories=(), pick=None):
+        """The value of each field, from what was given and what is the default. ``pick`` takes them out of a map."""
         if len(items) > len(fields):
             raise TypeError(f"{cls.__name__} takes {len(fields)} values: {', '.join(fields)}; {len(items)} were given")
-        found = {**defaults, **dict(zip(fields, items, strict=False)), **named}
-        if len(found) == len(fields) and not items:  # as most records are: whole, and given by name
-            with suppress(KeyError):
-                return [found[name] for name in fields]
+        found = {**defaults, **dict(zip(fields, items, strict=False)), **named} if items else {**defaults, **named}
+        for name in factories:
+            if name not in found:
+                found[name] = factories[name]()
+        if pick is not None and not items and len(found) == len(fields):  # as most records are: given by name
+            try:
+                return pick(found)
+            except KeyError:
+                pass  # it is said below
         _refuse(cls, fields, items, named)
         for name in fields:
             if name not in found:
-                if name not in factories:
-                    raise TypeError(f"{cls.__name__} wants a value for {name}")
-                found[name] = factories[name]()
+                raise TypeError(f"{cls.__name__} wants a value for {name}")
         return [found[name] for name in fields]
 
     def _refuse(cls, fields, items, named):
@@ -175,12 +178,13 @@ else:
         count = len(fields)
         wanted = count - len(defaults) if not factories else count
         last = tuple(defaults.values())
+        pick = itemgetter(*fields) if count > 1 else None  # of one name it gives no tuple
 
         def __init__(self, *items, **named):  # noqa: N807  # put into the class below
             given = len(items)
             if named or given != count:
                 if named or given < wanted or given > count:
-                    items = _complete(cls, fields, defaults, items, named, factories)
+                    items = _complete(cls, fields, defaults, items, named, factories, pick)
                 else:
                     items += last[given - wanted :]
             for put, value in zip(setters, items):  # noqa: B905  # as many, by what stands above

@@ -37,6 +37,7 @@ ALLOWED = {
     "logging": "a traceback where it happened, for whoever runs the program: none is in the record",
     "msgpack": "the one dependency",
     "opcode": "whether an instruction raises by itself, or a signal came at it",
+    "operator": "many fields of a record in one call; collections has loaded it",
     "re": "names, and what is cut out of messages",
     "signal": "whose signal handler raised; nothing is set",
     "sys": "the running frames",

@@ -21,7 +21,6 @@ from . import reporting
 _MANY = 1_000
 _PROBE = 20
 """Values of a store that are looked at to find out whether any can be opened."""
-_PLAIN = (str, int, float, bool)
 _TEXT, _NUMBER, _TEXT_OR_NONE, _NUMBER_OR_NONE = (str,), (int,), (str, type(None)), (int, type(None))
 _FIELDS: dict[str, tuple[type, ...]] = {
     "id": _TEXT, "run": _TEXT, "workflow": _TEXT, "version": _NUMBER, "status": _TEXT, "created_at": _NUMBER,
@@ -32,6 +31,9 @@ _FIELDS: dict[str, tuple[type, ...]] = {
     "ahead": _NUMBER, "ahead_since": _NUMBER, "doubted_since": _NUMBER, "clocks": (list,), "copy": (bool,),
 }  # fmt: skip
 """The types of a record's fields: what another one would trip a reader over."""
+_HOLDS = (("waiting", frozenset(_TEXT)), ("clocks", frozenset(_NUMBER)),
+          ("attributes", frozenset((str, int, float, bool))))  # fmt: skip
+"""The types of what is in them."""
 _NEEDS = ("id", "run", "workflow", "version", "status", "created_at", "updated_at")
 SPILLED = ("result", "failure", "attributes", "waiting")
 """What of a record may be a blob reference."""
@@ -155,19 +157,17 @@ def record_of(values: Any, entry: Entry) -> ExecutionRecord:
     for name in _NEEDS:
         if name not in values:
             raise ValueError(f"it lacks {name}")
-    for name, kinds in (("waiting", _TEXT), ("clocks", _NUMBER)):
-        if any(type(each) not in kinds for each in _items(values, name)):
-            raise ValueError(f"{name} holds something else")
-    if any(type(each) not in _PLAIN for each in _items(values, "attributes")):
-        raise ValueError("attributes hold something else")
+    for name, kinds in _HOLDS:
+        held = values.get(name)
+        if held and type(held) is not BlobRef and not kinds.issuperset(map(type, _items(held))):
+            raise ValueError(f"{name}: it holds something else")
     if keys.record(values["id"]) != entry.key or values["status"] not in STATUSES:
         raise ValueError(f"it is one of run {values['id']!r}, with the status {values['status']!r}")
     return ExecutionRecord.from_map(values, entry.version)
 
 
-def _items(values: dict[str, Any], name: str) -> list[Any]:
-    held = values.get(name)
-    return list(held.values()) if type(held) is dict else held if type(held) is list else []
+def _items(held: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return held.values() if type(held) is dict else held
 
 
 def why(what: str, key: str, error: BaseException) -> AlkalineError:
