@@ -7,6 +7,7 @@ that sees the same in another order asks for other steps, and is refused.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -37,8 +38,8 @@ class Hopeless(Exception):
 class Playing:
     """One pass through a body: the handler's local state."""
 
-    def __init__(self, program: Program, ctx: Context, given: dict[str, Any], version: int, patched: bool) -> None:
-        self.program, self.ctx, self.given, self.version, self.is_patched = program, ctx, given, version, patched
+    def __init__(self, program: Program, ctx: Context, given: dict[str, Any], patched: bool) -> None:
+        self.program, self.ctx, self.given, self.is_patched = program, ctx, given, patched
         self.trace = given.get("trace", 0)
         self.emitted, self.spent = given.get("emitted", 0), given.get("spent", 0)
         self.marks: dict[str, int] = dict(given.get("marks", {}))
@@ -324,18 +325,18 @@ async def undo(value: str) -> str:
 
 def workflows(program: Program, patched: bool, newer: bool) -> list[Workflow]:
     """What a process has registered. ``patched``: the new code of "patched" nodes; ``newer``: version 2 as well."""
-    found = [_workflow(program, n, body, 1, patched) for n, body in enumerate(program.bodies)]
+    found = [_workflow(program, n, body, patched) for n, body in enumerate(program.bodies)]
     if newer:
-        found += [_workflow(program, n, body, 2, patched) for n, body in enumerate(program.bodies)]
+        found += [replace(one, version=2) for one in found]
     return found
 
 
-def _workflow(program: Program, n: int, body: Body, version: int, patched: bool) -> Workflow:
+def _workflow(program: Program, n: int, body: Body, patched: bool) -> Workflow:
     budget = Budget(tokens=program.budget) if program.budget is not None and n == 0 else None
 
-    @workflow(name=f"w{n}", version=version, budget=budget, recursive=body.recursive)
+    @workflow(name=f"w{n}", budget=budget, recursive=body.recursive)
     async def flow(ctx: Context, given: dict[str, Any]) -> Any:
-        playing = Playing(program, ctx, given, version, patched)
+        playing = Playing(program, ctx, given, patched)
         playing.listen()
         done = [*given.get("done", []), await playing.play(body.root)]
         if len(done) < body.generations:

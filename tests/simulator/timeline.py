@@ -22,28 +22,22 @@ class Endless(Exception):
     """The schedule went on for more callbacks than any sound one needs."""
 
 
-class Callback:
-    """What ``call_soon`` and ``call_at`` give: as asyncio's Handle, without what debugging wants."""
+class Callback(list[Any]):
+    """What ``call_soon`` and ``call_at`` give: as asyncio's Handle, without what debugging wants.
 
-    __slots__ = ("args", "callback", "cancelled_", "context", "when_")
+    A list of the callback, its arguments and its context, since making one takes no call in Python. One that was
+    cancelled is empty.
+    """
 
-    def __init__(self, callback: Any, args: Any, context: Context | None, when: float = 0.0) -> None:
-        self.callback, self.args, self.when_ = callback, args, when
-        self.context = copy_context() if context is None else context
-        self.cancelled_ = False
+    __slots__ = ()
 
     def cancel(self) -> None:
         """Never run it."""
-        self.cancelled_ = True
-        self.callback = self.args = None
+        self.clear()
 
     def cancelled(self) -> bool:
         """Whether it was cancelled."""
-        return self.cancelled_
-
-    def when(self) -> float:
-        """As TimerHandle.when."""
-        return self.when_
+        return not self
 
 
 class Timeline(asyncio.BaseEventLoop):
@@ -58,6 +52,7 @@ class Timeline(asyncio.BaseEventLoop):
         self.timers: list[tuple[float, int, Callback]] = []
         self.count = 0
         self.set_exception_handler(lambda loop, context: None)
+        self.get_debug = bool  # type: ignore[assignment]  # every future asks, and the base's is a call in Python
 
     def time(self) -> float:
         """Virtual seconds."""
@@ -70,53 +65,51 @@ class Timeline(asyncio.BaseEventLoop):
         self.left, self.why = -1, why
 
     def _run_once(self) -> None:
-        while not self._stopping:
-            self._run_ready()
-
-    def _run_ready(self) -> None:
         ready, timers = self.queue, self.timers
-        if not ready:
-            while timers and timers[0][2].cancelled_:
-                heappop(timers)
-            if not timers:
-                raise Endless("every process waits, and nothing will ever happen")
-            self.now = max(self.now, timers[0][0])
-        now = self.now
-        while timers and timers[0][0] <= now:
-            handle = heappop(timers)[2]
-            if not handle.cancelled_:
-                ready.append(handle)
-        count = len(ready)
-        self.left -= count
-        if self.left < 0:
-            raise Endless(self.why)
-        for _ in range(count):
-            handle = ready.popleft()
-            if handle.cancelled_:
-                continue
-            context = handle.context
-            process = context.get(PROCESS)
-            if process is not None and process.stopped:
-                if not process.dead:
-                    process.parked.append(handle)
-                continue
-            try:
-                context.run(handle.callback, *handle.args)
-            except Endless:
-                raise
-            except Exception:  # as a loop does: what a callback raises is not the loop's to judge
-                continue
+        while not self._stopping:
+            if not ready:
+                while timers and not timers[0][2]:
+                    heappop(timers)
+                if not timers:
+                    raise Endless("every process waits, and nothing will ever happen")
+                if timers[0][0] > self.now:
+                    self.now = timers[0][0]
+            now = self.now
+            while timers and timers[0][0] <= now:
+                handle = heappop(timers)[2]
+                if handle:
+                    ready.append(handle)
+            count = len(ready)
+            self.left -= count
+            if self.left < 0:
+                raise Endless(self.why)
+            for _ in range(count):
+                handle = ready.popleft()
+                if not handle:
+                    continue
+                callback, args, context = handle
+                process = context.get(PROCESS)
+                if process is not None and process.stopped:
+                    if not process.dead:
+                        process.parked.append(handle)
+                    continue
+                try:
+                    context.run(callback, *args)
+                except Endless:
+                    raise
+                except Exception:  # as a loop does: what a callback raises is not the loop's to judge
+                    continue
 
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> Any:
         """As a loop's."""
-        handle = Callback(callback, args, context)
+        handle = Callback((callback, args, copy_context() if context is None else context))
         self.queue.append(handle)
         return handle
 
     def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> Any:
         """As a loop's."""
         self.count += 1
-        handle = Callback(callback, args, context, when)
+        handle = Callback((callback, args, copy_context() if context is None else context))
         heappush(self.timers, (when, self.count, handle))
         return handle
 
