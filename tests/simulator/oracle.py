@@ -138,7 +138,7 @@ class Oracle:
             if body.doomed:
                 yield f"run {record.id} completed, and the program says that it fails"
             elif not problem:
-                yield from self._accounts(record, whole, is_root, is_fork)
+                yield from self._accounts(record, events, whole, is_root, is_fork)
         elif record.status == "failed":
             if not body.doomed and not any(node.kind == "hitch" for node in body.root.walk()):
                 yield f"run {record.id} failed: {record.failure}"
@@ -153,12 +153,13 @@ class Oracle:
         if is_root:
             yield from self._signals(record, events)
 
-    def _accounts(self, record: Any, whole: bool, is_root: bool, is_fork: bool) -> Iterator[str]:
+    def _accounts(self, record: Any, events: list[Any], whole: bool, is_root: bool, is_fork: bool) -> Iterator[str]:
         result = record.result
-        spent = record.spent["tokens"]
-        exactly = whole and not self.world.mended  # what a run paid before it was tried again stays paid
-        if spent < result["spent"] or (exactly and spent != result["spent"]):
-            yield f"run {record.id} spent {result['spent']} tokens, and its record says {spent}"
+        void = sum(event.tokens for event in events if event[0] == ev.RETRIED)
+        """Spent in what counts no more, such as a clean-up after a failure that was mended: it stays spent."""
+        spent = record.spent["tokens"] - void
+        if spent < result["spent"] or (whole and spent != result["spent"]):
+            yield f"run {record.id} spent {result['spent']} tokens, and its record says {spent} and {void} in vain"
         set_here = {name: value for name, value in record.attributes.items() if name not in ("schedule", "task")}
         if set_here != result["marks"] and not is_fork:
             yield f"run {record.id} has the attributes {record.attributes}, and set {result['marks']}"

@@ -15,6 +15,7 @@ from alkaline_edge.runtime.syncing import hand_over, reclaim, sync
 
 from .handlers import Hopeless
 from .timeline import later
+from .world import Zombie, seed_of
 
 if TYPE_CHECKING:
     from alkaline_edge import Runtime
@@ -156,10 +157,11 @@ class Plan:
         if random.random() < 0.15:
             n = random.randrange(1, len(bodies)) if len(bodies) > 1 else 0
             if n or not kinds & {"wait", "late"}:
-                # A start whose answer was lost may land once the run is deleted: nothing is left then that says no.
-                lands_late = "late" in self.schedule.weather.commits
-                end = [("delete it", _delete_it)] if random.random() < 0.5 and not lands_late else []
+                end = [("delete it", _delete_it)] if random.random() < 0.5 else []
                 begin = [self._pause(), ("start another", _another(n)), ("its result", _its_result)]
+                if end:
+                    starts = any(node.kind in ("child", "leave") for node in bodies[n].root.walk())
+                    end += self._zombie([] if starts else begin)  # its children have its id, and are still there
                 self._client("second", [*begin, *end])
         if random.random() < 0.1 and bodies[0].generations == 1:
             acts.append(("fork", _fork(random.random(), resumed=not kinds & {"wait", "late"})))
@@ -169,6 +171,13 @@ class Plan:
                 acts.append((act.__name__[1:], act))
         if acts:
             self._client("other", [each for act in acts for each in (self._pause(), act)])
+
+    def _zombie(self, again: list[tuple[str, Act]]) -> list[tuple[str, Act]]:
+        """Whoever drives the second run may die with a commit on its way; what is done once the run was deleted."""
+        random, schedule = Random(seed_of(self.schedule.seed, "zombie")), self.schedule
+        commits = random.choice((0, 0, 1, 1, 2, 4)) if random.random() < 0.7 else 1_000
+        schedule.world.zombie = Zombie(OTHER, commits, random.choice((0.001, 0.5, 5.0, 60.0)))
+        return again if random.random() < 0.5 else []
 
     def _client(self, name: str, acts: list[tuple[str, Act]]) -> None:
         self.clients.append(Client(self, name, acts, self.random.random() < 0.15))
@@ -449,6 +458,7 @@ async def _mend(client: Client, member: Member) -> None:
         if record is None or record.moved_to is not None:
             continue
         if record.status in ("completed", "cancelled") or (client.notes.get("asked") and not record.finished):
+            world.mended = True  # others may wait for it too: a task that is bound to the same workflow
             return
         if record.status == "failed":
             if client.notes.get("asked", 0) > 2:

@@ -297,7 +297,7 @@ class Schedule:
     def _told_same(self, record: Any) -> None:
         wanted = record.result if record.status == "completed" else record.status
         for given in self.told.results:
-            before = given == "failed" and self.world.mended  # it was tried again since
+            before = given == "failed" and self.world.was_retried(record.run)
             if given != wanted and not before:
                 self.world.wrong(f"who waited was told {given!r:.200}, and the run ended with {wanted!r:.200}")
 
@@ -320,7 +320,7 @@ class Schedule:
                     await runtime.delete(record.id)
             entries = self.fleet.stores[place].entries
             if not any(key[:2] == "r/" for key in entries):
-                known = self.world.recorded
+                known = self.fleet.stores[place].recorded
                 left = [
                     key for key in entries
                     if key[:2] not in ("m/", "g/", "i/") and key.split("/")[1].partition("-")[0] in known

@@ -18,6 +18,7 @@ from alkaline_edge.limits import check_batch
 from alkaline_edge.retried import counting
 from alkaline_edge.testing.simulated import SimulatedStore
 
+from .faults import Befalls
 from .programs import Node, Program
 from .timeline import PROCESS, START_MS, Process, Timeline, later, turn
 
@@ -62,8 +63,8 @@ class World:
         self.settled: set[str] = set()
         self.holders: dict[str, Process | None] = {}
         self.epochs: dict[tuple[str, str], int] = {}
-        self.recorded: set[str] = set()
-        """Random ids of all runs that had a record: of a fork that was cut off before that, nobody knows."""
+        self.zombie: Zombie | None = None
+        """The owner that dies with a commit on its way, where there is to be one."""
         self.starts: Counter[str] = Counter()
         self.arguments: dict[str, Any] = {}
         self.violations: list[str] = []
@@ -74,7 +75,7 @@ class World:
         """What runs share besides."""
         self.not_before = self.clocks = 0.0
         self.faults: Counter[str] = Counter()
-        self.befalls: Callable[[Process, str, Any], Any] | None = None
+        self.befalls: Befalls | None = None
 
     def wrong(self, what: str) -> None:
         """Note a violation."""
@@ -157,6 +158,10 @@ class World:
         """All events of all generations of the run with that random id."""
         return [timed for history in self.generations(run) for timed in history.events]
 
+    def was_retried(self, run: str) -> bool:
+        """Whether the run with that random id has failed, and was tried again."""
+        return any(event[0] == ev.RETRIED for _, event in self.events_of(run))
+
     def went_on(self, record: Any) -> bool:
         """Whether some store has more of the run than the one that ``record`` is of."""
         generations = self.generations(record.run)
@@ -175,6 +180,10 @@ class AuditedStore(SimulatedStore):
         """Those that have ended."""
         self.batches: list[Batch] | None = None
         """What was applied, in order, where that is kept."""
+        self.recorded: set[str] = set()
+        """Random ids of all runs that had a record here: of a fork or a copy that was cut off before, nobody knows."""
+        self.deleted: set[str] = set()
+        """Random ids of the runs that were deleted here."""
         self.left = False
         """Everything has gone on to another store: what still lands here counts for nothing."""
         self.watchers: list[tuple[Process, Callable[[], Any]]] = []
@@ -182,7 +191,7 @@ class AuditedStore(SimulatedStore):
     def write(self, batch: Batch, process: Process | None) -> Committed | Conflict:
         """As ``apply``, by a process."""
         before = {put.key: self.entries.get(put.key) for put in batch.puts if put.key[0] in "rhs"}
-        gone = [key for key in batch.deletes if key[0] == "r" and key in self.entries]
+        gone = [self.entries[key] for key in batch.deletes if key[0] == "r" and key in self.entries]
         outcome = self.apply(batch)
         if isinstance(outcome, Conflict) or self.left:
             return outcome
@@ -202,11 +211,20 @@ class AuditedStore(SimulatedStore):
                     self.world.committed(name, int(place[1:]) + n, raw, self.name)
             elif key[0] == "r":
                 self._record(value, process)
-        for key in gone:
-            self.ended.discard(key[2:])
-            self.there.discard(key[2:])
-            self.world.epochs = {at: n for at, n in self.world.epochs.items() if at[0] != self.name}
+            if self.deleted and key[0] in "hsbdl" and key.split("/")[1].partition("-")[0] in self.deleted:
+                self.world.wrong(f"something of a run that was deleted was written: {key} in store {self.name}")
+        for entry in gone:
+            self._gone(entry)
         return outcome
+
+    def _gone(self, entry: Entry) -> None:
+        id = entry.key[2:]
+        self.ended.discard(id)
+        self.there.discard(id)
+        self.world.epochs = {at: n for at, n in self.world.epochs.items() if at[0] != self.name}
+        self.deleted.add(self.world.codec.decode(entry.value)["run"])
+        if self.world.zombie is not None:
+            self.world.zombie.is_gone(id)
 
     def _record(self, value: bytes, process: Process | None) -> None:
         record = self.world.codec.decode(value)
@@ -216,7 +234,9 @@ class AuditedStore(SimulatedStore):
             self.ended.add(record["id"])
         else:
             self.ended.discard(record["id"])
-        world.recorded.add(run)
+        self.recorded.add(run)
+        if run in self.deleted:
+            world.wrong(f"run {record['id']} came back to store {self.name} after it was deleted")
         known = world.epochs.get((self.name, run), 0)
         if epoch < known:
             world.wrong(f"the epoch of {record['id']} went back in store {self.name}: {known} to {epoch}")
@@ -244,16 +264,16 @@ class SimHost:
     async def get(self, keys: Iterable[str]) -> list[Entry | None]:
         """As Host.get."""
         wanted = list(keys)
-        late = await self._begin("get", wanted)
-        entries = self.store.entries
-        found = [entries.get(key) for key in wanted]
+        late = None if self._undisturbed() else await self._begin("get", wanted)
+        find = self.store.entries.get
+        found = [find(key) for key in wanted]
         if late is not None:
             await self._late(late)
         return found
 
     async def list(self, prefix: str, after: str = "", limit: int = 500) -> list[Entry]:
         """As Host.list."""
-        late = await self._begin("list", prefix)
+        late = None if self._undisturbed() else await self._begin("list", prefix)
         found = self.store.under(prefix, after, limit)
         if late is not None:
             await self._late(late)
@@ -262,8 +282,14 @@ class SimHost:
     async def commit(self, batch: Batch) -> Committed | Conflict:
         """As Host.commit."""
         check_batch(batch, self.capabilities)
-        kind = await self._begin("commit", batch)
+        kind = None if self._undisturbed() else await self._begin("commit", batch)
         process, world = self.process, self.world
+        if world.zombie is not None:
+            if kind == "late" and world.zombie.begins(batch):
+                raise UnknownOutcome("simulated: the answer was lost")
+            if world.zombie.sends(self, batch):
+                process.kill()
+                await _never(world)
         if kind == "late":
             later(world.loop, self._random.choice((0.01, 0.5, 5.0, 60.0)), lambda: self._apply(batch))
             raise UnknownOutcome("simulated: the answer was lost")
@@ -301,6 +327,9 @@ class SimHost:
             raise StoreError("simulated: the store refused")
         if kind in ("error-before", "late"):
             raise UnknownOutcome("simulated: the answer was lost")
+        if world.zombie is not None and world.zombie.sends(self, batch):
+            process.kill()
+            return None
         outcome = self._apply(batch)
         if kind == "crash-after":
             process.kill()
@@ -323,6 +352,17 @@ class SimHost:
         sleeper = self.world.loop.create_future()
         self.world.loop.call_later(seconds, _wake, sleeper)
         await sleeper
+
+    def _undisturbed(self) -> bool:
+        """Whether a callback is at its work at once: no fault can befall it, and nobody has a turn before it."""
+        world, process = self.world, self.process
+        befalls, loop = world.befalls, process.loop
+        if self._closed or loop.queue or process.stopped or world.calls >= world.left:
+            return False
+        if befalls is not None and loop.now < befalls.until:
+            return False
+        world.calls += 1
+        return True
 
     async def _begin(self, verb: str, what: Any) -> str | float | None:
         """What befalls the callback behind its work: a kind of fault, or the seconds that its answer takes."""
@@ -365,7 +405,8 @@ class SimHost:
     def now_ms(self) -> int:
         """The clock of the process."""
         process = self.process
-        return START_MS + int(max(process.loop.now, process.frozen_until) * 1000) + process.skew_ms
+        now, frozen = process.loop.now, process.frozen_until
+        return START_MS + int((now if now > frozen else frozen) * 1000) + process.skew_ms
 
     def entropy(self, n: int) -> bytes:
         """Bytes of a stream of the process's own."""
@@ -386,6 +427,47 @@ class SimHost:
             return fn(*args)
         finally:
             self.process.in_thread = False
+
+
+class Zombie:
+    """An owner of the run ``id`` that dies with a commit on its way, which lands once the run was deleted.
+
+    ``commits``: how many of its commits get through before. ``seconds``: how long after the delete the last one lands:
+    by then another run may have the id.
+    """
+
+    def __init__(self, id: str, commits: int, seconds: float) -> None:
+        self.id, self.left, self.seconds = id, commits, seconds
+        self.sent: tuple[SimHost, Batch] | None = None
+
+    def begins(self, batch: Batch) -> bool:
+        """Whether the batch makes the run. One that lands late would begin it anew: nothing is left that says no."""
+        return (f"r/{self.id}", None) in batch.checks
+
+    def sends(self, host: SimHost, batch: Batch) -> bool:
+        """Whether it dies now, with ``batch`` on its way."""
+        if self.sent is not None or not any(put.key[:2] == "h/" for put in batch.puts):
+            return False
+        if not any(key == f"r/{self.id}" and version is not None for key, version in batch.checks):
+            return False
+        self.left -= 1
+        if self.left >= 0:
+            return False
+        self.sent = host, batch
+        host.world.faults["crash-late"] += 1
+        return True
+
+    def is_gone(self, id: str) -> None:
+        """A run was deleted."""
+        if id == self.id and self.sent is not None:
+            host, batch = self.sent
+            later(host.world.loop, self.seconds, lambda: self._lands(host, batch))
+
+    def _lands(self, host: SimHost, batch: Batch) -> None:
+        if not host.store.left:
+            host.world.faults["landed"] += 1
+            if isinstance(host.store.write(batch, host.process), Committed):
+                host.world.wrong(f"a commit for {self.id}, which was deleted, landed: {batch}")
 
 
 class WatchingHost(SimHost):
@@ -424,4 +506,4 @@ def seed_of(*parts: Any) -> str:
     return sha256(repr(parts).encode()).hexdigest()
 
 
-__all__ = ["AuditedStore", "BlobRef", "MissingHost", "SimHost", "WatchingHost", "World", "seed_of"]
+__all__ = ["AuditedStore", "BlobRef", "MissingHost", "SimHost", "WatchingHost", "World", "Zombie", "seed_of"]
