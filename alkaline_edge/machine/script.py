@@ -247,7 +247,7 @@ class Script:
         if self.recorded_emissions:
             self.recorded_emissions -= 1
             return
-        if self.events:
+        if not all(is_kind(entry, ev.AGAIN) for entry in self.events):  # tried again, it comes further than before
             return
         self.drawn.append(ev.Emitted(ev.EMITTED, topic, data))
 

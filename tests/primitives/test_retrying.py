@@ -279,6 +279,50 @@ def test_a_run_that_has_not_failed_is_not_tried_again(status: str) -> None:
     drive(test)
 
 
+@workflow
+async def telling(ctx: Context) -> str:
+    async def told() -> None:
+        ctx.emit("place", 1)
+        ctx.emit("place", 2)
+
+    await ctx.all(ctx.step("a", work, "a"), ctx.step("b", work, "b"), told(), limit=2)
+    ctx.emit("place", 3)
+    return await ctx.step("c", work, "c")
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_what_only_the_next_try_comes_to_say_is_recorded(at: int) -> None:
+    """A branch that had not begun when another failed emits behind what counts: once, also where a process dies."""
+
+    async def test() -> None:
+        broken.add("a")
+        process = Process(telling)
+        run = await process.runtime.start("telling", id="a")
+        with pytest.raises(ConnectionError):
+            await run.result()
+        assert "Emitted" not in kinds(await process.runtime.history("a"))
+        broken.clear()
+        commits: list[int] = []
+
+        def at_a_commit(n: int, verb: str) -> Any:
+            commits.extend([n] if verb == "commit" else [])
+            return "crash-after" if verb == "commit" and len(commits) == at + 1 else None
+
+        process.host.fault = at_a_commit
+        with contextlib.suppress(SimulatedCrash, AlkalineError):
+            await process.runtime.retry("a")
+            await process.runtime.result("a", None)
+        process.host.fault = None
+        await process.crash()
+        assert await (await process.runtime.resume("a")).result() == "c"
+        history = await process.runtime.history("a")
+        assert [each.event.data for each in history if isinstance(each.event, ev.Emitted)] == [1, 2, 3]
+        assert all(one.ok for one in replay.check(await process.runtime.export("a"), [telling]))
+        await process.runtime.close()
+
+    drive(test)
+
+
 def test_a_run_that_has_undone_its_steps_is_refused() -> None:
     """What is recorded of it is not true any more; the message names what was undone."""
 
