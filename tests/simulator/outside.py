@@ -90,6 +90,9 @@ class Client:
             record = await runtime.store.find(ID)
             if record is None:
                 continue
+            if record.moved_to is not None and LOST in record.moved_to:
+                best = None  # it comes back here: a copy elsewhere takes what it is asked, and never gets the run
+                break
             rank = 3 if record.finished else 0 if record.moved_to is not None else 1 if record.status == "paused" else 2
             if best is None or rank > best[0]:
                 best = (rank, runtime)
