@@ -26,6 +26,7 @@
     a/<budget>                      a named budget
     l/<limit>                       who holds a limit, and who waits for it
     e/<rule>                        which runs are purged by themselves, and how far that is
+    o/<step>                        what was learned of the steps of a name
     x/s/<status>/<workflow>/<id>    indexes
     x/w/<workflow>/<id>
     x/a/<name>=<value>/<id>
@@ -56,6 +57,8 @@ SCHEDULES = "c/"
 """Behind it stand all schedules."""
 BY_STATUS = "x/s/"
 """Behind it stand all runs once more, by their status."""
+LEARNED = "o/"
+"""Behind it stands what was learned of steps."""
 RULES = "e/"
 """Behind it stand the rules of retention."""
 TASK = "task"
@@ -217,6 +220,11 @@ def rule(name: str) -> str:
 def limit(name: str) -> str:
     """A limit that processes share."""
     return f"l/{name}"
+
+
+def learned(step: str) -> str:
+    """What was learned of the steps of a name, which may be any text."""
+    return f"{LEARNED}{sha256(step.encode()).hexdigest()[:32]}"
 
 
 def budget(name: str) -> str:

@@ -69,6 +69,7 @@ PREFIXES = {
     keys.TIMERS: keys.timer(5, ID),
     keys.RECORDS: keys.record(ID),
     keys.SCHEDULES: keys.schedule(ID),
+    keys.LEARNED: keys.learned("any text"),
     keys.BOARDS: keys.board("b", "h"),
     keys.board("b", "t", ""): keys.board("b", "t", ID),
     keys.with_status("running"): keys.with_status("running", "w"),

@@ -20,6 +20,7 @@ from .learning import Learned, Learner, Learning
 from .outcomes import Outcomes
 from .pace import Known
 from .places import Places, Word
+from .remembering import Memory
 from .store import Store
 
 
@@ -28,7 +29,7 @@ class Gates:
 
     def __init__(self, store: Store, word: Word, learning: Learning | None) -> None:
         self._places = Places(store, word)
-        self._learner = None if learning is None else Learner(learning, lambda: store.host)
+        self._learner = None if learning is None else Learner(learning, lambda: store.host, Memory(store))
 
     def begin(
         self,
@@ -86,7 +87,7 @@ class Gates:
         """What is known of steps, by name; nothing where nothing is learned."""
         return [] if self._learner is None else self._learner.learned()
 
-    def end(self) -> None:
-        """The runtime is being closed."""
+    async def end(self, seconds: float) -> None:
+        """The runtime is being closed; what was learned is stored, for at most ``seconds``."""
         if self._learner is not None:
-            self._learner.end()
+            await self._learner.end(seconds)

@@ -2,7 +2,8 @@
 
 Nothing of it is in a history: it decides when an attempt starts, and what becomes of the attempt is recorded as always.
 Of each step's name it keeps how many attempts run at once (a limit by additive increase and multiplicative decrease,
-which below 1 is a pause between two of them), how long each took, and whether what it asks is dead. Times are ms.
+which below 1 is a pause between two of them), how long each took, and whether what it asks is dead. A summary of it is
+kept in the store, which the next process begins with. Times are ms.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from ..host import Host
 from ..limits import check_seconds
 from ..machine.commands import RunStep
 from ..structs import dataclass
+from . import reporting
 from .effects import Raised
+from .remembering import KEPT as REMEMBERED
+from .remembering import MOST_NAMES, Memory, Summary
 
 KEPT = 64
 """So many durations of a step are remembered, the newest."""
@@ -32,7 +36,8 @@ _LOWER = 0.7
 _LONGEST_PAUSE = 8
 """The pause of a breaker doubles up to so many times its first length."""
 _WEIGHT = 0.2
-_MOST_NAMES = 1_000
+SAVED_EVERY_MS = 60_000
+"""So often at most what was learned is stored; and once more at the end."""
 _BUSY, _DEAD = (429, 503), (ConnectionError, TimeoutError, OSError)
 
 
@@ -133,6 +138,16 @@ class Step:
         self.by_arguments: dict[int | None, int] = {}
         self.waiting: list[tuple[float, int, Ticket]] = []
 
+    def recall(self, kept: Summary, least: float, most: float) -> None:
+        """Begin with what earlier processes have learned, within the bounds of this one."""
+        self.limit, self.growing = min(most, max(least, kept.limit)), False
+        self.expected = kept.expected
+        self.durations.extend(kept.durations)
+
+    def summary(self, now: int) -> Summary:
+        """What the next process is to begin with."""
+        return Summary(self.name, self.limit, self.expected, [*self.durations][-REMEMBERED:], now)
+
     def timeout(self) -> float | None:
         """Seconds after which an attempt takes longer than any that is known, by far."""
         if len(self.durations) < ENOUGH:
@@ -152,10 +167,19 @@ class Step:
 
 
 class Learner:
-    """What one runtime has learned, and the attempts that wait for their turn."""
+    """What one runtime has learned, and the attempts that wait for their turn.
 
-    def __init__(self, learning: Learning, host: Callable[[], Host]) -> None:
-        self.learning, self._host = learning, host
+    ``memory``: what the store's processes have learned before, which is read before the first attempt begins.
+    """
+
+    def __init__(self, learning: Learning, host: Callable[[], Host], memory: Memory) -> None:
+        self.learning, self._host, self._memory = learning, host, memory
+        self._recalling: asyncio.Task[None] | None = None
+        self._recalled = False
+        self._changed: set[str] = set()
+        """Names of which something was learned that is not stored yet."""
+        self._saved_at = 0
+        self._saving: asyncio.Task[None] | None = None
         self._steps: dict[str, Step] = {}
         self._count = 0
         self._wakes: set[asyncio.Future[Any]] = set()
@@ -164,7 +188,7 @@ class Learner:
         """An attempt is ready. Those that get ready together are looked at together: the longest goes first."""
         step = self._steps.get(command.name)
         if step is None:
-            if len(self._steps) >= _MOST_NAMES:
+            if len(self._steps) >= MOST_NAMES:
                 self._steps = {name: each for name, each in self._steps.items() if each.inside or each.waiting}
             step = self._steps[command.name] = Step(command.name, self.learning.start)
         loop = asyncio.get_running_loop()
@@ -211,6 +235,9 @@ class Learner:
 
     # --- turns -----------------------------------------------------------------------------------------------------
     def _dispatch(self, step: Step) -> None:
+        if not self._recalled:
+            self._recalling = self._recalling or asyncio.ensure_future(self._recall())
+            return
         now = self._host().now_ms()
         while step.waiting:
             if step.waiting[0][2].turn.done():  # withdrawn
@@ -243,10 +270,47 @@ class Learner:
             step.wakes_at = 0
         self._dispatch(step)
 
-    def end(self) -> None:
-        """The runtime is being closed."""
+    async def end(self, seconds: float) -> None:
+        """The runtime is being closed: what was learned is stored, if the store answers within ``seconds``."""
         for wake in list(self._wakes):
             wake.cancel()
+        if self._recalling is not None and not self._recalled:
+            self._recalling.cancel()
+        if self._saving is not None:
+            await asyncio.wait([self._saving], timeout=seconds)
+        if self._changed:
+            await asyncio.wait([asyncio.ensure_future(self._save())], timeout=seconds)
+
+    # --- the store -------------------------------------------------------------------------------------------------
+    async def _recall(self) -> None:
+        """Begin with what the store's processes have learned; without it, if it can't be read."""
+        try:
+            kept = await self._memory.load()
+        except Exception as error:
+            reporting.chore_failed("learning", "from the store", error)
+            kept = []
+        for each in kept:
+            step = self._steps.setdefault(each.name, Step(each.name, self.learning.start))
+            step.recall(each, self.learning.least, self.learning.most)
+        self._recalled, self._saved_at = True, self._host().now_ms()
+        for step in list(self._steps.values()):
+            self._dispatch(step)
+
+    async def _save(self) -> None:
+        names, self._changed = self._changed, set()
+        now = self._saved_at = self._host().now_ms()
+        try:
+            await self._memory.save([self._steps[name].summary(now) for name in sorted(names) if name in self._steps])
+        except Exception as error:
+            reporting.chore_failed("learning", "for the store", error)
+            self._changed |= names
+
+    def _note(self, step: Step, now: int) -> None:
+        """Something was learned: store it, unless that was done so short a time ago."""
+        self._changed.add(step.name)
+        if not 0 <= now - self._saved_at < SAVED_EVERY_MS:
+            self._saved_at = now
+            self._saving = asyncio.ensure_future(self._save())
 
     # --- learning --------------------------------------------------------------------------------------------------
     def _ended(self, ticket: Ticket, raw: Any) -> None:
@@ -272,6 +336,7 @@ class Learner:
                 times = min(_LONGEST_PAUSE, 2**step.pauses)
                 step.closed_until = now + round(self.learning.pause * 1000 * times)
                 step.pauses += 1
+        self._note(step, now)
 
     def _refused(self, error: BaseException) -> bool | float:
         says: Any = (self.learning.overloaded or overload)(error)

@@ -335,7 +335,7 @@ class Owner:
         """
         fleet = self._fleet
         if self._gates is not None:
-            self._gates.end()
+            await self._gates.end(seconds)
         drivers, ended = list(fleet.drivers.values()), True
         await fleet.stop(seconds)
         for driver in drivers:

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alkaline_edge import Budget, Codec, Context, Retry, Runtime, workflow
+from alkaline_edge.runtime.remembering import Memory, Summary
 from alkaline_hosts._cli.commands import alkaline
 from alkaline_hosts.file import FileHost
 
@@ -637,6 +638,21 @@ def test_a_board_is_looked_at_and_changed(store: Path) -> None:
     run("board", "top-up", store, "work", "a", "many", code=2)
     run("board", "create", store, "work", "x", "--body", "{", code=2)
     run("board", "show", "http://127.0.0.1:1", "work", "a", code=2)
+
+
+def test_what_was_learned_is_shown(store: Path) -> None:
+    """Of each step, and that there is nothing yet."""
+    assert "nothing was learned" in run("learned", store).output
+
+    async def learn() -> None:
+        host = FileHost(store)
+        async with Runtime(host) as runtime:
+            await Memory(runtime.store).save([Summary("ask", 8.5, 1_250.0, [1_250], 0)])
+        await host.close()
+
+    asyncio.run(learn())
+    assert run("learned", store).stdout.startswith("ask: 8.5 at once, 1.25 s each, 1970-01-01")
+    assert json.loads(run("learned", store, "--json").stdout)[0]["durations"] == [1_250]
 
 
 def test_a_named_budget_is_set_looked_at_and_topped_up(store: Path) -> None:

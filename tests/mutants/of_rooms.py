@@ -8,6 +8,7 @@ TRIGGERS, BOARD, CAPACITY = "alkaline_edge/triggers/", "alkaline_edge/board/", "
 SCHEDULES = ("tests/triggers/test_schedule.py", "tests/triggers/test_triggers.py", "tests/runtime/test_chores.py")
 BOARDS = ("tests/board/test_board.py", "tests/board/test_board_faults.py")
 LINKS = ("tests/board/test_links.py",)
+REMEMBERED = ("tests/runtime/test_remembering.py",)
 SHARED = ("tests/capacity",)
 
 MUTANTS = [
@@ -136,6 +137,20 @@ MUTANTS = [
         "            task.stopping = task.run\n",
         "",
         BOARDS,
+    ),
+    Mutant(
+        "what a process has learned is written over what another one has",
+        "alkaline_edge/runtime/remembering.py",
+        "                kept = summary if theirs is None else between(summary, theirs)\n",
+        "                kept = summary\n",
+        REMEMBERED,
+    ),
+    Mutant(
+        "what a newer version has learned is written over",
+        "alkaline_edge/runtime/remembering.py",
+        "                if key in self._foreign:\n                    continue\n",
+        "",
+        REMEMBERED,
     ),
     Mutant(
         "one more holds a limit than it says",

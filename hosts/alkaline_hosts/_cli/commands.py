@@ -17,6 +17,7 @@ from .budgets import budget, top_up_run
 from .checking import check
 from .controlling import control
 from .inspecting import inspect, page_
+from .learned import learned
 from .linting import lint_
 from .listing import list_, top
 from .looking import bundle_of, events_of, history_of, run_of
@@ -243,8 +244,8 @@ def completions(shell: str) -> None:
 
 
 for _command in (
-    check, lint_, trace, handover, reclaim, sync_, schedules, board, budget, top_up_run, purge, retention, serve,
-    inspect, page_,
+    check, lint_, trace, handover, reclaim, sync_, schedules, board, budget, learned, top_up_run, purge, retention,
+    serve, inspect, page_,
     list_, top, start, query, update, fork, tail, control,
 ):  # fmt: skip
     alkaline.add_command(_command)
