@@ -195,13 +195,6 @@ MUTANTS = [
         SHARED,
     ),
     Mutant(
-        "a clock that goes back gives starts",
-        "alkaline_edge/runtime/limit.py",
-        "            passed = max(0, now - self.filled_at)\n",
-        "            passed = abs(now - self.filled_at)\n",
-        SHARED,
-    ),
-    Mutant(
         "a limit's rate saves up without an end",
         "alkaline_edge/runtime/limit.py",
         "                self.parts = min(self.full, self.parts + gained)\n",
@@ -263,13 +256,6 @@ MUTANTS = [
         "        start = self.asked.pop(0)\n        self._follow(start)\n",
         "        start = self.asked.pop(0)\n        self._count(start)\n",
         SCHEDULES,
-    ),
-    Mutant(
-        "what a run of a task had reserved stays reserved",
-        BOARD + "holding.py",
-        "        moment.head.reserved[n] = max(0, moment.head.reserved[n] - amount)\n",
-        "        moment.head.reserved[n] = max(0, moment.head.reserved[n] - 0 * amount)\n",
-        BOARDS,
     ),
     Mutant(
         "a task's pauses do not grow",

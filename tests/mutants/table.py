@@ -81,6 +81,7 @@ def _mutants() -> list[Mutant]:
     from . import (
         of_doors,
         of_drivers,
+        of_ended,
         of_file_host,
         of_handlers,
         of_hosts,
@@ -89,11 +90,14 @@ def _mutants() -> list[Mutant]:
         of_rooms,
         of_runtime,
         of_serving,
+        of_turns,
         of_values,
     )
 
     modules = (of_machine, of_handlers, of_values, of_runtime, of_drivers, of_serving, of_moves, of_file_host)
-    return [mutant for module in (*modules, of_rooms, of_hosts, of_doors) for mutant in module.MUTANTS]
+    return [
+        mutant for module in (*modules, of_rooms, of_ended, of_turns, of_hosts, of_doors) for mutant in module.MUTANTS
+    ]
 
 
 MUTANTS = _mutants
