@@ -47,3 +47,11 @@ def test_a_stretch_of_commits_is_one_range() -> None:
     every = [(n, place) for n in range(1_000) for place in range(3)][1:]
     assert ranges_of(every, commits) == [[0, 1, 999, 3]]
     assert void_of([]).starts == ()
+
+
+def test_a_range_inside_another_one_does_not_end_it() -> None:
+    """Of two retries the later one may void less of a stretch than the earlier one did."""
+    void = void_of([[1, 0, 2, 0], [0, 1, 5, 1]])
+    assert [place for place in ((0, 0), (0, 1), (1, 0), (3, 0), (5, 0), (5, 1)) if void.holds(*place)] == [
+        (0, 1), (1, 0), (3, 0), (5, 0),
+    ]  # fmt: skip

@@ -282,3 +282,33 @@ def test_what_is_no_budget_is_refused() -> None:
         assert host.store.keys == []
 
     with_budgets(test)
+
+
+def test_a_budget_with_other_limits_knows_what_was_spent() -> None:
+    """Less than that leaves nothing; more leaves the rest."""
+
+    async def test(budgets: Budgets, host: SimulatedHost) -> None:
+        await budgets.set("team", tokens=100)
+        await budgets.reserve("team", "a", 60)
+        await budgets.settle("team", "a", 60)
+        assert (await budgets.set("team", tokens=50)).left() == [0, None]
+        assert (await budgets.set("team", tokens=70)).left() == [10, None]
+
+    with_budgets(test)
+
+
+def test_calls_that_reserve_at_the_same_moment_are_all_there() -> None:
+    """Each process reads before the others write: none writes over what another has reserved."""
+
+    async def test() -> None:
+        store = SimulatedStore()
+        all_of_them = [Budgets(Runtime(SimulatedHost(store, seed=n))) for n in range(5)]
+        await all_of_them[0].set("team", tokens=100)
+        came = await asyncio.gather(
+            *(budgets.reserve("team", f"call {n}", 30) for n, budgets in enumerate(all_of_them)), return_exceptions=True
+        )
+        state = await all_of_them[0].state("team")
+        assert came.count(None) == len(state.reserved) == 3
+        assert state.left() == [10, None]
+
+    drive(test)

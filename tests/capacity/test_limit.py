@@ -163,3 +163,26 @@ def test_what_limits_nothing_or_lets_nobody_through_is_refused(wrong: dict[str, 
     """A limit of 0, and what is no number."""
     with pytest.raises(InvalidInput, match=r"limit|Limit"):
         Limit("m", **wrong)
+
+
+def test_whoever_gives_up_waiting_is_let_through_no_more() -> None:
+    """The place goes to the one behind, and not to nobody."""
+    made = shared(concurrency=1)
+    for n in range(3):
+        made.queue(f"t{n}", "", 0, START, HOLD)
+    made.grant(START + HOLD)
+    made.let_go("t1")
+    made.let_go("t0")
+    made.grant(START + HOLD)
+    assert [each[0] for each in made.holders] == ["t2"]
+
+
+def test_whoever_waits_long_and_says_so_keeps_its_place_in_the_queue() -> None:
+    """Asked again once half of the hold has passed, it is there for another one; who says nothing is forgotten."""
+    made = shared(concurrency=1)
+    for token in ("holds", "waits", "is gone"):
+        made.queue(token, "", 0, START, HOLD)
+    made.grant(START + 10 * HOLD)
+    made.queue("waits", "", 0, START + HOLD // 2 + 1, HOLD)
+    made.pass_time(START + HOLD, START + 10 * HOLD)
+    assert [each[0] for each in made.waiting] == ["waits"]

@@ -301,3 +301,24 @@ def test_no_crash_lets_too_many_in_or_keeps_a_place_for_ever(
             assert state.waiting == 0
 
     drive(test)
+
+
+def test_the_place_of_a_process_that_died_is_not_shown_as_held() -> None:
+    """Once its hold is over, also where nobody has asked for it since."""
+
+    async def test() -> None:
+        store = SimulatedStore()
+        dying = SimulatedHost(store)
+        async with Runtime(SimulatedHost(store)) as runtime:
+            limits = Limits(runtime, hold=5)
+            await limits.set(Limit("m", concurrency=1))
+            held = asyncio.ensure_future(Limits(Runtime(dying), hold=5).run("m", lambda: store.clock.sleep(1_000)))
+            await store.clock.sleep(1)
+            assert (await limits.state("m")).holding == {"": 1}
+            dying.dead = True
+            await store.clock.sleep(6)
+            assert (await limits.state("m")).holding == {}
+            held.cancel()
+            await asyncio.gather(held, return_exceptions=True)
+
+    drive(test)

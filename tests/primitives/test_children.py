@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from alkaline_edge import ConflictError, Context, InvalidInput, Run, Runtime, workflow
+from alkaline_edge import (
+    Budget,
+    BudgetExceeded,
+    ConflictError,
+    Context,
+    InvalidInput,
+    NotFound,
+    Run,
+    Runtime,
+    workflow,
+)
 from alkaline_edge.host import Capabilities
 from alkaline_edge.runtime.write import Write
 from alkaline_edge.testing import SimulatedHost
@@ -214,3 +224,52 @@ def test_a_run_ends_with_any_number_of_open_children_and_unread_requests(count: 
             await sender.signal("p", "unread", 1)
 
     drive(body)
+
+
+def test_a_child_of_a_workflow_that_nobody_has_is_an_error_of_its_call() -> None:
+    """The parent may catch it, and is not stuck for want of it."""
+
+    @workflow
+    async def asks(ctx: Context) -> str:
+        try:
+            await ctx.child("nobody-has-it", None, id="kid")
+        except NotFound as error:
+            return error.code
+        return ""
+
+    async def test() -> None:
+        process = Process(asks)
+        run = await process.runtime.start(asks, id="p")
+        await run.settle()
+        assert (run.status, await run.result()) == ("completed", "ERR_NOT_FOUND")
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_child_knows_what_was_spent_above_it_before_it_began() -> None:
+    """Of what is left of its parent's budget it may spend all, and no more, from its first step on."""
+    ran: list[str] = []
+
+    @workflow
+    async def spends(ctx: Context, cost: int) -> None:
+        await ctx.step("call", ran.append, "child", cost=cost)
+
+    @workflow(budget=Budget(tokens=100))
+    async def has_spent(ctx: Context) -> Any:
+        await ctx.step("call", lambda: None, cost=60)
+        try:
+            await ctx.child(spends, 41, id="too-much")
+        except BudgetExceeded:
+            await ctx.child(spends, 40, id="the-rest")
+        return ctx.execution.id
+
+    async def test() -> None:
+        process = Process(spends, has_spent)
+        run = await process.runtime.start(has_spent, id="p")
+        await run.settle()
+        assert run.status == "completed"
+        assert ran == ["child"]
+        await process.runtime.close()
+
+    drive(test)

@@ -161,6 +161,30 @@ def test_steps_side_by_side_wait_for_each_others_reservations() -> None:
     drive(test)
 
 
+def test_what_a_failed_step_gives_back_lets_the_next_one_begin() -> None:
+    """A step that waits for room in the budget needs no top-up once the one beside it has failed."""
+
+    async def fails() -> None:
+        raise ValueError
+
+    @workflow(name="wide", budget=PAUSES)
+    async def wide(ctx: Context) -> Any:
+        async def one() -> None:
+            with contextlib.suppress(ValueError):
+                await ctx.step("refused", fails, cost=60)
+
+        return await ctx.all(one(), ctx.step("work", call, 7, cost=60))
+
+    async def test() -> None:
+        async with Runtime(host(), workflows=[wide]) as runtime:
+            run = await runtime.start(wide, id="a")
+            await run.settle()
+            assert run.status == "completed"
+            assert await run.result() == [None, 7]
+
+    drive(test)
+
+
 def test_time_that_is_used_up_stops_the_next_step() -> None:
     """Of a run that fails and of one that waits; across a new history the time goes on."""
 

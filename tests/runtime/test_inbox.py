@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from alkaline_edge import Context, Runtime, keys, workflow
+from alkaline_edge import Context, NotFound, Runtime, keys, workflow
 from alkaline_edge.lifecycle import RunResumed
 from alkaline_edge.runtime import inbox, sending
 from alkaline_edge.runtime.write import Write
@@ -260,5 +260,81 @@ def test_what_comes_behind_the_outcome_is_in_no_history() -> None:
         assert await run.result() == []
         assert kinds(await process.runtime.history("a")) == ["Started", "SignalReceived", "Completed"]
         assert not any(key.startswith("i/") for key in process.host.store.keys)
+
+    drive(test)
+
+
+def test_a_run_that_goes_on_records_no_resume() -> None:
+    """Of two who resume a paused run one is recorded; its history tells of no pause that nobody ended."""
+
+    async def test() -> None:
+        process = Process(collects)
+        run = await process.runtime.start(collects, id="a")
+        await run.settle()
+        await run.pause()
+        await run.settle()
+        for _ in range(2):
+            await sending.send(process.runtime.store, "a", "resume", "", None)
+        await run.resume()
+        await run.signal("s", "end")
+        assert await run.result() == []
+        told = kinds(await process.runtime.history("a"))
+        assert (told.count("Paused"), told.count("Resumed")) == (1, 1)
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_cancel_ends_a_pause_and_what_was_done_is_undone() -> None:
+    """A paused run that is cancelled is not left standing before its compensation."""
+    undone: list[int] = []
+
+    @workflow
+    async def books(ctx: Context) -> Any:
+        await ctx.step("book", lambda: 1, compensate=undone.append)
+        return await ctx.wait_for_signal("go")
+
+    async def test() -> None:
+        process = Process(books)
+        run = await process.runtime.start(books, id="a")
+        await run.settle()
+        await run.pause()
+        await run.settle()
+        await run.cancel("enough")
+        await run.settle()
+        assert (run.status, undone) == ("cancelled", [1])
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_the_large_result_of_another_run_under_a_childs_id_is_not_taken_for_the_childs() -> None:
+    """A child was deleted before its parent had read its result, and its id is another run's now: that is said."""
+
+    @workflow
+    async def kid(ctx: Context) -> Any:
+        return await ctx.wait_for_signal("go")
+
+    @workflow
+    async def parent(ctx: Context) -> Any:
+        try:
+            return await ctx.child(kid, id="kid")
+        except NotFound as error:
+            return str(error)
+
+    async def test() -> None:
+        process = Process(kid, parent)
+        run = await process.runtime.start(parent, id="p")
+        await run.settle()
+        record = await process.runtime.get_execution("p")
+        started = next(
+            each.event for each in await process.runtime.history("p") if type(each.event).__name__ == "ChildStarted"
+        )
+        told = [record.run, 0, "completed", None, "kid"]
+        entry = process.runtime.codec.encode(["child-000000000000", "child", started.id, told, 1])  # type: ignore[union-attr]
+        await process.runtime.store.commit(Write({}, {keys.inbox("p", "~kid"): entry}))
+        await process.runtime.resume("p")
+        assert "was deleted before its parent had read how" in await run.result()
+        await process.runtime.close()
 
     drive(test)

@@ -12,7 +12,8 @@ import pytest
 from alkaline_edge import Context, InvalidInput, Retry, Runtime, replay, workflow
 from alkaline_edge.capacity import Learned, Learning
 from alkaline_edge.machine.commands import RunStep
-from alkaline_edge.runtime.learning import overload
+from alkaline_edge.runtime.effects import Raised
+from alkaline_edge.runtime.learning import Learner, overload
 from alkaline_edge.testing import SimulatedHost, VirtualClock
 from tests.support import drive
 
@@ -297,3 +298,100 @@ def test_an_attempt_that_is_stopped_before_it_began_leaves_its_place(turns: int)
             assert turns or began == [2]
 
     drive(test)
+
+
+ASK = RunStep("1", "ask", None, len, (), {})
+
+
+async def tried(learner: Learner, host: SimulatedHost, seconds: float, error: Exception | None = None) -> Learned:
+    """What is known of "ask" behind one attempt that took so long, and ended in ``error`` if any."""
+
+    async def work() -> Any:
+        await host.clock.sleep(seconds)
+        return 1 if error is None else Raised(error)
+
+    ticket = learner.enter(ASK)
+    try:
+        await learner.run(ticket, work)
+    finally:
+        learner.over(ticket)
+    return learner.learned()[0]
+
+
+def with_learner(test: Any, **given: Any) -> None:
+    async def body() -> None:
+        host = SimulatedHost()
+        learner = Learner(Learning(**given), lambda: host)
+        await test(learner, host)
+        learner.end()
+
+    drive(body)
+
+
+def test_all_that_were_too_many_at_once_lower_the_limit_once() -> None:
+    """And not once for each of them: a burst of refusals does not end in a standstill."""
+
+    async def test(learner: Learner, host: SimulatedHost) -> None:
+        await asyncio.gather(*(tried(learner, host, 1, TooMany()) for _ in range(10)))
+        (step,) = learner.learned()
+        assert (step.limit, step.refused) == (pytest.approx(7), 10)
+
+    with_learner(test, start=10)
+
+
+def test_what_is_learned_stays_within_its_bounds_and_rises_only_where_it_was_reached() -> None:
+    """Above by successes, below by refusals; one at a time says nothing of four."""
+
+    async def test(learner: Learner, host: SimulatedHost) -> None:
+        for _ in range(10):
+            assert (await tried(learner, host, 1)).limit == 4
+        for _ in range(5):
+            await asyncio.gather(*(tried(learner, host, 1) for _ in range(8)))
+        assert learner.learned()[0].limit == 6
+        for _ in range(10):
+            await tried(learner, host, 1, TooMany())
+        assert learner.learned()[0].limit == 0.5
+
+    with_learner(test, start=4, most=6, least=0.5)
+
+
+def test_the_pause_of_a_dead_service_doubles_up_to_eight_times_and_begins_anew_behind_a_success() -> None:
+    """So one that is back and fails once more is not left alone for minutes."""
+
+    async def test(learner: Learner, host: SimulatedHost) -> None:
+        async def pause() -> float:
+            return ((await tried(learner, host, 1, ConnectionError())).closed_until - host.now_ms()) / 1000
+
+        assert [await pause() for _ in range(6)] == [10, 20, 40, 80, 80, 80]
+        await tried(learner, host, 1)
+        assert [await pause() for _ in range(2)] == [10, 20]
+
+    with_learner(test, failures=1, pause=10)
+
+
+def test_an_answer_that_asks_for_less_time_shortens_no_pause() -> None:
+    """Of two that ask to come again later, the later one counts."""
+
+    class Later(Exception):
+        def __init__(self, seconds: float) -> None:
+            self.retry_after = seconds
+
+    async def test(learner: Learner, host: SimulatedHost) -> None:
+        await asyncio.gather(*(tried(learner, host, at, Later(seconds)) for at, seconds in ((1, 60), (2, 5))))
+        assert learner.learned()[0].closed_until - host.now_ms() == 59_000
+
+    with_learner(test)
+
+
+def test_a_timeout_is_made_of_the_longest_of_enough_attempts_and_never_of_a_steps_own() -> None:
+    """Before the twentieth nothing is known; a step that names its timeout has that one."""
+
+    async def test(learner: Learner, host: SimulatedHost) -> None:
+        for seconds in [2, *[1] * 18]:
+            assert (await tried(learner, host, seconds)).timeout is None
+        assert (await tried(learner, host, 1)).timeout == learner.timeout_of(ASK) == 8
+        own = RunStep("1", "ask", None, len, (), {})
+        own.timeout = 3
+        assert learner.timeout_of(own) == 3
+
+    with_learner(test)

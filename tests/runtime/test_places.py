@@ -62,3 +62,44 @@ def test_the_highest_priority_is_next_among_those_who_wait_here() -> None:
             assert places._asking == places._queues == {}
 
     drive(test)
+
+
+def test_a_turn_that_comes_as_its_owner_is_cancelled_is_the_next_ones() -> None:
+    """Else it would be lost to this process, one at a time, until nobody here could ask any more."""
+
+    async def test() -> None:
+        async with Runtime(SimulatedHost()) as runtime:
+            places = Places(runtime.store, runtime.chores)
+            for _ in range(ASKING):
+                await places._turn(Need("a"))
+            first, second = (asyncio.ensure_future(places._turn(Need("a"))) for _ in range(2))
+            await asyncio.sleep(0)
+            places._next("a")
+            first.cancel()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert first.cancelled()
+            assert second.done()
+
+    drive(test)
+
+
+def test_two_that_name_the_same_limits_in_either_order_do_not_wait_for_each_other() -> None:
+    """Each would hold one place and ask for the other's."""
+
+    async def test() -> None:
+        host = SimulatedHost()
+        async with Runtime(host) as runtime:
+            for name in ("a", "b"):
+                await Limits(runtime).set(Limit(name, concurrency=1))
+            places = Places(runtime.store, runtime.chores)
+            needs = [Need("a"), Need("b")]
+            work = [
+                asyncio.ensure_future(places.run_all(each, lambda: host.clock.sleep(1)))
+                for each in (needs, needs[::-1])
+            ]
+            await host.clock.sleep(60)
+            assert all(each.done() for each in work)
+            await asyncio.gather(*work)
+
+    drive(test)

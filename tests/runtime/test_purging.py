@@ -9,6 +9,7 @@ import pytest
 
 from alkaline_edge import AlkalineError, Context, InvalidInput, Runtime, StoreError, workflow
 from alkaline_edge.board import Board
+from alkaline_edge.runtime import purging
 from alkaline_edge.runtime.purging import Purged
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost, SimulatedStore
 from alkaline_edge.testing.simulated import FAULTS, crash_at, fault_at
@@ -235,5 +236,90 @@ def test_a_page_that_was_cut_off_in_a_delete_is_ended() -> None:
         assert (await process.runtime.get_execution("a")).moved_to is not None
         assert await process.runtime.purge(0) == Purged(["a"], {}, None)
         await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_child_whose_parent_has_yet_to_read_its_result_is_kept_also_by_a_dry_run() -> None:
+    """What a dry run says would go, goes; and what it keeps, it says."""
+
+    @workflow
+    async def kid(ctx: Context) -> str:
+        await ctx.wait_for_signal("go")
+        return "y" * 300_000
+
+    @workflow
+    async def parent(ctx: Context) -> int:
+        return len(await ctx.child(kid, id="kid"))
+
+    async def test() -> None:
+        process = Process(kid, parent)
+        await (await process.runtime.start(parent, id="p")).settle()
+        await process.crash(kid)
+        await process.runtime.signal("kid", "go")
+        await (await process.runtime.resume("kid")).result()
+        for dry_run in (True, False):
+            purged = await process.runtime.purge(0, dry_run=dry_run)
+            assert (purged.runs, list(purged.kept)) == ([], ["kid"])
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_delete_that_was_cut_off_behind_its_archiving_is_ended() -> None:
+    """What is half gone can't be archived again, and needs not be."""
+
+    async def test() -> None:
+        process, archive = Process(*FLOWS), host_of()
+        await ended(process.runtime, quick, "a")
+        process.host.fault = crash_at(process.host.calls + 8)
+        with pytest.raises((SimulatedCrash, AlkalineError)):
+            await process.runtime.purge(0)
+        await process.crash()
+        assert (await process.runtime.get_execution("a")).moved_to is not None
+        assert await process.runtime.purge(0, archive=archive) == Purged(["a"], {}, None)
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_store_that_does_not_answer_is_told_and_is_no_runs_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A purge that can't reach its store says so, and names no run as kept."""
+
+    async def test() -> None:
+        async with Runtime(host_of(), workflows=FLOWS) as runtime:
+            await ended(runtime, quick, "a")
+
+            async def gone(*given: Any) -> None:
+                raise StoreError("the store does not answer")
+
+            monkeypatch.setattr(purging.moving, "delete", gone)
+            with pytest.raises(StoreError, match="does not answer"):
+                await runtime.purge(0)
+            monkeypatch.undo()
+
+    drive(test)
+
+
+def test_a_run_that_another_process_has_purged_meanwhile_is_neither_gone_nor_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is the other one's to say."""
+
+    async def test() -> None:
+        host = host_of()
+        async with Runtime(host, workflows=FLOWS) as runtime, Runtime(host_of(host.store)) as other:
+            await ended(runtime, quick, "a")
+            await ended(runtime, quick, "b")
+            check_task = purging._check_task
+
+            async def meanwhile(store: Any, record: Any) -> None:
+                await check_task(store, record)
+                if record.id == "a":
+                    await other.delete("a")
+
+            monkeypatch.setattr(purging, "_check_task", meanwhile)
+            assert await runtime.purge(0) == Purged(["b"], {}, None)
+            monkeypatch.undo()
 
     drive(test)

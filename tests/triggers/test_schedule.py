@@ -130,3 +130,12 @@ def test_a_tick_that_waits_is_not_started_while_the_schedule_is_paused() -> None
     assert schedule.turn(START + 2 * EVERY).start is None
     schedule.status = "active"
     assert schedule.turn(START + 2 * EVERY).start == waiting
+
+
+def test_a_buffer_holds_the_tick_that_came_first() -> None:
+    """Later ones are left out while it waits, and counted."""
+    schedule = made(overlap="buffer")
+    assert schedule.turn(START + EVERY).start == schedule.run_of(START + EVERY)
+    for n in (2, 3, 4):
+        assert schedule.turn(START + n * EVERY).start is None
+        assert (schedule.waiting, schedule.skipped) == (schedule.run_of(START + 2 * EVERY), n - 2)
