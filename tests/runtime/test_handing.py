@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from alkaline_edge import ConflictError, Context, Runtime, keys, workflow
+from alkaline_edge import ConflictError, Context, Runtime, hand_over, keys, workflow
 from alkaline_edge.history import Cursor
 from alkaline_edge.host import Batch, Put
 from alkaline_edge.runtime import arriving
+from alkaline_edge.runtime.frozen import may_be_replaced
 from alkaline_edge.runtime.handing import Local
-from alkaline_edge.runtime.moved import ARRIVING
+from alkaline_edge.runtime.moved import ARRIVING, DELETING
 from alkaline_edge.runtime.syncing import sync
 from alkaline_edge.runtime.write import Write, indexes_of
 from alkaline_edge.testing import SimulatedHost
@@ -40,8 +42,8 @@ async def change(runtime: Runtime, **fields: Any) -> None:
     await runtime.store.commit(write)
 
 
-async def started() -> Runtime:
-    runtime = Runtime(SimulatedHost(), workflows=[flow])
+async def started(seed: int = 0) -> Runtime:
+    runtime = Runtime(SimulatedHost(seed=seed), workflows=[flow])
     await (await runtime.start(flow, id="a")).settle()
     return runtime
 
@@ -176,5 +178,164 @@ def test_requests_of_an_earlier_stay_went_with_the_run() -> None:
         assert not await runtime.store.keys_under(keys.requests("a"))
         assert (await runtime.store.record("a")).moved_to == ARRIVING
         await runtime.close()
+
+    drive(test)
+
+
+def target_of(*workflows: Any) -> Runtime:
+    return Runtime(SimulatedHost(seed=5), workflows=workflows or [flow])
+
+
+def before_commit(runtime: Runtime, number: int, act: Callable[[Batch], Awaitable[Any]]) -> list[Batch]:
+    """Call ``act`` right before the commit of that ``number``, from 1; the batches so far, which grow."""
+    seen: list[Batch] = []
+    commit = runtime.host.commit
+
+    async def watched(batch: Batch) -> Any:
+        seen.append(batch)
+        if len(seen) == number:
+            await act(batch)
+        return await commit(batch)
+
+    runtime.host.commit = watched  # type: ignore[method-assign]
+    return seen
+
+
+async def nothing(batch: Batch) -> None:
+    """See ``before_commit``."""
+
+
+def test_a_part_for_another_run_or_one_that_is_being_deleted_is_refused() -> None:
+    """And nothing is written beside what is there."""
+
+    async def test() -> None:
+        source = await started()
+        part = await Local(source).part("a", None)
+        other = await started(seed=3)
+        with pytest.raises(ConflictError, match="another run has the id"):
+            await Local(other).accept(part)
+        target = target_of()
+        await Local(target).accept(part)
+        at = await Local(target).place("a")
+        await source.signal("a", "go", 5)
+        assert await source.result("a", None) == 5
+        rest = await Local(source).part("a", at)
+        await change(target, moved_to=DELETING)
+        before = [*target.host.store.keys]  # type: ignore[attr-defined]
+        with pytest.raises(ConflictError, match="delete"):
+            await Local(target).accept(rest)
+        assert [*target.host.store.keys] == before  # type: ignore[attr-defined]
+        for runtime in (source, other, target):
+            await runtime.close()
+
+    drive(test)
+
+
+def test_a_part_that_comes_late_does_no_harm_to_a_run_that_went_on() -> None:
+    """All that it brings is there already: it is answered by where the run stands now."""
+
+    async def test() -> None:
+        source, target = await started(), target_of()
+        part = await Local(source).part("a", None)
+        await hand_over(source, "a", target)
+        await target.signal("a", "go", 5)
+        assert await target.result("a", None) == 5
+        place = await Local(target).accept(part)
+        assert place.status == "completed"
+        await source.close()
+        await target.close()
+
+    drive(test)
+
+
+def test_a_copy_that_went_another_way_gets_no_part() -> None:
+    """It is as long as what is here, and its last commit is another one."""
+
+    async def test() -> None:
+        source, target = await started(), target_of()
+        await sync(source, target, "a")
+        at = await Local(target).place("a")
+        assert at is not None
+        with pytest.raises(ConflictError, match="went on at the target"):
+            await Local(source).part("a", at._replace(head=b"0" * 16))
+        await source.close()
+        await target.close()
+
+    drive(test)
+
+
+def test_a_copy_that_is_resumed_while_a_part_is_stored_is_not_paused_by_it() -> None:
+    """Whoever changed its record first has the run; the part is refused, and may be sent again."""
+
+    async def test() -> None:
+        source, target = await started(), target_of()
+        part = await Local(source).part("a", None)
+        await Local(target).accept(part)
+        at = await Local(target).place("a")
+        await source.signal("a", "go", 5)
+        assert await source.result("a", None) == 5
+        rest = await Local(source).part("a", at)
+        before_commit(target, 1, lambda batch: change(target, status="suspended"))
+        with pytest.raises(ConflictError, match="changed here meanwhile"):
+            await Local(target).accept(rest)
+        assert (await target.store.record("a")).status == "suspended"
+        await source.close()
+        await target.close()
+
+    drive(test)
+
+
+@pytest.mark.parametrize("lives", [{"status": "running", "owner": "x"}, {"status": "paused", "owner": "x"}])
+def test_a_letter_does_not_take_over_a_run_that_somebody_drives(lives: dict[str, Any]) -> None:
+    """What goes on here went on from where it was: two of it would act twice."""
+
+    async def test() -> None:
+        source, target = await started(), target_of()
+        await sync(source, target, "a")
+        letter = await Local(source).freeze("a", "there", await Local(target).identity())
+        await change(target, **lives)
+        with pytest.raises(ConflictError):
+            await Local(target).take_over(letter)
+        record = await target.store.record("a")
+        assert (record.status, record.owner) == (lives["status"], lives["owner"])
+        await source.close()
+        await target.close()
+
+    drive(test)
+
+
+def test_a_letter_raises_the_epoch_above_that_of_its_source_and_an_old_one_counts_no_more() -> None:
+    """Whoever drove the run at the source could write it here otherwise; and one hand-over begins a run once."""
+
+    async def test() -> None:
+        source, target = await started(), target_of()
+        await hand_over(source, "a", target)
+        left, came = await source.store.record("a"), await target.store.record("a")
+        assert came.epoch > left.epoch
+        assert [may_be_replaced(left, left.epoch + by) for by in (-1, 0, 1)] == [False, True, True]
+        await source.close()
+        await target.close()
+
+    drive(test)
+
+
+def test_requests_are_brought_by_who_has_the_record_alone() -> None:
+    """A second import that has claimed it meanwhile brings them itself: each would be there twice."""
+
+    async def test() -> None:
+        source, target = await started(), target_of()
+        await sync(source, target, "a")
+        await source.pause("a")
+        await source.settle("a")
+        await source.signal("a", "go", 5)
+        requests = await arriving.requests_of(source.store, await source.store.record("a"))
+        assert requests
+        claimed = await target.store.record("a")
+        await change(target, moved_to=ARRIVING)
+        with pytest.raises(ConflictError):
+            await arriving.bring(target.store, claimed, requests, [])
+        assert not await target.store.keys_under(keys.requests("a"))
+        await source.close()
+        await target.close()
 
     drive(test)
