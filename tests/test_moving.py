@@ -457,3 +457,23 @@ def test_a_delete_that_is_cut_off_anywhere_is_ended_by_the_next(status: str) -> 
         assert call > 8
 
     drive(test)
+
+
+def test_delete_leaves_no_history_of_an_earlier_generation() -> None:
+    """A run that has gone on as new has several, and large values of each."""
+
+    @workflow
+    async def rounds(ctx: Context, n: int) -> int:
+        await ctx.step("big", lambda: "x" * 300_000)
+        if n < 3:
+            ctx.continue_as_new(n + 1)
+        return n
+
+    async def test() -> None:
+        process = Process(rounds)
+        assert await (await process.runtime.start(rounds, 0, id="a")).result() == 3
+        await process.runtime.delete("a")
+        assert process.host.store.entries == {}
+        await process.runtime.close()
+
+    drive(test)

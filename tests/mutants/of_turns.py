@@ -393,11 +393,4 @@ MUTANTS = [
         "-(-(ms - anchor) // self.ms)",
         SCHEDULES,
     ),
-    Mutant(
-        "a schedule ticks twice where clocks go back",
-        TIMING,
-        "                if tick > ms:  # where",
-        "                if tick:  # where",
-        SCHEDULES,
-    ),
 ]

@@ -856,3 +856,67 @@ def test_a_history_that_goes_on_behind_another_end_is_refused() -> None:
     ):
         with pytest.raises(AlkalineError):
             check_history(commits)
+
+
+def test_a_run_that_waits_for_its_retry_has_not_failed_any_more() -> None:
+    """Its record says what it waits for, and not what once went wrong."""
+
+    async def test() -> None:
+        process = Process(one)
+        broken.add("it")
+        await (await process.runtime.start("one", "it", id="a")).settle()
+        assert (await process.runtime.get_execution("a")).failure is not None
+        await process.crash()
+        async with Runtime(process.host.reopen()) as bare:
+            await bare.retry("a")
+            record = await bare.get_execution("a")
+            assert (record.status, record.failure, record.waiting) == ("suspended", None, ["its retry"])
+
+    drive(test)
+
+
+def test_a_retry_is_recorded_no_earlier_than_what_it_follows() -> None:
+    """Also where the clock has gone back since the run failed."""
+
+    async def test() -> None:
+        process = Process(one)
+        broken.add("it")
+        await (await process.runtime.start("one", "it", id="a")).settle()
+        broken.clear()
+        process.host.clock.now_ms -= 60_000
+        run = await process.runtime.retry("a")
+        assert await run.result() == "beforeit"
+        times = [each.at for each in await process.runtime.history("a")]
+        assert times == sorted(times)
+        await process.runtime.close()
+
+    drive(test)
+
+
+@workflow
+async def waits_for_kid(ctx: Context) -> Any:
+    return await ctx.child(stopped, None, id="kid")
+
+
+@workflow
+async def stopped(ctx: Context, n: Any) -> Any:
+    return await ctx.wait_for_signal("never")
+
+
+def test_a_child_that_was_cancelled_on_purpose_stays_so_when_its_parent_is_tried_again() -> None:
+    """Only one that its parent has ended goes on with it."""
+
+    async def test() -> None:
+        process = Process(waits_for_kid, stopped)
+        run = await process.runtime.start(waits_for_kid, id="a")
+        await run.settle()
+        await process.runtime.cancel("kid", "by hand")
+        with contextlib.suppress(AlkalineError):
+            await run.result()
+        with contextlib.suppress(AlkalineError):
+            await process.runtime.retry("a")
+            await run.settle()
+        assert (await process.runtime.get_execution("kid")).status == "cancelled"
+        await process.runtime.close()
+
+    drive(test)

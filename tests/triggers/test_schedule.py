@@ -139,3 +139,13 @@ def test_a_buffer_holds_the_tick_that_came_first() -> None:
     for n in (2, 3, 4):
         assert schedule.turn(START + n * EVERY).start is None
         assert (schedule.waiting, schedule.skipped) == (schedule.run_of(START + 2 * EVERY), n - 2)
+
+
+def test_ticks_of_the_past_are_started_one_behind_the_other() -> None:
+    """Unless they were asked for side by side."""
+    for beside, first in ((False, 1), (True, 3)):
+        schedule = made()
+        schedule.filling = [[START, START + 3 * EVERY, beside]]
+        schedule.due = None
+        started = [schedule.turn(START + EVERY // 2).start for _ in range(3)]
+        assert [run is not None for run in started] == [n < first for n in range(3)]

@@ -145,3 +145,11 @@ def test_a_tick_is_named_to_the_millisecond_where_it_needs_to_be() -> None:
     """Two ticks of a second are two runs."""
     assert iso_of(1_700_000_000_000) == "2023-11-14T22:13:20Z"
     assert iso_of(1_700_000_000_250) == "2023-11-14T22:13:20.250Z"
+
+
+def test_an_anchor_that_is_yet_to_come_is_the_first_tick() -> None:
+    """However far away it is; the second is an interval behind it."""
+    anchor = datetime(2030, 1, 1, tzinfo=UTC)
+    at = ms_of(anchor, "anchor")
+    every = Every(timedelta(hours=1), anchor)
+    assert [every.after(ms) for ms in (0, at - 1, at)] == [at, at, at + 3_600_000]

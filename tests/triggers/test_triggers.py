@@ -683,3 +683,40 @@ def test_a_daily_cron_in_a_zone_runs_once_on_each_day_of_a_year() -> None:
             assert (days[-1] - days[0]).days == 365
 
     drive(test)
+
+
+def test_a_schedule_that_is_replaced_has_its_new_budget() -> None:
+    """And all else that was given with it."""
+
+    async def test() -> None:
+        async with Runtime(SimulatedHost(), workflows=[quick]) as runtime:
+            triggers = Triggers(runtime)
+            await triggers.create("s", quick, Every(60), budget=Budget(tokens=5))
+            await triggers.create("s", quick, Every(60), budget=Budget(tokens=9), on_conflict="replace")
+            assert (await triggers.get("s")).budget == [9, None]
+
+    drive(test)
+
+
+def test_a_run_that_can_not_be_read_holds_its_schedule_up() -> None:
+    """It may go on where it can be read: no other one is started beside it."""
+
+    async def test() -> None:
+        host = SimulatedHost()
+        host.clock.auto = False
+        host.advance((EVEN + HOUR - host.now_ms()) / 1000)
+        async with Runtime(host, workflows=[slow]) as runtime:
+            triggers = Triggers(runtime)
+            await triggers.create("s", slow, Every(60), 100_000.0)
+            host.advance(60)
+            await runtime.run_due()
+            (run,) = await started(runtime)
+            await runtime.settle(run)
+            key = f"r/{run}"
+            host.store.entries[key] = host.store.entries[key]._replace(value=b"\xc1")
+            host.advance(60)
+            await runtime.run_due()
+            schedule = await triggers.get("s")
+            assert (schedule.started, schedule.skipped, schedule.running) == (1, 1, [run])
+
+    drive(test)
