@@ -150,7 +150,7 @@ class Driver:
         # A paused run fires no timer: an alarm for one that is due would ring at once, again and again.
         timer_at = None if self.inbox.holds_timers() else self._clock.next_timer_at()
         attempt_at = None if self._holding() or not starting else self.attempts.next_at()
-        at = self.journal.renew_at()
+        at = self.journal.renew_at(now)
         if timer_at is not None:
             at = min(at, timer_at)
         if attempt_at is not None:
@@ -159,7 +159,7 @@ class Driver:
             return
         await self._bell.wait(at, now)
         self._unbroken, self._breathed = 0, self._host.now_ms()
-        if self._breathed >= self.journal.renew_at():
+        if self._breathed >= self.journal.renew_at(self._breathed):
             await self.journal.renew()
 
     async def _settle_late(self) -> None:
@@ -184,7 +184,7 @@ class Driver:
     def _simple(self) -> bool:
         """Whether the handler asks for one step alone. What has come in is looked at between two breaths, as ever."""
         journal = self.journal
-        if journal.store.now is None or len(journal.agenda.fresh) != 1 or self._now >= journal.renew_at():
+        if journal.store.now is None or len(journal.agenda.fresh) != 1 or self._now >= journal.renew_at(self._now):
             return False
         return not (journal.agenda.timers or self._machine.drawn or self._holding())
 

@@ -147,8 +147,9 @@ def _carried(work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
     except BaseException as thrown:  # a cancel before that turn: told to what it waits for, if that hears it
         if awaited is None or not awaited.cancel():
             error = thrown
+    turned = awaited is None  # a sleep(0), which is over with the turn that the task has begun by
     while True:
-        if error is None:
+        if error is None and not turned:
             try:
                 yield awaited
             except GeneratorExit:
@@ -158,7 +159,7 @@ def _carried(work: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
                 error = thrown
         try:
             awaited = work.send(None) if error is None else work.throw(error)
-            error = None
+            error, turned = None, False
         except StopIteration as ended:
             return ended.value
 

@@ -209,6 +209,8 @@ class Journal:
             return None
         recorded = cursor.advance(raw, self.codec)
         self._tail.add(raw)
+        if self.teller.followed:
+            self.teller.recorded(self.record.id)
         return recorded[0]
 
     def put_commit(self, write: Write, raw: bytes) -> None:
@@ -283,9 +285,9 @@ class Journal:
         self._tail.drop(sealed)
 
     # --- the lease -------------------------------------------------------------------------------------------------
-    def renew_at(self) -> int:
-        """When our lease wants renewing, ms since 1970."""
-        return self.leases.renew_at(self.record)
+    def renew_at(self, now: int) -> int:
+        """When our lease wants renewing, as it looks at ``now``: both ms since 1970 by the host's clock."""
+        return self.leases.renew_at(self.record, now)
 
     async def renew(self) -> None:
         """Move the end of our lease to a whole one from now."""
@@ -300,7 +302,7 @@ class Journal:
         ``full``: be sure of all of it, before what may keep this process from renewing it. Returns the time.
         """
         now = self.host.now_ms()
-        if now >= self.renew_at() or (full and not self.leases.is_fresh(self.record)):
+        if now >= self.renew_at(now) or (full and not self.leases.is_fresh(self.record)):
             await self.renew()
             while (now := self.host.now_ms()) >= self.record.lease_until:
                 await self.renew()

@@ -159,12 +159,12 @@ class Leases:
         """The run stays ours for the length of a lease, as soon as its record is committed."""
         record.lease_until = self.until(record.id)
 
-    def renew_at(self, record: ExecutionRecord) -> int:
-        """When to renew our lease, ms since 1970: at a third of it, so that two renewals may fail.
+    def renew_at(self, record: ExecutionRecord, now: int) -> int:
+        """When to renew our lease, at ``now``, both ms since 1970: at a third of it, so that two renewals may fail.
 
         One that ends later than any of ours is of a moment at which our clock was ahead: nobody believes that end.
         """
-        length, now = self._length_of(record.id), self._store.host.now_ms()
+        length = self._length_of(record.id)
         return record.lease_until - length * 2 // 3 if record.lease_until - now <= length else now
 
     def is_fresh(self, record: ExecutionRecord) -> bool:

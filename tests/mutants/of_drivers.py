@@ -89,8 +89,8 @@ MUTANTS = [
     Mutant(
         "a lease is not made sure of before a step that may block",
         JOURNAL,
-        "if now >= self.renew_at() or (full and not self.leases.is_fresh(self.record)):",
-        "if now >= self.renew_at():",
+        "if now >= self.renew_at(now) or (full and not self.leases.is_fresh(self.record)):",
+        "if now >= self.renew_at(now):",
         (*STORE, P + "test_attempts.py"),
     ),
     Mutant(
@@ -483,7 +483,7 @@ MUTANTS = [
     Mutant(
         "a driver that waits does not renew its lease",
         DRIVER,
-        "        if self._breathed >= self.journal.renew_at():\n            await self.journal.renew()\n",
+        "        if self._breathed >= self.journal.renew_at(self._breathed):\n            await self.journal.renew()\n",
         "",
         STORE,
     ),

@@ -45,6 +45,11 @@ async def awaited(n: int) -> int:
 
 
 @workflow
+async def row_awaited(ctx: Context, count: int) -> list[int]:
+    return [await ctx.step("awaited", awaited, n) for n in range(count)]
+
+
+@workflow
 async def mixed(ctx: Context, seed: int) -> list[Any]:
     """Steps of all kinds, with what a commit may hold beside them."""
     draw, found = random.Random(seed), list[Any]()
@@ -166,8 +171,9 @@ def test_a_step_that_ends_at_once_takes_no_turn_no_task_and_no_timer(monkeypatch
     drive(test)
 
 
-def test_a_run_of_a_few_steps_is_recorded_at_once_from_its_first() -> None:
-    """Before the driver has ever waited: each step is one commit that waits for nothing."""
+@pytest.mark.parametrize("flow", [row, row_awaited])
+def test_a_run_of_a_few_steps_is_recorded_at_once_from_its_first(flow: Any) -> None:
+    """Before the driver has ever waited: each step is one commit that waits for nothing, also one that itself waits."""
 
     class Host(MemoryHost):
         now = 0
@@ -182,8 +188,8 @@ def test_a_run_of_a_few_steps_is_recorded_at_once_from_its_first() -> None:
     async def test() -> None:
         host = Host()
         host.capabilities = dataclasses.replace(host.capabilities, threads=False)
-        async with Runtime(host, workflows=[row]) as runtime:
-            await (await runtime.start(row, 5)).result()
+        async with Runtime(host, workflows=[flow]) as runtime:
+            await (await runtime.start(flow, 5)).result()
         assert host.now == 5
 
     drive(test)

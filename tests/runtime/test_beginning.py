@@ -130,6 +130,25 @@ def test_what_waits_comes_to_the_same_as_in_a_task_that_begins_later(
     drive(test)
 
 
+def test_what_waits_for_turns_of_the_loop_is_over_after_as_many() -> None:
+    """Its task begins with the turn that the first of them waits for."""
+
+    async def naps(count: int) -> int:
+        for _ in range(count):
+            await asyncio.sleep(0)
+        return count
+
+    async def test() -> None:
+        for count in range(1, 5):
+            task, turns = begin(settled(naps(count)), asyncio.get_running_loop()), 0
+            while not task.done():
+                await asyncio.sleep(0)
+                turns += 1
+            assert (task.result(), turns) == (count, count)
+
+    drive(test)
+
+
 def test_a_loop_whose_tasks_are_made_by_a_factory_makes_these_too() -> None:
     """They may be of another kind."""
     made: list[Any] = []

@@ -339,7 +339,10 @@ def test_a_step_is_recorded_at_once_where_nothing_else_goes_with_its_commit(besi
                 value = Plain("x" * runtime.host.capabilities.inline_limit)
             elif beside == "shared":
                 journal.machine.purse.shared = True
+            heard = list[int]()
+            journal.teller.followed["a"] = [lambda: heard.append(journal.cursor.length)]
             recorded = journal.append_now(command, value)
+            assert heard == [2] * (beside == "nothing")  # who follows the run
             if beside == "nothing":
                 assert recorded is not None
                 assert recorded[1] == ev.StepCompleted(ev.STEP_COMPLETED, "1", "quick", None, 7)

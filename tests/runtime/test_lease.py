@@ -33,7 +33,7 @@ def test_a_lease_is_taken_renewed_and_freed() -> None:
     now = host.now_ms()
     leases.take(record)
     assert (record.owner, record.lease_until, record.epoch) == (leases.token, now + 30_000, 5)
-    assert leases.renew_at(record) == now + 10_000
+    assert leases.renew_at(record, now) == now + 10_000
     assert leases.is_fresh(record)
     host.advance(4)
     assert not leases.is_fresh(record)
