@@ -14,6 +14,7 @@ from alkaline_edge.capacity import Learned, Learning
 from alkaline_edge.machine.commands import RunStep
 from alkaline_edge.runtime.effects import Raised
 from alkaline_edge.runtime.learning import Learner, overload
+from alkaline_edge.runtime.remembering import Memory
 from alkaline_edge.testing import SimulatedHost, VirtualClock
 from tests.support import drive
 
@@ -321,9 +322,10 @@ async def tried(learner: Learner, host: SimulatedHost, seconds: float, error: Ex
 def with_learner(test: Any, **given: Any) -> None:
     async def body() -> None:
         host = SimulatedHost()
-        learner = Learner(Learning(**given), lambda: host)
-        await test(learner, host)
-        learner.end()
+        async with Runtime(host) as runtime:
+            learner = Learner(Learning(**given), lambda: host, Memory(runtime.store))
+            await test(learner, host)
+            await learner.end(1)
 
     drive(body)
 
