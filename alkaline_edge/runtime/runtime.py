@@ -542,8 +542,8 @@ class Runtime:
         # here is none other's to begin: that lease runs out.
         if await self.owner.stop_all(CLOSE_SECONDS):
             self.leases.end()
-        self._changes.look_away()
         self._changes.changed()  # other runtimes on this host may take up at once what was handed back
+        self._changes.look_away()
         speaking = self._teller.silence()
         if speaking is not None:
             await asyncio.wait([speaking], timeout=CLOSE_SECONDS)

@@ -141,6 +141,7 @@ class Changes:
         """Hear no more of what others commit."""
         if self._unwatch is not None:
             self._unwatch()
+        self._siblings.discard(self)
 
     def end(self) -> None:
         """The runtime is being closed: nobody waits any longer, for a change or for a run."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from alkaline_edge import lifecycle
+from alkaline_edge import Runtime, lifecycle
 from alkaline_edge.codec import Codec
 from alkaline_edge.runs import ExecutionRecord
 from alkaline_edge.runtime import telling
@@ -168,3 +168,21 @@ def test_the_statuses_that_were_seen_last_are_remembered(monkeypatch: Any) -> No
     for id in ("a", "b", "a", "c"):
         teller.saw(ExecutionRecord(id, "0123456789ab", "flow", 1, "running", 0, 0))
     assert [teller.status_of(id) for id in "abc"] == ["running", None, "running"]
+
+
+def test_a_runtime_that_was_closed_hears_no_more_of_its_host() -> None:
+    """Those that came before on one host cost the present ones nothing; what it hands back is told."""
+
+    async def body() -> None:
+        host = SimulatedHost()
+        lasting, closed = Runtime(host), [Runtime(host) for _ in range(3)]
+        before = lasting._changes.mark()
+        for runtime in closed:
+            await runtime.close()
+        assert lasting._changes.mark() > before
+        marks = [runtime._changes.mark() for runtime in closed]
+        lasting._changes.changed()
+        assert [runtime._changes.mark() for runtime in closed] == marks
+        await lasting.close()
+
+    drive(body)
