@@ -52,7 +52,9 @@ class Sharing:
         """Clocks that differ by more than a claim lasts take each back as it is made: docs/board.md says so."""
         self.fails = random.choice((0, 0, 1))
         """How many attempts at a task fail."""
-        whole = [n for n in free if not bodies[n].doomed]
+        # One that fails until it is mended would fail a thousand times in a moment.
+        hitched = {n for n in free if any(node.kind == "hitch" for node in bodies[n].root.walk())}
+        whole = [n for n in free if not bodies[n].doomed and n not in hitched]
         self.bound = random.choice(whole) if whole and random.random() < 0.4 else None
         """The workflow that the last task is bound to."""
         weather = schedule.weather
