@@ -102,6 +102,7 @@ class Retrier:
             return ways[-1] if _cuts(ways) else ways[0]
         self._registry.exact(record.workflow, record.version)
         differs: DeterminismError | None = None
+        failure: Any = None
         for way in ways:
             try:
                 machine: Execution = self._loader.trial(reopening.union(commits, way), record.attributes)
