@@ -19,11 +19,13 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from alkaline_edge import AlkalineError
+from alkaline_hosts.opening import open_host
 from tests.benchmarks import servers_sizes, servers_work
-from tests.benchmarks.servers_stage import Stage, staged, wrong
+from tests.benchmarks.servers_stage import Stage, heading, row, staged, wrong
+from tests.benchmarks.shared.claims import claims
 
 
 class Size(NamedTuple):
@@ -36,9 +38,10 @@ class Size(NamedTuple):
     steps_moved: int = 10_000
     stored: int = 100_000
     repeat: int = 30
+    tasks: int = 400
 
 
-QUICK = Size(workers=(1, 2), runs=40, rounds=1, kills=1, steps_moved=300, stored=5_000, repeat=5)
+QUICK = Size(workers=(1, 2), runs=40, rounds=1, kills=1, steps_moved=300, stored=5_000, repeat=5, tasks=40)
 STEPS, LEASE, OWNED = 10, 2.0, 8
 Part = Callable[[list[Stage], Size], Awaitable[None]]
 
@@ -66,7 +69,18 @@ async def stored(stages: list[Stage], size: Size) -> None:
         await servers_sizes.stored(stage, 1_000, size.stored, size.repeat)
 
 
-PARTS: dict[str, Part] = {part.__name__: part for part in (rates, take_over, moving, stored)}
+async def claimed(stages: list[Stage], size: Size) -> None:
+    """Tasks of a board a second that are claimed and ended, by one worker and by eight of one process."""
+    heading(f"boards: {size.tasks} tasks claimed and ended")
+    for stage in stages:
+        for workers in (1, 8):
+            host: Any = open_host(await stage.fresh())
+            rate = await claims(host, workers, size.tasks)
+            await host.close()
+            row(f"{stage.name}, {workers} workers: claims with their ends a second", f"{rate:,.0f}")
+
+
+PARTS: dict[str, Part] = {part.__name__: part for part in (rates, take_over, moving, stored, claimed)}
 
 
 async def measure(stores: list[str], parts: list[str], size: Size) -> None:
