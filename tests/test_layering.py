@@ -109,7 +109,7 @@ ROOMS: dict[str, list[set[str]]] = {
     "alkaline_hosts._agui": [{"agent"}],
     "alkaline_hosts._mcp": [{"rpc", "tools", "tasks"}, {"boards"}, {"server"}],
     "alkaline_hosts._telemetry": [{"spans"}, {"live", "writing"}, {"recorded", "prometheus"}],
-    "alkaline_hosts._lint": [{"rules"}, {"names"}, {"handlers"}, {"judging"}, {"linting"}],
+    "alkaline_hosts._lint": [{"rules"}, {"names"}, {"handlers"}, {"judging", "project"}, {"linting"}],
     "alkaline_hosts._kv": [{"namespace", "format"}, {"log", "values", "archive"}],
     "alkaline_hosts._http": [
         {"messages", "json", "patience", "probes"},

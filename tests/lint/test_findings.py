@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from alkaline_hosts._lint.linting import Finding, lint
+from alkaline_hosts._lint.linting import MODULES, Finding, lint, lint_all
 from alkaline_hosts._lint.rules import CODES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -499,3 +499,89 @@ def test_an_empty_source_has_no_finding() -> None:
     assert lint(b"", "empty.py") == []
     program = (HEAD + in_handler("import time", "return time.time() # noqa")).replace("\n", "\r\n")
     assert lint(b"\xef\xbb\xbf" + program.encode(), "windows.py") == []
+
+
+def project(**modules: str) -> tuple[list[str], dict[str, bytes]]:
+    """Sources by their paths: ``app__words`` is app/words.py, and each folder is a package."""
+    texts = {f"{name.replace('__', '/')}.py": textwrap.dedent(text).encode() for name, text in modules.items()}
+    folders = {str(parent) for path in texts for parent in Path(path).parents if str(parent) != "."}
+    texts.update({f"{folder}/__init__.py": b"" for folder in folders if f"{folder}/__init__.py" not in texts})
+    return sorted(texts), texts
+
+
+FLOW = HEAD + "{imports}\n@workflow\nasync def flow(ctx: Context, n: int):\n    return {call}\n"
+CLOCK = "import time\ndef pick(n=0):\n    return time.time()\n"
+IMPORTED = [
+    ("from app.words import pick", "pick(n)"),
+    ("from .words import pick as chosen", "chosen(n)"),
+    ("from app import words", "words.pick()"),
+    ("from . import words as w", "[w.pick() for _ in range(n)]"),
+    ("import app.words", "app.words.pick()"),
+    ("from app.words import pick", "await ctx.map(pick, [n])"),
+    ("from app.words import pick", "sorted([n], key=pick)"),
+    ("from app.through import passed", "passed()"),
+    ("from app.again import pick", "pick()"),
+]
+
+
+@pytest.mark.parametrize(("imports", "call"), IMPORTED)
+def test_what_a_handler_calls_in_another_module_is_judged_where_it_stands(imports: str, call: str) -> None:
+    """However it is imported, through modules between, and once for two handlers; its own noqa counts."""
+    more = {
+        "app__words": CLOCK, "app__through": "from .words import pick\ndef passed():\n    return pick()\n",
+        "app__again": "from app.words import pick\n",
+    }  # fmt: skip
+    files, texts = project(
+        app__flows=FLOW.format(imports=imports, call=call), app__other=FLOW.format(imports=imports, call=call), **more
+    )
+    (found,) = lint_all(files, texts.__getitem__)
+    assert (found.file, found.line, found.code, found.handler) == ("app/words.py", 3, "ALK101", "pick")
+    texts["app/words.py"] = CLOCK.replace("time.time()", "time.time()  # noqa: ALK101").encode()
+    assert lint_all(files, texts.__getitem__) == []
+
+
+ELSEWHERE = [
+    ("from app.words import pick", "await ctx.step(pick, n)"),  # a step
+    ("from app.words import pick", "n"),  # not called
+    ("from other.words import pick", "pick()"),  # none of these files
+    ("from app.words import wrapped", "wrapped()"),
+    ("from app.words import gone", "gone()"),
+    ("from app.broken import pick", "pick()"),
+    ("from app.words import *", "pick()"),
+    ("from ....words import pick", "pick()"),  # beyond the top
+    ("from app.circle import there", "there()"),
+]
+
+
+@pytest.mark.parametrize(("imports", "call"), ELSEWHERE)
+def test_what_is_not_known_to_run_with_a_handler_is_left_alone(imports: str, call: str) -> None:
+    """A step, what is wrapped, missing, no Python, or leads round in a circle."""
+    words = CLOCK + "import cached\n@cached.one\ndef wrapped():\n    return time.time()\n"
+    files, texts = project(
+        app__flows=FLOW.format(imports=imports, call=call), app__words=words, app__broken="def pick(:",
+        app__circle="from app.back import there\n", app__back="from app.circle import there\n",
+    )  # fmt: skip
+    assert {each.file for each in lint_all(files, texts.__getitem__)} == {"app/broken.py"}
+
+
+@pytest.mark.parametrize(("modules", "found"), [(1, 1), (MODULES, 1), (MODULES + 1, 0)])
+def test_calls_are_followed_through_some_modules_and_no_more(modules: int, found: int) -> None:
+    """So that what it costs has an end; each module counts once on the way."""
+    chain = {
+        f"app__m{n}": f"from .m{n + 1} import f as g\ndef f():\n    return g()\n" for n in range(1, modules)
+    } | {f"app__m{modules}": "import time\ndef f():\n    return time.time()\n"}  # fmt: skip
+    files, texts = project(app__flows=FLOW.format(imports="from app.m1 import f", call="f()"), **chain)
+    assert len(lint_all(files, texts.__getitem__)) == found
+
+
+def test_state_of_another_module_is_state_outside_of_the_run() -> None:
+    """What a function there keeps for the next call is not what a replay has."""
+    kept = "seen = []\ndef note(n):\n    seen.append(n)\n    return len(seen)\n"
+    files, texts = project(app__flows=FLOW.format(imports="from app.kept import note", call="note(n)"), app__kept=kept)
+    assert {(each.file, each.code) for each in lint_all(files, texts.__getitem__)} == {("app/kept.py", "ALK108")}
+
+
+def test_no_false_alarm_on_the_examples_as_one_project() -> None:
+    """All of them read together, with what they import of each other."""
+    files = sorted(str(path) for path in (ROOT / "examples").rglob("*.py"))
+    assert lint_all(files, lambda file: Path(file).read_bytes()) == []

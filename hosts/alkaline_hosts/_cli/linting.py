@@ -9,7 +9,7 @@ import click
 
 from alkaline_edge.errors import InvalidInput
 
-from .._lint.linting import Finding, lint
+from .._lint.linting import Finding, lint_all
 from .._lint.rules import CODES
 from . import output
 from .shell import AS_JSON, EXIT_NO, EXIT_USAGE, reported
@@ -29,11 +29,11 @@ def lint_(paths: Sequence[str], as_json: bool) -> None:
     """Find what makes handlers differ from one replay to the next, in their source: nothing is imported or run.
 
     PATHS are files and folders, the current one without any. Judged are functions with @workflow, those that take ctx:
-    Context, and what they call in the same file outside of steps. A line with # noqa: CODE is left out. Exit code 1
+    Context, and what they call of these files outside of steps. A line with # noqa: CODE is left out. Exit code 1
     where something is found, 2 where a source can't be read.
     """
     files = list(dict.fromkeys(file for path in paths or (".",) for file in _sources(path)))
-    found = [each for file in files for each in lint(_read(file), str(file))]
+    found = lint_all([str(file) for file in files], lambda file: _read(Path(file)))
     if as_json:
         output.print_json([each._asdict() for each in found])
     else:

@@ -1,8 +1,9 @@
-"""Which functions of a source are judged: handlers, and what they call in the same source outside of steps."""
+"""Which functions of a source are judged: handlers, and what they call outside of steps, in their project."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .names import FunctionNode, Scope, type_of
@@ -14,18 +15,22 @@ _PLAIN = ("functools.", "contextlib.", "typing.", "builtins.staticmethod", "buil
 
 
 class Judged(NamedTuple):
-    """A function to judge: its own names, and those in it that hold a Context."""
+    """A function to judge: its own names, the class and the source it stands in."""
 
     node: FunctionNode
     scope: Scope
     cls: Scope | None
+    source: Source
 
 
 class Source:
-    """A parsed module: every scope in it, and which of its functions are handlers."""
+    """A parsed module: every scope in it, and which of its functions are handlers.
 
-    def __init__(self, tree: ast.Module) -> None:
-        self.scope = Scope(tree)
+    ``elsewhere`` finds the function of another module that a dotted name of this one stands for, where it is one.
+    """
+
+    def __init__(self, tree: ast.Module, elsewhere: Callable[[str], Judged | None] = lambda _: None) -> None:
+        self.scope, self._elsewhere = Scope(tree), elsewhere
         self.functions: dict[ast.AST, Judged] = {}
         self.contexts: set[str] = {"ctx"}
         self.decorators: set[ast.AST] = set()
@@ -39,7 +44,7 @@ class Source:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
                 inner = Scope(child, scope)
-                self.functions[child] = Judged(child, inner, cls)
+                self.functions[child] = Judged(child, inner, cls, self)
                 self._within(child, inner, None)
             elif isinstance(child, ast.ClassDef):
                 inner = Scope(child, scope)
@@ -85,7 +90,7 @@ class Source:
         return last == "workflow" and ours and isinstance(node, ast.AsyncFunctionDef)
 
     def called(self, function: ast.expr, scope: Scope, cls: Scope | None) -> Judged | None:
-        """The function of this source that ``function`` is, where it is one, and nothing else wraps it."""
+        """The function of the project that ``function`` is, where it is one, and nothing else wraps it."""
         node: ast.AST | None = None
         if isinstance(function, ast.Lambda):
             node = function
@@ -94,10 +99,21 @@ class Source:
             node = None if owner is None else owner.functions.get(function.id)
         elif isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
             node = self._method(function.value.id, function.attr, scope, cls)
-        if node is None or node not in self.functions:
+        if node is None:
+            dotted = scope.dotted(function)
+            return None if dotted is None else self._elsewhere(dotted)
+        return self._plain(node)
+
+    def function(self, name: str) -> Judged | None:
+        """The function of the module that is called so, as another one imports it."""
+        node = self.scope.functions.get(name)
+        return None if node is None or self.scope.bound.get(name) else self._plain(node)
+
+    def _plain(self, node: ast.AST) -> Judged | None:
+        if node not in self.functions:
             return None
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            around = self.functions[node].scope.parent or scope
+            around = self.functions[node].scope.parent or self.scope
             for each in node.decorator_list:
                 named = each.func if isinstance(each, ast.Call) else each
                 if not (around.dotted(named) or "").startswith(_PLAIN):

@@ -80,7 +80,8 @@ class Scope:
                     )
             case ast.ImportFrom():
                 for alias in node.names:
-                    self.imports[alias.asname or alias.name] = f"{'.' * node.level}{node.module or ''}.{alias.name}"
+                    of = f"{node.module}." if node.module else ""
+                    self.imports[alias.asname or alias.name] = f"{'.' * node.level}{of}{alias.name}"
             case ast.Assign():
                 for target in node.targets:
                     self._bind(target, node.value)
