@@ -22,6 +22,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from alkaline_hosts._inspector.page import page
+from tests.collector import collecting, one_trace
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 AXE = (REPOSITORY / "wasm" / "node_modules" / "axe-core" / "axe.min.js").resolve()
@@ -406,6 +407,66 @@ def test_a_servers_schedules_and_boards_are_shown(seen: Seen, served: tuple[str,
     seen.press(".others button", "Look again")
     seen.until("Board launches: 3 tasks", ".others")
     seen.tab.js("sessionStorage.clear()")
+
+
+WRITTEN = """
+from alkaline_edge import Context, Runtime, workflow
+from alkaline_hosts.indexeddb import IndexedDBHost
+from alkaline_hosts.otlp import OtlpExporter
+
+def note(text: str) -> list:
+    return [text, {"kept": True}]
+
+@workflow
+async def noting(ctx: Context, text: str) -> str:
+    found = await ctx.step("note", note, text)
+    answer = await ctx.wait_for_signal("answer")
+    return f"{found[0]}: {await ctx.step('say', str.upper, answer)}"
+
+async def opened():
+    host = IndexedDBHost("written here")
+    return host, Runtime(host, workflows=[noting], on_event=OtlpExporter(COLLECTOR))
+
+host, runtime = await opened()
+await (await runtime.start(noting, "in a tab", id="here")).settle()
+"""
+GOES_ON = """
+await runtime.close()
+await host.close()
+host, runtime = await opened()
+await runtime.signal("here", "answer", "yes")
+await (await runtime.resume("here")).result()
+"""
+
+
+def test_a_run_that_a_page_wrote_is_shown_beside_it_and_its_trace_is_one(
+    seen: Seen, dist: Path, tmp_path: Path
+) -> None:
+    """Pyodide writes into IndexedDB, and the inspector of the same origin follows it; the tab posts its spans by fetch,
+    and what goes on after the wait, by another runtime, is of the same trace."""
+    for path in [*dist.iterdir()]:
+        (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "inspector.html").write_bytes(page().html)
+    with serve(tmp_path) as (address, _), collecting() as collected:
+        seen.go(f"{address}/blank.html")
+        seen.tab.load()
+        seen.tab.python(f"COLLECTOR = {collected.url!r}\n{WRITTEN}\nNone")
+        seen.driver.switch_to.new_window("tab")
+        beside = Seen.__new__(Seen)
+        beside.driver, beside.tab = seen.driver, Tab(seen.driver, seen.driver.current_window_handle)
+        beside.go(f"{address}/inspector.html").press(".databases button", "written here")
+        beside.run("here").until("waits for signal answer", ".actions")
+        assert "verified here" in beside.until("Chain of", ".verified")
+        seen.tab.python(f"{GOES_ON}\nNone")
+        beside.until("completed", ".run-head .facts")
+        beside.press("#tab-about")
+        beside.until("in a tab: YES", ".about")
+        beside.tab.close()
+        wanted = ["alkaline.step note", "alkaline.step say", "invoke_workflow noting"]
+        wait_until(lambda: len(collected.spans) >= len(wanted), "the spans came", 15)
+        assert sorted(span["name"] for span in collected.spans) == wanted
+        one_trace(collected.spans, "invoke_workflow noting")
+        seen.tab.python("await runtime.close()\nawait host.close()\nNone")
 
 
 def test_a_server_is_watched_and_operated_with_its_token(seen: Seen, served: tuple[str, Any]) -> None:

@@ -15,7 +15,8 @@ from alkaline_hosts.cloudflare_kv import KVArchive, KVHost
 from alkaline_hosts.d1 import D1Host
 from alkaline_hosts.durable_object import DurableObjectHost
 from alkaline_hosts.memory import MemoryHost
-from alkaline_hosts.worker import DurableRuns, WorkerRuns, runs_object
+from alkaline_hosts.otlp import OtlpExporter
+from alkaline_hosts.worker import Access, DurableRuns, WorkerRuns, runs_object
 
 INVOCATIONS = []
 """The hosts that this Worker has made, one for each invocation."""
@@ -72,6 +73,20 @@ class SealedRuns(DurableRuns, DurableObject):
         for key, value in self.storage.sql.exec("SELECT key, value FROM alkaline_entries ORDER BY key").raw().toArray():
             found.append([key, bytes(value.to_py()).hex()])
         return json.dumps(found)
+
+
+class SeenRuns(DurableRuns, DurableObject):
+    """The ready-made class as an operator has it: with a token, an inspector on another origin, and a collector."""
+
+    workflows = WORKFLOWS
+
+    def __init__(self, ctx, env):
+        self.origins = [env.ORIGIN]
+        self.runtime_options = {"on_event": OtlpExporter(env.COLLECTOR)}
+        super().__init__(ctx, env)
+
+    def make_access(self, env):
+        return Access(env.TOKEN)
 
 
 class ObjectMaker:
@@ -136,6 +151,8 @@ class Default(WorkerRuns, WorkerEntrypoint):
             return await runs_object(self.env.RUNS, rest[0]).fetch(request)
         if kind == "sealed-runs-of":
             return await runs_object(self.env.SEALED, rest[0]).fetch(request)
+        if kind == "seen-runs-of":
+            return await runs_object(self.env.SEEN, rest[0]).fetch(request)
         if kind == "object":
             return await self.env.STORE.get(self.env.STORE.idFromName(rest[0])).fetch(request)
         return Response(await getattr(self, f"on_{kind}")(*rest, **query))
