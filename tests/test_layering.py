@@ -113,7 +113,7 @@ ROOMS: dict[str, list[set[str]]] = {
     "alkaline_hosts._kv": [{"namespace", "format"}, {"log", "values", "archive"}],
     "alkaline_hosts._http": [
         {"messages", "json", "patience", "probes"},
-        {"doors", "forms", "fetching", "signing", "beside"},
+        {"doors", "forms", "fetching", "signing", "beside", "around"},
         {"parameters", "verbs", "streaming"},
         {"routes"},
         {"runs", "moves"},

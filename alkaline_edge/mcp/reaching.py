@@ -7,9 +7,9 @@ The SDK's ``Client`` and ``ClientSession``, fastmcp's ``Client``, an object with
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidInput
@@ -30,11 +30,13 @@ class Call:
     responses: dict[str, Any] | None = None
     """Answers to what it has asked for, by the keys that it gave; with ``state``, what it wants back."""
     state: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+    """More of ``_meta``."""
 
     def options(self) -> dict[str, Any]:
         """Whatever a client may take beside the tool's name and arguments."""
         return {
-            "meta": {IDEMPOTENCY_KEY: self.key},
+            "meta": {**self.more, IDEMPOTENCY_KEY: self.key},
             "allow_input_required": True,
             "input_responses": self.responses,
             "request_state": self.state,

@@ -39,6 +39,7 @@ async def durable_tool(
     max_bytes: int = MAX_RESULT,
     answer: Answerer | None = None,
     answer_timeout: float | timedelta | None = None,
+    meta: Callable[[StepInfo], Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Call a tool of an MCP server as a step: once recorded, its result is never asked for again.
 
@@ -46,7 +47,9 @@ async def durable_tool(
     ``call_tool(name, arguments)``, an async function of these two, or a function without parameters that makes one,
     which is then opened for this call (``alkaline_hosts.mcp.mcp_client`` gives such). The step's idempotency key goes
     with the call, in ``_meta`` under ``alkaline.dev/idempotency-key``; ``cost``, ``retry``, ``timeout`` (seconds, of
-    one attempt) and ``at_most_once`` are those of ``ctx.step``. A ``retry`` is asked with a ``ToolFailed``.
+    one attempt) and ``at_most_once`` are those of ``ctx.step``. A ``retry`` is asked with a ``ToolFailed``. ``meta``
+    gives more of the call's ``_meta`` for the step's info, as ``Telemetry.meta`` does the span's ``traceparent``; it is
+    recorded nowhere.
 
     Returns a map: ``content`` (the blocks), ``structured``, ``is_error`` (the tool's own error is a result, which a
     model can read), ``truncated`` where more than ``max_bytes`` came, ``server`` (as it is named here), ``tool`` and
@@ -58,14 +61,8 @@ async def durable_tool(
     and may go on in another process. After ``answer_timeout``, in seconds, the answer is cancel. ``answer(question)``,
     an async function of the workflow, answers in their place, also what is no elicitation.
     """
-    if not isinstance(name, str) or not name:
-        raise InvalidInput(f"a tool's name is a text of 1 character or more, not {name!r:.40}")
-    step = check_name(f"mcp {name}", "a tool's name, with mcp before it,")
-    check_client(client)
-    if not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < 0:
-        raise InvalidInput(f"max_bytes of a tool's result is a whole number from 0, not {max_bytes!r:.40}")
-
-    call = _calling(client, server, max_bytes)
+    step = _checked(client, name, max_bytes, meta)
+    call = _calling(client, server, max_bytes, meta)
     given: tuple[Any, ...] = ()
     for number in range(MAX_ROUNDS + 1):
         charge = _of_result(cost) if callable(cost) else cost if not number else None
@@ -97,7 +94,22 @@ async def durable_tool(
     raise ToolFailed(f"tool {name!r} asked {MAX_ROUNDS + 1} times, and has no result yet", "unanswered")
 
 
-def _calling(client: Any, server: str, max_bytes: int) -> Callable[..., Any]:
+def _checked(client: Any, name: Any, max_bytes: Any, meta: Any) -> str:
+    """The name of the step; InvalidInput for what can't be, before anything is recorded."""
+    if not isinstance(name, str) or not name:
+        raise InvalidInput(f"a tool's name is a text of 1 character or more, not {name!r:.40}")
+    step = check_name(f"mcp {name}", "a tool's name, with mcp before it,")
+    check_client(client)
+    if not isinstance(max_bytes, int) or isinstance(max_bytes, bool) or max_bytes < 0:
+        raise InvalidInput(f"max_bytes of a tool's result is a whole number from 0, not {max_bytes!r:.40}")
+    if meta is not None and not callable(meta):
+        raise InvalidInput(f"meta of a tool's call is a function of the step's info, not a {type(meta).__name__}")
+    return step
+
+
+def _calling(
+    client: Any, server: str, max_bytes: int, meta: Callable[[StepInfo], Mapping[str, Any]] | None
+) -> Callable[..., Any]:
     """The function of the step: one round of a call."""
 
     async def call(
@@ -108,8 +120,9 @@ def _calling(client: Any, server: str, max_bytes: int) -> Callable[..., Any]:
         *,
         info: StepInfo,
     ) -> dict[str, Any]:
+        more = {} if meta is None else dict(meta(info))
         try:
-            raw = await reach(client, Call(name, arguments, info.idempotency_key, responses, state))
+            raw = await reach(client, Call(name, arguments, info.idempotency_key, responses, state, more))
             asked = questions_in(raw, name, server, info.command_id)
             return asked or {"result": tagged(raw, name, server, max_bytes)}
         except Exception as error:

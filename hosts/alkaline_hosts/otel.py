@@ -18,9 +18,10 @@ from opentelemetry import metrics, trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from alkaline_edge import Runtime, __version__, lifecycle
+from alkaline_edge import Runtime, StepInfo, __version__, lifecycle
 from alkaline_edge.errors import InvalidInput
 
+from ._http.around import take
 from ._telemetry.live import Live, signal_span
 from ._telemetry.spans import CLIENT, Of, Span
 
@@ -64,6 +65,9 @@ class Telemetry:
         of = self._live.of(event.id)
         here = trace.get_current_span().get_span_context() if isinstance(event, lifecycle.RunStarted) else None
         around = (f"{here.trace_id:032x}", f"{here.span_id:016x}") if here is not None and here.is_valid else None
+        if isinstance(event, lifecycle.RunStarted):
+            said = take()  # by a request over HTTP, where nothing else has made a span of that
+            around = around or said
         spans = self._live.told(event, around)
         for span in spans:
             self._emit(span)
@@ -80,6 +84,18 @@ class Telemetry:
             of = Of(record.id, record.run, record.workflow, record.generation)
             around = (f"{here.trace_id:032x}", f"{here.span_id:016x}")
             self._emit(signal_span(of, name, runtime.host.now_ms(), dedupe or f"{name} {around[1]}", around))
+
+    def traceparent(self, info: StepInfo) -> str | None:
+        """What names the span of a step, for a request that the step makes; None of a run that it was not told of.
+
+        ``info``: what the step was given. ``durable_tool(..., meta=telemetry.meta)`` sends it to an MCP server.
+        """
+        return self._live.traceparent(info.run_id, info.command_id)
+
+    def meta(self, info: StepInfo) -> dict[str, str]:
+        """``{"traceparent": ...}`` of the step, or nothing: for ``durable_tool(..., meta=)``. ``info`` as above."""
+        found = self.traceparent(info)
+        return {} if found is None else {"traceparent": found}
 
     # --- spans -----------------------------------------------------------------------------------------------------
     def _emit(self, span: Span) -> None:

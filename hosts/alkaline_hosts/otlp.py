@@ -15,11 +15,12 @@ import logging
 from collections.abc import Awaitable, Mapping
 from urllib.parse import urlsplit
 
-from alkaline_edge import lifecycle
+from alkaline_edge import StepInfo, lifecycle
 from alkaline_edge.arguments import expect, expect_call
 from alkaline_edge.errors import InvalidInput, StoreError
 from alkaline_edge.limits import check_seconds
 
+from ._http.around import take
 from ._http.fetching import Fetch as Fetch  # for callers, who give their own
 from ._http.fetching import default
 from ._telemetry.live import Live
@@ -82,7 +83,8 @@ class OtlpExporter:
 
     def __call__(self, event: lifecycle.LifecycleEvent) -> Awaitable[None] | None:
         """Take one event; what is to be awaited sends what has gathered."""
-        self._waiting += self._live.told(event)
+        around = take() if isinstance(event, lifecycle.RunStarted) else None
+        self._waiting += self._live.told(event, around)
         if len(self._waiting) > _MOST:
             del self._waiting[: len(self._waiting) - _MOST]
         if not self._waiting or event.at < self._not_before:
@@ -91,6 +93,18 @@ class OtlpExporter:
             return None
         self._not_before = event.at + _PATIENCE_MS  # unless it goes well
         return self._sent()
+
+    def traceparent(self, info: StepInfo) -> str | None:
+        """What names the span of a step, for a request that the step makes; None of a run that it was not told of.
+
+        ``info``: what the step was given. ``durable_tool(..., meta=exporter.meta)`` sends it to an MCP server.
+        """
+        return self._live.traceparent(info.run_id, info.command_id)
+
+    def meta(self, info: StepInfo) -> dict[str, str]:
+        """``{"traceparent": ...}`` of the step, or nothing: for ``durable_tool(..., meta=)``. ``info`` as above."""
+        found = self.traceparent(info)
+        return {} if found is None else {"traceparent": found}
 
     async def flush(self) -> None:
         """Send what has gathered. ERR_STORE where the collector does not take it: it is kept for the next time."""

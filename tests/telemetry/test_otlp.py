@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from alkaline_edge import Context, InvalidInput, Runtime, StoreError, workflow
+from alkaline_edge.mcp import durable_tool
 from alkaline_edge.testing import SimulatedHost
 from alkaline_hosts import otlp
+from alkaline_hosts._http.api import HttpApi
+from alkaline_hosts._http.messages import Request
 from alkaline_hosts._telemetry.spans import span_id, trace_id
 from alkaline_hosts.otlp import OtlpExporter
 from tests.telemetry.flows import killed_moved_and_resumed
@@ -201,3 +204,65 @@ def test_what_is_no_collector_is_bad_input(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput) as error:
         OtlpExporter(**wrong)
     assert "secret@" not in str(error.value)
+
+
+@workflow
+async def calls(ctx: Context) -> Any:
+    await ctx.child(short, 1, id="kid")
+    return await durable_tool(ctx, client, "look", {"at": 1}, meta=listening[-1].meta)
+
+
+listening: list[OtlpExporter] = []
+asked: list[Any] = []
+
+
+async def client(name: str, arguments: dict[str, Any], meta: Any = None) -> Any:
+    asked.append(meta)
+    return {"content": [], "isError": False}
+
+
+GIVEN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize(
+    ("header", "linked"),
+    [
+        (GIVEN, True), (GIVEN.upper(), False), (f"cc{GIVEN[2:]}-more", True), (f"ff{GIVEN[2:]}", False),
+        ("00-" + "0" * 32 + GIVEN[35:], False), ("", False), ("nonsense", False),
+    ],
+)  # fmt: skip
+def test_a_trace_goes_on_from_who_starts_a_run_over_http_to_the_server_of_its_tools(header: str, linked: bool) -> None:
+    """The start is linked to the span that traceparent names, once and of no child; a call of a tool carries that of
+    its step, which is the span that is exported. A header that is none is as if it were not there."""
+    sent: list[Any] = []
+
+    async def fetch(method: str, url: str, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
+        sent.append(json.loads(body))
+        return 200, b"{}"
+
+    async def test() -> None:
+        asked.clear()
+        listening.append(OtlpExporter("https://collector.example/v1/traces", fetch=fetch))
+        async with Runtime(SimulatedHost(), workflows=[calls, short], on_event=listening[-1]) as runtime:
+            api = HttpApi(runtime)
+            body = json.dumps({"workflow": "calls", "id": "r"}).encode()
+            headers = {"content-type": "application/json", "traceparent": header}
+            assert (await api.handle(Request("POST", "/runs?settle=1", headers, body))).status == 201
+        await listening[-1].close()
+
+    asyncio.run(test())
+    spans = [
+        span
+        for body in sent
+        for each in body["resourceSpans"]
+        for scope in each["scopeSpans"]
+        for span in scope["spans"]
+    ]
+    starts = [span for span in spans if span["name"].startswith("alkaline.start ")]
+    assert [span["name"] for span in starts] == ["alkaline.start calls"] * linked
+    assert [(one["traceId"], one["spanId"]) for span in starts for one in span["links"]] == [
+        ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
+    ] * linked
+    (tool,) = [span for span in spans if span["name"] == "alkaline.step mcp look"]
+    assert asked[0]["traceparent"] == f"00-{tool['traceId']}-{tool['spanId']}-01"
+    assert len(asked[0]) == 2, "beside the idempotency key"

@@ -28,6 +28,7 @@ from alkaline_edge.runs import FINISHED
 from alkaline_edge.runtime.following import place_of
 
 from . import doors, streaming
+from .around import asked_in
 from .json import to_json
 from .messages import JSON, MAX_BODY, MSGPACK, STREAM, Head, Refused, Request, Response, pick, shown
 from .moves import MovesApi
@@ -139,7 +140,8 @@ class HttpApi:
         runs = RunsApi(self._runtime, self._touched, within(self._runtime.host, request.gone))
         if verb.gives.how == "stream":
             return await self._streamed(head, given, runs)
-        value = await perform(self._moves if moves else runs, verb.name, dict(given))
+        with asked_in(head.headers):
+            value = await perform(self._moves if moves else runs, verb.name, dict(given))
         if verb.status == 202:
             value = await runs.status(given["id"])
         return Response(verb.status, {"content-type": verb.gives.media}, verb.gives.write(value, self._runtime.codec))

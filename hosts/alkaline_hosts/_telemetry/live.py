@@ -32,6 +32,11 @@ class Live:
         known = self._runs.get(id)
         return None if known is None else known.of
 
+    def traceparent(self, id: str, command: str) -> str | None:
+        """The W3C header that names the span of a command of the run ``id``; None where this process has not met it."""
+        of = self.of(id)
+        return None if of is None else f"00-{of.trace}-{span_id(of.run, of.generation, command)}-01"
+
     def told(self, event: lifecycle.LifecycleEvent, around: tuple[str, str] | None = None) -> list[Span]:
         """The spans that have ended with ``event``. ``around``: the trace and span in which it was told, if any."""
         match event:
