@@ -100,6 +100,7 @@ def test_each_block_is_run_by_some_test() -> None:
     """Python, shell and what they print here; the rest by others, or it is a picture."""
     elsewhere = {
         ("README.md", "html"),  # tests/wasm/test_readme_page.py
+        ("browser.md", "html"),  # tests/wasm/test_pyscript_page.py
         ("README.md", "py"),  # tests/workers/test_readme_worker.py
         ("board.md", "mermaid"),
         ("concepts.md", "mermaid"),

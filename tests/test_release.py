@@ -98,3 +98,15 @@ def test_the_release_is_published_by_trust_and_not_by_a_secret() -> None:
     assert "password" not in text
     for target in re.findall(r"run: make ([\w-]+)", text):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE), target
+
+
+def test_each_action_of_a_workflow_is_pinned_by_its_commit() -> None:
+    """A tag can be moved to other code: every `uses` names a commit, and the version that it was behind it."""
+    used = [
+        line.strip()
+        for path in sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+        for line in path.read_text("utf-8").splitlines()
+        if "uses:" in line
+    ]
+    assert used
+    assert [line for line in used if not re.fullmatch(r"- uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)] == []
