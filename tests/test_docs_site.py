@@ -83,6 +83,18 @@ def test_a_page_loads_nothing_from_elsewhere(pages: dict[Path, Page]) -> None:
         assert all(path.exists() for _, path, _ in targets(page, page.loads)), page.path.name
 
 
+def test_nothing_is_left_for_a_browser_to_fetch(site: Path, pages: dict[Path, Page]) -> None:
+    """Diagrams are pictures (for text, Material's script would fetch a renderer), and styles name no other origin."""
+    for path in pages:
+        assert not re.search(r'class="(?:[^"]* )?mermaid[ "]', path.read_text("utf-8")), path.name
+    drawn = {f"drawn/{path.name}" for path in (site / "drawn").glob("*.svg")}
+    loaded = {link for page in pages.values() for link in page.loads if link.startswith("drawn/")}
+    assert loaded == drawn != set()
+    outside = re.compile(r"(?:url\(|@import)\s*[\"']?(?:https?:)?//")
+    for path in [*site.rglob("*.css"), *(site / "drawn").glob("*.svg")]:
+        assert not outside.search(path.read_text("utf-8")), path.name
+
+
 def test_every_public_name_is_in_the_reference(site: Path, pages: dict[Path, Page]) -> None:
     """Of every module that is a door: each name of `__all__` has a heading of its own."""
     for door in DOORS:

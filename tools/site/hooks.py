@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 sys.path[:0] = [str(ROOT), str(ROOT / "hosts"), str(Path(__file__).parent)]
 
-import reference  # noqa: E402  # beside this file, which mkdocs loads by its path
+import drawing  # noqa: E402  # beside this file, which mkdocs loads by its path
+import reference  # noqa: E402
 
 BESIDE = {name: ROOT / name for name in ("SPEC.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")}
 _SECTION = re.compile(r"^## (.+)$|^- \[([^\]]+)\]\(([^)]+)\):? ?(.*(?:\n  .*)*)", re.MULTILINE)
@@ -120,7 +121,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: MkDocsConfig, files: F
 
     parts, last = [], 0
     for block in _CODE.finditer(markdown):
-        parts += [_LINK.sub(moved, markdown[last : block.start()]), block[0]]
+        parts += [_LINK.sub(moved, markdown[last : block.start()]), drawing.shown(block[0])]
         last = block.end()
     return "".join([*parts, _LINK.sub(moved, markdown[last:])])
 
