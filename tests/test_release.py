@@ -93,7 +93,9 @@ def test_the_release_is_published_by_trust_and_not_by_a_secret() -> None:
     text = (ROOT / ".github" / "workflows" / "release.yml").read_text("utf-8")
     assert "id-token: write" in text
     assert "pypa/gh-action-pypi-publish" in text
-    assert "actions/attest-build-provenance" in text
+    # Provenance of all that is uploaded, which is what it attests when given no other statement; and the SBOM.
+    attested = re.findall(r"uses: actions/attest@.*\n +with: \{ (.*) \}", text)
+    assert attested == ['subject-path: "dist/*"', 'subject-path: "dist/*.whl", sbom-path: build/release/sbom.cdx.json']
     assert "secrets." not in text
     assert "password" not in text
     for target in re.findall(r"run: make ([\w-]+)", text):
