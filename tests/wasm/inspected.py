@@ -147,8 +147,8 @@ def beside(path: Path) -> Path:
     return path
 
 
-async def _beside(runtime: Runtime) -> None:
-    await Triggers(runtime).create("half-hourly", approval, Every(1_800), MARKUP)
+async def _beside(runtime: Runtime, seconds: int = 1_800) -> None:
+    await Triggers(runtime).create("half-hourly", approval, Every(seconds), MARKUP)
     board = Board(runtime, "launches")
     await board.create(MARKUP, id="wind", priority=1)
     await board.create("Wait for a calm day", id="calm", assignee="forecast")
@@ -157,12 +157,12 @@ async def _beside(runtime: Runtime) -> None:
 
 
 def with_beside(path: Path) -> Path:
-    """The same file, with a schedule that ticks and one that is paused, and a board."""
+    """The same file, with a schedule that ticks once a year, so under no test, one that is paused, and a board."""
 
     async def filled() -> None:
         host = FileHost(path)
         async with Runtime(host, workflows=WORKFLOWS) as runtime:
-            await _beside(runtime)
+            await _beside(runtime, seconds=365 * 86_400)
             await Triggers(runtime).create("nightly", approval, Every(86_400))
             await Triggers(runtime).pause("nightly")
         await host.close()

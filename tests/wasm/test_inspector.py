@@ -387,8 +387,8 @@ def test_a_servers_schedules_and_boards_are_shown(seen: Seen, served: tuple[str,
     seen.go("about:blank").go(f"{address}/#token={TOKEN}").until("4 runs", ".found")
     seen.press(".filters button", "3 schedules, boards and budgets")
     shown = seen.until("Board launches: 3 tasks", ".others")
-    assert all(words in shown for words in ("every 30 min", "paused", "claimed by forecast", "<img src=x"))
-    assert re.search(r"\d\d:\d\d:00, (in \d+ (min|s)|now)", shown), "when it ticks next, whatever the clock says"
+    assert all(words in shown for words in ("every 365 d", "paused", "claimed by forecast", "<img src=x"))
+    assert re.search(r"\d\d:\d\d:00, in \d+ (d|h|min)", shown), "when it ticks next"
     lanes = seen.tab.js("return [...document.querySelectorAll('.lane h4')].map((each) => each.innerText)")
     assert lanes == ["todo 1", "ready 1", "running 1"]
     seen.press(".task button", "Fly")
