@@ -21,6 +21,7 @@ from alkaline_edge import (
 )
 from alkaline_edge.errors import UnknownOutcome
 from alkaline_edge.host import Capabilities
+from alkaline_edge.runtime import moving
 from alkaline_edge.runtime.handing import Local
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost
 from alkaline_edge.testing.simulated import crash_at
@@ -475,5 +476,23 @@ def test_delete_leaves_no_history_of_an_earlier_generation() -> None:
         await process.runtime.delete("a")
         assert process.host.store.entries == {}
         await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_run_that_somebody_has_is_not_given_up() -> None:
+    """However long its cancel has waited: whoever has it is busy, and will hear of that."""
+
+    async def test() -> None:
+        process = await suspended()
+        await process.crash()
+        bare = Runtime(process.host.reopen())
+        await bare.cancel("a")
+        bare.host.advance(61)  # type: ignore[attr-defined]
+        record = await bare.store.record("a")
+        assert await moving._given_up(bare.store, record)
+        record.owner, record.lease_until = "somebody", bare.host.now_ms() + 5_000
+        assert not await moving._given_up(bare.store, record)
+        await bare.close()
 
     drive(test)

@@ -25,6 +25,7 @@ from alkaline_edge import (
 )  # fmt: skip
 from alkaline_edge import events as ev
 from alkaline_edge.host import Capabilities
+from alkaline_edge.lifecycle import RunRetried
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost
 from tests.sealing.support import sealed
 from tests.support import Process, drive, kinds
@@ -888,6 +889,10 @@ def test_a_retry_is_recorded_no_earlier_than_what_it_follows() -> None:
         assert await run.result() == "beforeit"
         times = [each.at for each in await process.runtime.history("a")]
         assert times == sorted(times)
+        (told,) = [each for each in process.events if isinstance(each, RunRetried)]
+        assert told.at == next(
+            each.at for each in await process.runtime.history("a") if isinstance(each.event, ev.Retried)
+        )
         await process.runtime.close()
 
     drive(test)

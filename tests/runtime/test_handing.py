@@ -308,7 +308,7 @@ def test_a_letter_raises_the_epoch_above_that_of_its_source_and_an_old_one_count
     """Whoever drove the run at the source could write it here otherwise; and one hand-over begins a run once."""
 
     async def test() -> None:
-        source, target = await started(), target_of()
+        source, target = await started(), Runtime(SimulatedHost(seed=5))  # nobody there takes it up
         await hand_over(source, "a", target)
         left, came = await source.store.record("a"), await target.store.record("a")
         assert came.epoch > left.epoch
