@@ -25,6 +25,8 @@ def check_id(value: object, what: str = "a run id") -> str:
 
 def check_name(value: object, what: str) -> str:
     """``value`` if it is a non-empty str of at most MAX_NAME characters. Otherwise ERR_INVALID_INPUT."""
+    if type(value) is str and value.isascii() and 0 < len(value) <= MAX_NAME:
+        return value  # the name of nearly every step, for each of which this is asked
     if not isinstance(value, str) or not value or len(value) > MAX_NAME:
         raise InvalidInput(f"{what} is a text of 1 to {MAX_NAME} characters; {_shown(value)}")
     if not is_text(value):

@@ -125,7 +125,7 @@ class Agenda:
     @property
     def timers(self) -> bool:
         """Whether there may be a timer that waits."""
-        return bool(self._dates or self._delays or self._misdated)
+        return bool(self._dates._heap or self._delays._heap or self._misdated._heap)  # asked at each turn
 
     def is_open(self, key: str, command: Command) -> bool:
         """Whether the handler still asks for it."""

@@ -110,7 +110,7 @@ def begin(work: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop) -> as
         return asyncio.Task(work, loop=loop, eager_start=True)
     context = copy_context()
     carried: Any = _carried(work)  # a generator, and to a task a coroutine
-    task = loop.create_task(carried, context=context)
+    task: asyncio.Task[Any] = asyncio.Task(carried, loop=loop, context=context)
     outer: Any = asyncio.current_task(loop)
     asyncio._leave_task(loop, outer)
     asyncio._enter_task(loop, task)  # who asks which task runs is told of this one, as ever

@@ -109,15 +109,15 @@ def with_table(page: str, where: str, figures: list[dict[str, Any]]) -> str:
     return _TABLE.sub(lambda found: f"{found[1]}\n{chr(10).join(lines)}\n\n{found[2]}", page, count=1)
 
 
-def floor_of_replay(commits: list[bytes]) -> float:
-    """Seconds to decode the same bytes and to resume a bare coroutine for each."""
+def floor_of_replay(commits: list[bytes], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds by ``clock`` to decode the same bytes and to resume a bare coroutine for each."""
     coroutine = _bare(len(commits), _Once())
     coroutine.send(None)
-    started = time.perf_counter()
+    started = clock()
     for raw in commits[1:]:
         msgpack.unpackb(raw)
         coroutine.send(None)
-    spent = time.perf_counter() - started
+    spent = clock() - started
     coroutine.close()
     return spent
 
@@ -129,6 +129,12 @@ async def recorded(count: int) -> tuple[Runtime, Any]:
         await (await runtime.start("steps", count, id="a")).settle()
     runtime = Runtime(host, workflows=[steps])
     return runtime, await runtime.get_execution("a")
+
+
+async def recorded_commits(count: int) -> list[bytes]:
+    """The history of a run of so many steps."""
+    runtime, record = await recorded(count)
+    return await runtime.store.commits(record.run)
 
 
 async def replay(counts: tuple[int, ...]) -> None:
@@ -201,17 +207,20 @@ def live_cpu(count: int) -> None:
             "file, no sync": (lambda name: FileHost(Path(folder, name), fsync=False), 60),
         }
         found: dict[tuple[str, str], list[float]] = {}
+        floors: list[float] = []
+        commits = asyncio.run(recorded_commits(count))
         for n in range(7):
+            floors.append(floor_of_replay(commits, time.process_time) / count * 1e6)
             for host, (made, _) in hosts.items():
                 for flow in STEPS:
-                    spent = asyncio.run(
-                        cpu_of_steps(made(len(found) * 100 + n * 10 + STEPS.index(flow)), flow.name, count)
-                    )
+                    spent = asyncio.run(cpu_of_steps(made(f"{flow.name}-{n}"), flow.name, count))
                     found.setdefault((host, flow.name), []).append(spent * 1e6)
     words = {"steps": "plain", "async_steps": "async, never waits", "waiting_steps": "async, waits for a turn"}
     for (host, flow_name), spent_each in found.items():
         best, target = min(spent_each), hosts[host][1]
         row(f"live step, {host}, {words[flow_name]}: CPU us", f"{best:.0f}", f"<= {target:.0f}", best <= target)
+        ratios = [ours / floor for ours, floor in zip(spent_each, floors, strict=True)]
+        row("  / the floor of its replay, by turns", growth.spread(ratios))
 
 
 def live(count: int) -> None:
@@ -285,6 +294,40 @@ def package() -> None:
     runs = [subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True) for _ in range(7)]
     row("  of which behind asyncio and msgpack: ms", f"{min(float(r.stdout.split()[0]) for r in runs):.1f}")
     row("modules that it adds beside its own", runs[0].stdout.splitlines()[1] or "none")
+    first_step()
+
+
+_FIRST = """
+import time
+begun = time.process_time()
+import asyncio, msgpack
+floor = time.process_time()
+from alkaline_edge import Context, Runtime, workflow
+from alkaline_hosts.memory import MemoryHost
+@workflow
+async def flow(ctx: Context) -> None:
+    await ctx.step("step", lambda: 1)
+async def main():
+    async with Runtime(MemoryHost(), workflows=[flow]) as runtime:
+        await (await runtime.start("flow")).result()
+asyncio.run(main())
+print((floor - begun) * 1000, (time.process_time() - begun) * 1000)
+"""
+
+
+def first_step() -> None:
+    """Import and first step in a fresh interpreter, against importing asyncio and msgpack, which it can't do without.
+
+    From compiled modules, as they are installed: whatever the environment says of writing them.
+    """
+    with tempfile.TemporaryDirectory() as compiled:
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        env |= {"PYTHONPYCACHEPREFIX": compiled}
+        command = [sys.executable, "-c", _FIRST]
+        runs = [subprocess.run(command, check=True, capture_output=True, text=True, env=env) for _ in range(10)]
+    pairs = [(float(floor), float(whole)) for floor, whole in (each.stdout.split() for each in runs[1:])]
+    row("import and first step: CPU ms", f"{min(whole for _, whole in pairs):.1f}")
+    row("  / import of asyncio and msgpack", growth.spread([whole / floor for floor, whole in pairs]))
 
 
 def main() -> None:
