@@ -38,7 +38,7 @@ ready-workers: $(READY)
 # failed a share ends: a server or a browser that is gone would keep each of the others waiting.
 timed-%:
 	@mkdir -p build/shares
-	@begun=$$(date +%s); PYTEST_ADDOPTS=--maxfail=10 $(MAKE) $* > build/shares/$*.running 2>&1; code=$$?; mv build/shares/$*.running build/shares/$*.txt; \
+	@begun=$$(date +%s); PYTEST_ADDOPTS="--maxfail=10 --durations=30 --durations-min=2" $(MAKE) $* > build/shares/$*.running 2>&1; code=$$?; mv build/shares/$*.running build/shares/$*.txt; \
 		cat build/shares/$*.txt; echo "$*: $$(($$(date +%s) - begun)) s"; exit $$code
 
 $(READY): pyproject.toml
