@@ -267,8 +267,7 @@ def test_a_child_knows_what_was_spent_above_it_before_it_began() -> None:
     async def test() -> None:
         process = Process(spends, has_spent)
         run = await process.runtime.start(has_spent, id="p")
-        await run.settle()
-        assert run.status == "completed"
+        assert await run.result() == "p"
         assert ran == ["child"]
         await process.runtime.close()
 
