@@ -29,7 +29,9 @@ def chromium(seconds: float, seed: int, directory: Path) -> Row:
     if done.returncode:
         row.wrong.append(f"it ended with {done.returncode}: {done.stderr.strip()[-600:]}")
         return row
-    found = json.loads(done.stdout.splitlines()[-1])
+    *said, last = done.stdout.splitlines()
+    print("".join(f"{line}\n" for line in said), end="", flush=True)
+    found = json.loads(last)
     row.kills, row.commits, row.lost = found["kills"], found["acknowledged"], found["lost"]
     return row
 
