@@ -13,6 +13,7 @@ from ..errors import AlkalineError
 from ..host import Conflict, Entry
 from ..structs import NamedTuple
 from . import reporting
+from .segments import keys_of
 from .store import Store
 from .write import Write
 
@@ -62,8 +63,9 @@ class Memory:
     async def save(self, summaries: list[Summary]) -> None:
         """Keep these, each put together with what another process has kept meanwhile. What others are quicker with is
         left to the next time."""
-        for start in range(0, len(summaries), _PAGE):
-            write, page = Write(), summaries[start : start + _PAGE]
+        at_once = keys_of(self._store.limits)
+        for start in range(0, len(summaries), at_once):
+            write, page = Write(), summaries[start : start + at_once]
             places = [keys.learned(each.name) for each in page]
             for summary, key, entry in zip(page, places, await self._store.host.get(places), strict=True):
                 own = entry is not None and self._versions.get(key) == entry.version

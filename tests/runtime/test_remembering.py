@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from alkaline_edge import Codec, Context, Runtime, keys, workflow
 from alkaline_edge.capacity import Learning
+from alkaline_edge.host import Capabilities
 from alkaline_edge.runtime.learning import SAVED_EVERY_MS
 from alkaline_edge.runtime.remembering import KEPT, VERSION, Memory, Summary, between, checked
 from alkaline_edge.testing import SimulatedHost, SimulatedStore
@@ -42,6 +43,19 @@ async def worked(store: SimulatedStore, seconds: float, runs: int = 6) -> tuple[
     runtime = Runtime(host, workflows=[flow], learning=Learning())
     await (await runtime.start(flow)).result()
     return runtime, host
+
+
+@pytest.mark.parametrize("keys_at_once", [5, 12, 500])
+def test_what_is_kept_goes_into_as_many_batches_as_the_store_takes(keys_at_once: int) -> None:
+    """Of 450 names all are there afterwards, whatever a commit may hold."""
+
+    async def test() -> None:
+        can = Capabilities("small", durability="volatile", max_batch_keys=keys_at_once)
+        memory = Memory(Runtime(SimulatedHost(capabilities=can)).store)
+        await memory.save([Summary(f"s{n}", 4.0, None, [n], 1) for n in range(450)])
+        assert {each.durations[0] for each in await memory.load()} == set(range(450))
+
+    drive(test)
 
 
 def test_a_new_process_begins_with_what_earlier_ones_learned() -> None:
