@@ -33,6 +33,7 @@ def chromium(seconds: float, seed: int, directory: Path) -> Row:
     print("".join(f"{line}\n" for line in said), end="", flush=True)
     found = json.loads(last)
     row.kills, row.commits, row.lost = found["kills"], found["acknowledged"], found["lost"]
+    row.forgotten = found["forgotten"]
     return row
 
 

@@ -21,6 +21,8 @@ class Row:
     """Acknowledged."""
     lost: int = 0
     """Of those, how many are not there."""
+    forgotten: int = 0
+    """Kills after which Chromium had forgotten the origin, with all that it had stored: docs/browser.md."""
     again: int = 0
     """Committed steps that were run again."""
     repeated: int = 0
@@ -34,8 +36,8 @@ class Row:
     """Why it was not run."""
 
 
-COLUMNS = ("seconds", "kills", "faults", "runs", "commits", "lost", "again", "repeated", "signals", "signals_lost",
-           "doubled")  # fmt: skip
+COLUMNS = ("seconds", "kills", "faults", "runs", "commits", "lost", "forgotten", "again", "repeated", "signals",
+           "signals_lost", "doubled")  # fmt: skip
 
 
 def table(rows: Sequence[Row]) -> str:

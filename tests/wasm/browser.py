@@ -48,6 +48,24 @@ await pyodide.loadPackage(packages, { messageCallback: () => {} });
 """
 
 
+class Forgotten(Exception):
+    """Chromium came back from a kill without anything that the origin had stored: see docs/browser.md."""
+
+
+def once_more_if_forgotten(test: Callable[..., None]) -> Callable[..., None]:
+    """Begins ``test`` again, once, where Chromium has forgotten the whole origin: no promise of ours is about that."""
+
+    @functools.wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        try:
+            test(*arguments, **named)
+        except Forgotten:
+            print("Chromium forgot the origin when it was killed")
+            test(*arguments, **named)
+
+    return run
+
+
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
     """The first true answer of ``condition``; fails with ``what`` when there was none in ``seconds``."""
     deadline = time.monotonic() + seconds
@@ -157,6 +175,12 @@ class Browser:
         self.driver.switch_to.new_window("tab")
         self.driver.get(self.origin + name)
         return Tab(self.driver, self.driver.current_window_handle)
+
+    def again(self) -> Browser:
+        """Start it after a ``kill``; Forgotten where nothing is left of what the origin had stored."""
+        if not self.start().tab().js("return (await indexedDB.databases()).length"):
+            raise Forgotten
+        return self
 
     def kill(self) -> None:
         """SIGKILL to the browser and all of its children: nothing gets a chance to write anything."""

@@ -100,7 +100,10 @@ class Seen:
         wait_until(pressed, f"{selector} {words}", 15)
 
     def run(self, id: str) -> Seen:
-        self.press(".runs .id", id, exact=True)
+        """Open a run by its row, wherever that is by then: rows move while the list is alive."""
+        click = f"""const id = {json.dumps(id)}, rows = [...document.querySelectorAll(".runs .id")];
+            const row = rows.find((each) => each.textContent === id); row?.click(); return Boolean(row);"""
+        wait_until(lambda: self.driver.execute_script(click), f"a row of {id}", 15)
         self.until(id, ".run-head h2")
         return self
 

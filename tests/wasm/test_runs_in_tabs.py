@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
-from browser import Browser, Tab, wait_until
+from browser import Browser, Tab, once_more_if_forgotten, wait_until
 from pages import page
 
 RUN = """
@@ -126,7 +126,8 @@ async def fill(count):
     for n in range(count):
         parents = [f"t{n - 3}"] if n > 3 else []
         bound = {"workflow": "ticked", "input": {}} if n % 5 == 4 else {}
-        await board.create("a task", id=f"t{n}", parents=parents, ttl=1, **bound)
+        tab = {0: "a", 1: "b"}.get(n)
+        await board.create("a task", id=f"t{n}", parents=parents, assignee=tab, ttl=30, **bound)
 
 async def work(tab, count):
     async def do(claim):
@@ -135,7 +136,8 @@ async def work(tab, count):
         return [claim.parents, claim.token]
 
     over = False
-    workers = [board.work(do, worker=f"{tab} {n}", until=lambda: over, poll=0.05) for n in range(4)]
+    workers = [board.work(do, worker=f"{tab} {n}", assignees=(tab, None), until=lambda: over, poll=0.05)
+               for n in range(4)]
     working = asyncio.gather(*workers)
     while (await board.head()).counts != {"done": count}:
         await asyncio.sleep(0.02)
@@ -150,7 +152,10 @@ None
 
 
 def test_two_tabs_work_one_board(pair: list[Tab]) -> None:
-    """Four workers in each: every task is claimed and done once, by one of them, and behind what it depends on."""
+    """Four workers in each: every task is claimed and done once, by one of them, and behind what it depends on.
+
+    The first two are for one tab each, so that both work.
+    """
     for tab in pair:
         tab.python(BOARD)
     pair[0].python(f"await fill({TASKS})")
@@ -158,7 +163,8 @@ def test_two_tabs_work_one_board(pair: list[Tab]) -> None:
         tab.begin(f"await work({name!r}, {TASKS})")
     did = [tab.end() for tab in pair]
     assert sorted(did[0] + did[1]) == sorted(f"t{n}" for n in range(TASKS) if n % 5 != 4)
-    assert all(did)
+    assert "t0" in did[0]
+    assert "t1" in did[1]
     told = pair[0].python("await told()")
     for n in range(TASKS):
         assert [kind for task, kind in told if task == f"t{n}" and kind == "claim"] == ["claim"]
@@ -195,13 +201,14 @@ def test_a_clock_that_jumps_hands_the_run_on_and_harms_nothing(own_chromium: Bro
     assert found["epoch"] > before, "the tab that is ahead took the run over"
 
 
+@once_more_if_forgotten
 def test_a_run_survives_kills_between_its_commits(own_chromium: Browser, origin: str) -> None:
     """SIGKILL of the browser again and again: what was recorded stays, and the run ends as if nothing had been."""
     tab = joined(own_chromium.tab())
     tab.python(START)
     recorded: list[int] = []
     kills = 0
-    while kills < 5:
+    while kills < 4:
         found = wait_until(lambda: _beyond(tab, len(recorded) + 7), "the run goes on")  # noqa: B023
         assert found["steps"][: len(recorded)] == recorded
         recorded = found["steps"]
@@ -209,7 +216,7 @@ def test_a_run_survives_kills_between_its_commits(own_chromium: Browser, origin:
             break
         own_chromium.kill()
         kills += 1
-        tab = joined(own_chromium.start().tab())
+        tab = joined(own_chromium.again().tab())
     assert kills >= 3
     found = finished(tab)
     assert found["steps"] == list(range(STEPS))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Browser, Tab, serve, wait_until
+from browser import Browser, Tab, once_more_if_forgotten, serve, wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLE = REPOSITORY / "examples" / "support_agent"
@@ -75,10 +75,13 @@ def until(tab: Tab, script: str, wanted: Any, what: str) -> Any:
         raise AssertionError(f"{error}; the page says {tab.js(STATUS)!r}, {tab.js(LINES)}") from None
 
 
+@once_more_if_forgotten
 def test_the_agent_runs_in_a_tab_is_killed_and_asks_nothing_again(visit: Any) -> None:
     """Killed while it waits for the approval and right after its last request began: one model call, tool call and
     refund each, but for the request that was under way; and the words of the model are seen as they come."""
     browser, page, asked, log = visit
+    asked.clear()
+    log.unlink(missing_ok=True)
     tab = browser.tab(page)
     until(tab, STATUS, lambda said: said == "ready", "the agent is there")
     tab.js("document.getElementById('ask').click()")
@@ -89,7 +92,7 @@ def test_the_agent_runs_in_a_tab_is_killed_and_asks_nothing_again(visit: Any) ->
     assert requests(asked) == Counter([1, 2])
     assert log.read_text().splitlines() == ["look_up 7"]
 
-    tab = browser.start().tab(page)
+    tab = browser.again().tab(page)
     until(tab, ASKS, bool, "it asks still")
     assert tab.js(LINES)[: len(before)] == before
     assert requests(asked) == Counter([1, 2]), "what is recorded is not asked for again"
