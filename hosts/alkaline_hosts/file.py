@@ -158,7 +158,9 @@ class FileHost(Threaded):
                 shared = self._writable().groups
             if shared:
                 check_batch(batch, self.capabilities)
-                return await group.join(batch, _id_bytes(batch.id), self._commit_all)
+                waiting = group.join(batch, _id_bytes(batch.id), self._commit_all)
+                if waiting is not None:
+                    return await waiting.answer
         return self._commit_alone(batch)
 
     def commit_now(self, batch: Batch) -> Committed | Conflict | None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,6 +23,7 @@ from alkaline_edge.host import Batch, Check, Committed, Conflict, Put
 from alkaline_hosts._file import group as file_group
 from alkaline_hosts._file import log as file_log
 from alkaline_hosts._file.format import HEADER, new_header
+from alkaline_hosts._file.group import Group, Waiting
 from alkaline_hosts.file import FileHost
 from tests.hosts.file_support import Contents, contents, drive, ends, put, puts, reopened
 
@@ -486,3 +488,46 @@ def test_two_threads_on_one_host(tmp_path: Path, syncs: list[int]) -> None:
     drive(both)
     drive(host.close)
     assert len(reopened(path)) == 120
+
+
+def waiting_of(group: Group, key: str) -> Waiting | None:
+    """Who waits for that group, once it has joined it."""
+    batch = put(key, b"")
+    return group.join(batch, bytes.fromhex(batch.id), lambda members: [one.succeed(Committed("a")) for one in members])
+
+
+def test_a_commit_waits_for_no_loop_of_another_thread() -> None:
+    """That loop would answer it, and nobody would wake its own: it is committed alone, also where both came at once."""
+    group = Group()
+
+    async def elsewhere() -> Waiting | None:
+        return waiting_of(group, "b")
+
+    async def here() -> None:
+        one = waiting_of(group, "a")
+        with ThreadPoolExecutor() as pool:  # the turn of this loop has not ended meanwhile
+            assert pool.submit(asyncio.run, elsewhere()).result() is None
+        assert one is not None
+        assert await one.answer == Committed("a")
+        with ThreadPoolExecutor() as pool:
+            assert pool.submit(asyncio.run, elsewhere()).result() is not None
+
+    drive(here)
+
+
+def test_who_is_answered_by_another_thread_is_woken() -> None:
+    """As where a host is closed on another loop than the one whose commits wait."""
+
+    async def test() -> None:
+        asyncio.get_running_loop().set_debug(True)  # it refuses what another thread does without waking it
+        for tell, answer in ((Waiting.succeed, Committed("a")), (Waiting.fail, StoreError("full"))):
+            batch = put("k", b"")
+            one = Waiting(batch, bytes.fromhex(batch.id), asyncio.get_running_loop().create_future())
+            told = asyncio.ensure_future(asyncio.wait([one.answer]))
+            await asyncio.sleep(0)
+            with ThreadPoolExecutor() as pool:
+                pool.submit(tell, one, answer).result()
+            await told
+            assert (one.answer.exception() or one.answer.result()) == answer
+
+    drive(test)

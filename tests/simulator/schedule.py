@@ -64,19 +64,22 @@ def quiet() -> Iterator[None]:
     schedule that must not happen: it would come at another moment each time.
     """
     hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    every: Any = getattr(asyncio.tasks, "_all_tasks", None)  # newer Pythons keep them otherwise
     log = logging.getLogger("alkaline_edge")
     said, log.disabled = log.disabled, True
     gc.collect()
     gc.freeze()
     gc.disable()
     try:
-        asyncio.tasks._all_tasks.add = lambda task: None  # type: ignore[attr-defined]  # nobody asks for them
+        if every is not None:
+            every.add = lambda task: None  # nobody asks for them
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # coroutines that were never awaited: their process died
             yield
             gc.collect()
     finally:
-        asyncio.tasks._all_tasks.__dict__.pop("add", None)  # type: ignore[attr-defined]
+        if every is not None:
+            every.__dict__.pop("add", None)
         gc.unfreeze()
         gc.enable()
         sys.unraisablehook = hook

@@ -88,7 +88,9 @@ TESTS_LEFT_OUT = {
 DEFECTS: dict[str, str] = {}
 # Minutes in WebAssembly, and nothing in them hangs on the platform: `make test-everywhere` has them, once.
 LONG = {"tests/simulation/test_exhaustive.py"}
-EVERYWHERE = {*LONG, "tests/simulation/test_moves.py", "tests/simulator/test_simulator.py"}
+EVERYWHERE = {
+    *LONG, "tests/simulation/test_moves.py", "tests/simulator/test_simulator.py", "tests/simulator/test_zombies.py",
+}  # fmt: skip
 # What sees bytes of msgpack, and so is run with both of them: the rest (orders, faults, the source's own text) holds
 # whatever they are, and is run with both in `make test-everywhere`.
 BYTES = {

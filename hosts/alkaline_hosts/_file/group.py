@@ -9,7 +9,9 @@ which they came, so a check sees what the commits before it in the group put.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from alkaline_edge.errors import AlkalineError
 from alkaline_edge.host import Batch, Committed, Conflict, Entry
@@ -35,14 +37,26 @@ class Waiting:
 
     def succeed(self, outcome: Answer) -> None:
         """Tell its caller, who may have been cancelled meanwhile."""
-        if not self.answer.done():
-            self.answer.set_result(outcome)
+        self._tell(self.answer.set_result, outcome)
 
     def fail(self, error: BaseException) -> None:
         """The same with an error."""
+        self._tell(self._failed, error)
+
+    def _failed(self, error: BaseException) -> None:
+        self.answer.set_exception(error)
+        self.answer.exception()  # its caller may be cancelled before it hears of it: that is no error to report
+
+    def _tell(self, tell: Callable[[Any], None], what: Any) -> None:
+        loop = self.answer.get_loop()
+        if loop.is_running() and loop is not asyncio._get_running_loop():  # another thread's: it has to be woken up
+            loop.call_soon_threadsafe(self._told, tell, what)
+        else:
+            self._told(tell, what)
+
+    def _told(self, tell: Callable[[Any], None], what: Any) -> None:
         if not self.answer.done():
-            self.answer.set_exception(error)
-            self.answer.exception()  # its caller may be cancelled before it hears of it: that is no error to report
+            tell(what)
 
     def fail_as(self, error: AlkalineError) -> None:
         """The same with an error that others are told too: each raises one of its own."""
@@ -85,9 +99,11 @@ def first_part(entries: Mapping[str, Entry | Extent], waiting: Sequence[Waiting]
 
 
 class Group:
-    """Those that wait for the end of the loop's turn."""
+    """Those that wait for the end of the loop's turn: of one loop at a time, whatever threads commit to the host."""
 
     def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        """Held while it is decided who waits, and for whom."""
         self._waiting: list[Waiting] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._last = 0
@@ -103,7 +119,8 @@ class Group:
             return True
         last, self._last = self._last, id(task)
         if self._waiting:
-            return not self._is_ours()
+            with self._mutex:
+                return bool(self._waiting) and not self._is_ours()
         alone = (not last or last == self._last) and self._row < ROW
         self._row = self._row + 1 if alone else 0
         return alone
@@ -124,18 +141,38 @@ class Group:
             return True
         return self._loop is asyncio.get_running_loop()
 
-    async def join(self, batch: Batch, id: bytes, flush: Flush) -> Answer:
-        """Commit ``batch``, whose raw id is ``id``, with the others: by ``flush``, which answers each."""
-        loop = self._loop = asyncio.get_running_loop()
+    def join(self, batch: Batch, id: bytes, flush: Flush) -> Waiting | None:
+        """Have ``batch``, whose raw id is ``id``, committed with the others, by ``flush``, which answers each.
+
+        None where those of another thread's loop wait by now: it is committed alone.
+        """
+        loop = asyncio.get_running_loop()
         one = Waiting(batch, id, loop.create_future())
-        self._waiting.append(one)
-        if len(self._waiting) == 1:
-            loop.call_soon(self.flush, flush)
-        return await one.answer
+        with self._mutex:
+            if self._waiting and not self._is_ours():
+                return None
+            self._loop = loop
+            self._waiting.append(one)
+            if len(self._waiting) == 1:
+                loop.call_soon(self._flush_of, loop, flush)
+        return one
+
+    def _flush_of(self, loop: asyncio.AbstractEventLoop, flush: Flush) -> None:
+        """At the end of that loop's turn: those that wait may be another's by now, whose turn has not ended."""
+        with self._mutex:
+            waiting: list[Waiting] = []
+            if self._loop is loop:
+                waiting, self._waiting = self._waiting, waiting
+        _commit(waiting, flush)
 
     def flush(self, flush: Flush) -> None:
         """Commit those that wait, if any do. One whose caller was cancelled is left out: nothing of it is written."""
-        waiting, self._waiting = self._waiting, []
-        left = [one for one in waiting if not one.answer.done()]
-        if left:
-            flush(left)
+        with self._mutex:
+            waiting, self._waiting = self._waiting, []
+        _commit(waiting, flush)
+
+
+def _commit(waiting: list[Waiting], flush: Flush) -> None:
+    left = [one for one in waiting if not one.answer.done()]
+    if left:
+        flush(left)
