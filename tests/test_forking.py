@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from alkaline_edge import Budget, ConflictError, Context, InvalidInput, StepOutcomeUnknown, workflow
-from alkaline_edge.host import Capabilities
-from alkaline_edge.testing import SimulatedHost
+from alkaline_edge import Budget, ConflictError, Context, InvalidInput, Runtime, StepOutcomeUnknown, workflow
+from alkaline_edge.host import Batch, Capabilities
+from alkaline_edge.testing import SimulatedCrash, SimulatedHost
 from tests.support import Process, drive
 
 SMALL = Capabilities("small", durability="volatile", segment_commits=3, max_value=2000, inline_limit=300)
@@ -192,5 +192,54 @@ def test_a_fork_has_the_attributes_that_its_source_was_given() -> None:
         assert {record.id for record in found} == {"a", fork.id}
         assert await to_end(process, fork.id) == 3
         assert (await process.runtime.get_execution(fork.id)).attributes == {"customer": "c7"}
+
+    drive(test)
+
+
+class Cut(SimulatedHost):
+    """A process that dies at its commit number ``dies_at``, which is on its way and lands by ``land``."""
+
+    dies_at = -1
+    commits = 0
+
+    async def commit(self, batch: Batch) -> Any:
+        self.commits += 1
+        if self.commits == self.dies_at:
+            self.sent = batch
+            raise SimulatedCrash
+        return await super().commit(batch)
+
+    def land(self) -> None:
+        self.store.apply(self.sent)
+
+
+@pytest.mark.parametrize("dies_at", range(1, 6))
+def test_a_fork_that_is_cut_off_can_be_seen_and_deleted(dies_at: int) -> None:
+    """What is there of it is listed, is no run to read, and goes with a delete; what lands behind that is refused."""
+
+    async def test() -> None:
+        whole = SimulatedHost(capabilities=SMALL)
+        process = Process(named, host=whole)
+        await (await process.runtime.start("named", 1, id="a", attributes={"size": "large"})).result()
+        before = dict(whole.store.entries)
+        host = Cut(whole.store, seed=3, capabilities=SMALL)
+        host.dies_at = dies_at
+        other = Runtime(host, workflows=[named])
+        try:
+            made = (await other.fork("a", 1, edit={"input": "x" * 5_000})).id
+        except SimulatedCrash:
+            made = ""
+        for record in (await process.runtime.list_executions()).items:
+            if record.id == "a":
+                continue
+            if not made:
+                with pytest.raises(ConflictError, match="has not arrived"):
+                    await process.runtime.history(record.id)
+            await process.runtime.delete(record.id)
+        if not made and dies_at > 1:
+            host.land()
+        assert whole.store.entries == before, sorted(whole.store.entries.keys() - before.keys())
+        assert made or dies_at < 5
+        await process.runtime.close()
 
     drive(test)

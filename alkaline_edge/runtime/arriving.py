@@ -25,6 +25,23 @@ Ends = list[list[Any]]
 """What stands under a prefix: [the key's last part, bytes]."""
 
 
+async def announce(store: Store, record: ExecutionRecord) -> ExecutionRecord:
+    """Make a record that says that the run of ``record`` is arriving, and return it.
+
+    What comes of the run is written behind checks of it: a write that lands after the run was deleted fails, and where
+    whoever brings the run dies, there is something to see and to delete.
+    """
+    made = ExecutionRecord.from_map({**record.to_map(), "result": None, "failure": None, "copy": False}, "")
+    made.status, made.moved_to, made.wake_at, made.epoch = "paused", ARRIVING, None, 0
+    write = Write({keys.record(record.id): None})
+    store.put_record(write, made)
+    outcome = await store.commit(write)
+    if isinstance(outcome, Conflict):
+        raise changed(record.id)
+    made.version_tag = outcome.version
+    return made
+
+
 async def claim(store: Store, record: ExecutionRecord) -> None:
     """Say in the record that the run is arriving: from here on nobody sends it a request, and none takes it up.
 

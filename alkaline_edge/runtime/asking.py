@@ -140,7 +140,11 @@ class Asker:
         return None if self._fleet.is_active(id) else await self._store.record(id)
 
     async def raise_if_stuck(self, id: str) -> None:
-        """Raise what keeps the run, or a child that it waits for, from going on here."""
+        """Raise what keeps the run, or a child that it waits for, from going on here.
+
+        An error of the store that may have passed by now keeps nothing: whoever waits has the run tried again.
+        """
+        self._fleet.unstick_what_is_ripe()
         if id in self._fleet.stuck:
             raise self._fleet.stuck[id]
         for other, error in list(self._fleet.stuck.items()):

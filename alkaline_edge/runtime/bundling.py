@@ -18,7 +18,7 @@ from ..runs import ExecutionRecord, Header
 from ..shapes import RECORD_NEEDS, check_record
 from . import creation, lease, sending
 from .accounts import shared_by
-from .arriving import bring, changed, claim, ends, requests_of
+from .arriving import announce, bring, changed, claim, ends, requests_of
 from .copying import put_run
 from .frozen import Freezer, may_be_replaced, taken
 from .loading import started
@@ -132,15 +132,7 @@ async def _claim(store: Store, record: ExecutionRecord, existing: ExecutionRecor
     if existing is not None:
         await claim(store, existing)
         return existing
-    made = ExecutionRecord.from_map({**record.to_map(), "result": None, "failure": None, "copy": False}, "")
-    made.status, made.moved_to, made.wake_at, made.epoch = "paused", ARRIVING, None, 0
-    write = Write({keys.record(record.id): None})
-    store.put_record(write, made)
-    outcome = await store.commit(write)
-    if isinstance(outcome, Conflict):
-        raise changed(record.id)
-    made.version_tag = outcome.version
-    return made
+    return await announce(store, record)
 
 
 async def _makes_way(store: Store, existing: ExecutionRecord, bundle: Bundle) -> bool:

@@ -195,7 +195,7 @@ class Fleet:
     def _crash(self, id: str, error: BaseException | None) -> None:
         """What is no error of the kernel's ended a driver: whoever waits for the run is told."""
         if isinstance(error, AlkalineError):
-            self.stuck[id] = error
+            self.leave_alone(id, error)
         elif error is not None:
             self.crashed[id] = error
             reporting.run_crashed(id, error)
@@ -341,4 +341,10 @@ class Fleet:
         """
         for id, error in list(self.stuck.items()):
             if error.code == ERR_STORE and (damaged or not isinstance(error, UnreadableValue)):
+                del self.stuck[id]
+
+    def unstick_what_is_ripe(self) -> None:
+        """Forget an error of the store that stopped a run here so long ago that the run is to be tried again."""
+        for id, error in list(self.stuck.items()):
+            if error.code == ERR_STORE and not isinstance(error, UnreadableValue) and not self.is_left_alone(id):
                 del self.stuck[id]

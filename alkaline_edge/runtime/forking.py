@@ -9,14 +9,15 @@ from .. import keys
 from ..errors import InvalidInput
 from ..events import Event
 from ..history import Cursor, Timed
+from ..host import Conflict
 from ..limits import MAX_ID
 from ..retried import counting
 from ..runs import ExecutionRecord, Header
-from . import creation
+from . import arriving, creation
 from .copying import put_in_batches, put_run
 from .loading import started
 from .store import Store
-from .write import Write
+from .write import Write, indexes_of
 
 
 async def fork(store: Store, id: str, at: int, edit: dict[str, Any]) -> str:
@@ -40,11 +41,13 @@ async def fork(store: Store, id: str, at: int, edit: dict[str, Any]) -> str:
         header.id, header.run, source.workflow, source.version, "paused", now, now, generation=source.generation,
         depth=header.depth, attributes=dict(source.attributes), cursor_length=cursor.length, head=cursor.head, epoch=1,
     )  # fmt: skip
-    await put_in_batches(store, blobs)
-    await put_run(store, record, raws, ())
-    write = Write({keys.record(header.id): None})
-    store.put_record(write, record)
-    await store.commit(write)
+    made = await arriving.announce(store, record)
+    fence: dict[str, str | None] = {keys.record(header.id): made.version_tag}
+    written = await put_in_batches(store, blobs, fence) and await put_run(store, record, raws, (), fence)
+    write = Write(fence)
+    store.put_record(write, record, indexes_of(made))
+    if not written or isinstance(await store.commit(write), Conflict):
+        raise arriving.changed(header.id)
     return header.id
 
 

@@ -22,6 +22,7 @@ from ..history import CARRIED, Timed, blobs_of, check_end, decode_all
 from ..host import Batch, Check, Committed, Conflict, Entry, Host, Put, commits_now
 from ..runs import ExecutionRecord
 from . import pages, unreadable
+from .moved import ARRIVING, DELETING, gone
 from .unreadable import SPILLED, Unreadable
 from .write import NOTHING, Write, indexes_of
 
@@ -264,11 +265,10 @@ class Store:
         while True:
             commits = await self.commits(keys.history(record.run, record.generation))
             now = await self.find(record.id)
-            if now is None or (now.run, now.generation, now.finished) == (
-                record.run,
-                record.generation,
-                record.finished,
-            ):
+            if now is not None and now.moved_to in (ARRIVING, DELETING):  # part of it is not here, and nothing was lost
+                raise gone(now, "read")
+            same = (record.run, record.generation, record.finished)
+            if now is None or (now.run, now.generation, now.finished) == same:
                 check_end(commits, record.cursor_length, record.head, record.id)
                 return record, commits
             record = now

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from alkaline_edge import ClosedError, Context, NotFound, Run, Runtime, workflow
+from alkaline_edge.errors import StoreError
 from alkaline_edge.lifecycle import RunCompleted
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost
 from alkaline_edge.testing.simulated import SimulatedStore
@@ -433,3 +434,47 @@ def test_a_runtime_that_is_collected_after_its_loop_says_nothing(caplog: pytest.
     kept.clear()
     gc.collect()
     assert [line for line in caplog.messages if "run " in line] == []
+
+
+class Failing(SimulatedHost):
+    """A process whose next reads fail, as many as are said."""
+
+    fails = 0
+
+    async def get(self, keys: Any) -> Any:
+        if self.fails:
+            self.fails -= 1
+            raise StoreError("the store was away")
+        return await super().get(keys)
+
+
+@pytest.mark.parametrize("asks_after", [1.0, 5.0, 100.0])
+def test_a_read_that_failed_once_is_not_told_for_ever(asks_after: float) -> None:
+    """A process could not take a run up, and another drives it: whoever asks the first one again hears the result."""
+
+    @workflow(name="flow", version=1)
+    async def flow(ctx: Context) -> Any:
+        return await ctx.wait_for_signal("go")
+
+    async def test() -> None:
+        host = SimulatedHost()
+        away = Failing(host.store, seed=2)
+        driver, asker = Runtime(host, workflows=[flow]), Runtime(away, workflows=[flow])
+        run = await driver.start(flow, id="run")
+        await run.settle()
+        away.fails = 1_000
+        asker.fleet.poke("run")
+        while not asker.stuck:
+            await host.clock.sleep(0.001)
+        away.fails = 0
+        with pytest.raises(StoreError, match="was away"):
+            await asker.result("run", None)
+        await host.clock.sleep(asks_after)
+        answer = asyncio.ensure_future(asker.result("run", None))
+        await host.clock.sleep(10)
+        await driver.signal("run", "go", 7)
+        assert await answer == 7
+        await driver.close()
+        await asker.close()
+
+    drive(test)

@@ -16,6 +16,7 @@ from alkaline_edge.history import Cursor, Timed, blobs_of, split
 from alkaline_edge.host import Batch, Capabilities, Committed, Conflict, Entry
 from alkaline_edge.limits import check_batch
 from alkaline_edge.retried import counting
+from alkaline_edge.runtime.moved import ARRIVING
 from alkaline_edge.testing.simulated import SimulatedStore
 
 from .faults import Befalls
@@ -109,7 +110,8 @@ class World:
         if info.step[0] == "d" and info.run_id == "run" and self.program.budget is not None:
             self.wrong(f"step {info.step} ran, and no budget pays for it")
         call = f"{key} {info.step}"  # new code may ask for another step in the place of one that was not recorded
-        if self.arguments.setdefault(call, args) != args:
+        # Where what failed before it was mended, what was in flight beside it follows from another outcome.
+        if self.arguments.setdefault(call, args) != args and not self.was_retried(run):
             self.wrong(f"a step ran again with other arguments: {info.step}, {self.arguments[call]} and then {args}")
         self.starts[key] += 1
         if once and self.starts[key] > 1:
@@ -165,6 +167,8 @@ class World:
     def went_on(self, record: Any) -> bool:
         """Whether some store has more of the run than the one that ``record`` is of."""
         generations = self.generations(record.run)
+        if record.generation < len(generations) - 1:
+            return True
         return bool(generations) and record.cursor_length < len(generations[-1].raws)
 
 
@@ -235,7 +239,7 @@ class AuditedStore(SimulatedStore):
         else:
             self.ended.discard(record["id"])
         self.recorded.add(run)
-        if run in self.deleted:
+        if run in self.deleted and record["moved_to"] != ARRIVING:  # what begins an arrival may have been on its way
             world.wrong(f"run {record['id']} came back to store {self.name} after it was deleted")
         known = world.epochs.get((self.name, run), 0)
         if epoch < known:
