@@ -101,9 +101,10 @@ class Sharing:
     async def limited(self, work: Any) -> Any:
         """Do ``work`` with a place held."""
         member: Any = PROCESS.get()
+        was_set = self.is_set  # what was read before, and answered late, says that there is no limit
 
         async def inside() -> Any:
-            if not self.is_set:
+            if not was_set:
                 return await work()
             self.inside.append(member)
             within = [each for each in self.inside if not each.stopped]
