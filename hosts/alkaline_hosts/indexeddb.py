@@ -29,8 +29,8 @@ _REASONS = {
     "grant this site more storage",
     "refused": "the browser refused the batch and nothing was written",
     "lost": "the connection to the database was lost and the browser did not say whether the batch was applied",
-    "gone": "the store that held this application's runs is gone: the browser or the user cleared this site's data. "
-    "Nothing can be resumed; to begin a new, empty store say replace_lost=True",
+    "gone": "the store that held this application's runs is gone: the browser lost or cleared this site's data, or the "
+    "user did. Nothing can be resumed; to begin a new, empty store say replace_lost=True",
     "unavailable": "this browser lends no IndexedDB here: private browsing, blocked site data, or not a page or worker",
     "blocked": "the database did not open in time: close this application's other tabs, or reload them",
     "newer": "a newer version of alkaline-edge has upgraded this database: reload the page to get that version",

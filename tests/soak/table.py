@@ -22,7 +22,8 @@ class Row:
     lost: int = 0
     """Of those, how many are not there."""
     forgotten: int = 0
-    """Kills after which Chromium had forgotten the origin, with all that it had stored: docs/browser.md."""
+    """Kills after which Chromium had deleted all of the origin for a log that an earlier kill had torn, as its files
+    proved: docs/browser.md."""
     again: int = 0
     """Committed steps that were run again."""
     repeated: int = 0

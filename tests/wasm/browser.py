@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from leveldb import Left
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
@@ -49,7 +50,7 @@ await pyodide.loadPackage(packages, { messageCallback: () => {} });
 
 
 class Forgotten(Exception):
-    """Chromium came back from a kill without anything that the origin had stored: see docs/browser.md."""
+    """Chromium took a torn log for corrupted and deleted all that the origin had stored: see docs/browser.md."""
 
 
 def once_more_if_forgotten(test: Callable[..., None]) -> Callable[..., None]:
@@ -59,8 +60,8 @@ def once_more_if_forgotten(test: Callable[..., None]) -> Callable[..., None]:
     def run(*arguments: Any, **named: Any) -> None:
         try:
             test(*arguments, **named)
-        except Forgotten:
-            print("Chromium forgot the origin when it was killed")
+        except Forgotten as error:
+            print(f"Chromium forgot the origin when it was killed: {error}")
             test(*arguments, **named)
 
     return run
@@ -177,9 +178,16 @@ class Browser:
         return Tab(self.driver, self.driver.current_window_handle)
 
     def again(self) -> Browser:
-        """Start it after a ``kill``; Forgotten where nothing is left of what the origin had stored."""
-        if not self.start().tab().js("return (await indexedDB.databases()).length"):
-            raise Forgotten
+        """Start it after a ``kill``; Forgotten where Chromium has deleted what the origin had stored for its torn log.
+
+        That nothing is left and the log was whole is an AssertionError: it would be a loss of another kind.
+        """
+        left = Left(self.profile)
+        # The first question about databases that can't be read is an error now and then.
+        if not self.start().tab().js("return await indexedDB.databases().then((all) => all.length, () => 0)"):
+            corrupted = left.corrupted()
+            assert corrupted, "nothing of the origin is left, and its logs were whole"
+            raise Forgotten(corrupted)
         return self
 
     def kill(self) -> None:

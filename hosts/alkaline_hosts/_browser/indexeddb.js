@@ -15,10 +15,11 @@
 ((databases) => {
   "use strict";
 
-  const { Failure, deleteDatabase, kindOf, once, openDatabase, textOf, withRegistry } = databases;
+  const { Failure, deleteDatabase, kindOf, lossBefore, once, openDatabase, textOf, withRegistry } = databases;
   const VERSION = 1;
   const ENTRIES = "entries"; // key -> {v: Uint8Array, ver: id of the batch that put it}
   const META = "meta"; // "store" -> {id, created}
+  const LOST = "lost"; // what the registry has in place of the id of a store that the browser says that it has lost
   const LONGEST_TIMER = 2 ** 31 - 1;
   const [COMMITTED, HELLO, HERE] = [0, 1, 2]; // what stores of one database say to each other
 
@@ -149,7 +150,10 @@
     async open() {
       const { patience, expected, replaceLost } = this.options;
       if (typeof indexedDB === "undefined" || indexedDB === null) throw new Failure("unavailable", "no indexedDB");
-      const upgrade = (made, tx) => {
+      const before = await lossBefore(this.name, patience);
+      let lost = ""; // why this database had to be made, where another one was there
+      const upgrade = (made, tx, loss) => {
+        lost = loss || before;
         made.createObjectStore(ENTRIES);
         made.createObjectStore(META);
         tx.objectStore(META).put({ id: randomId(), created: Date.now() }, "store");
@@ -159,10 +163,15 @@
         db.onversionchange = () => this.drop(db, false); // another client deletes or upgrades it
         db.onclose = () => this.drop(db); // the browser took it away
         const found = (await once(db, META, "readonly", (store) => store.get("store")))?.id ?? "";
-        const seen = await withRegistry(patience, "readonly", (store) => store.get(this.name));
+        let seen = await withRegistry(patience, "readonly", (store) => store.get(this.name));
+        if (lost && !seen) {
+          seen = LOST; // the registry is gone as well; what made this database is not told a second time
+          await withRegistry(patience, "readwrite", (store) => store.put(LOST, this.name));
+        }
         const known = this.identity || expected || seen || "";
         if (known && known !== found && (this.identity || !replaceLost)) {
-          throw new Failure("gone", `store ${known.slice(0, 8)} is not there`);
+          const why = known === LOST ? "the browser lost it" : `store ${known.slice(0, 8)} is not there`;
+          throw new Failure("gone", lost || why);
         }
         if (seen !== found) await withRegistry(patience, "readwrite", (store) => store.put(found, this.name));
         this.identity = found;

@@ -3,6 +3,12 @@
   "use strict";
 
   const REGISTRY = "alkaline-edge stores"; // a database: which stores this origin has seen
+  const SCRATCH = "alkaline-edge scratch"; // a database that is made to be deleted: see freshen
+  const PRECAUTION = 2000; // ms that freshening may take before a store is opened without
+  const FLUSH = 25; // ms in which Chromium, behind the deletion, has flushed the old log; nothing tells when it has
+
+  let freshened; // the promise of freshen, one for this page or worker
+  const anew = new Set(); // names that were deleted here: what is made under them is new, not lost
 
   class Failure extends Error {
     constructor(kind, message) {
@@ -38,7 +44,9 @@
         reject(new Failure("blocked", blocked ? "a connection of an older version is open" : "no answer"));
       }, patience);
       request.onblocked = () => (blocked = true);
-      request.onupgradeneeded = () => upgrade(request.result, request.transaction);
+      // Chromium alone says whether it makes the database in place of one that it has lost, and once.
+      const lossOf = (event) => (event.dataLoss === "total" ? event.dataLossMessage || "data loss" : "");
+      request.onupgradeneeded = (event) => upgrade(request.result, request.transaction, lossOf(event));
       request.onsuccess = () => {
         clearTimeout(timer);
         if (over) request.result.close();
@@ -63,6 +71,7 @@
   }
 
   function deleteDatabase(name, patience) {
+    anew.add(name);
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => reject(new Failure("blocked", "something keeps it open")), patience);
       const request = indexedDB.deleteDatabase(name);
@@ -72,6 +81,30 @@
         else resolve();
       };
     });
+  }
+
+  // Chromium keeps IndexedDB in LevelDB, which appends to the log that it finds. Behind a record that a killed browser
+  // left incomplete, what is appended can't be read, so that the next start takes all of the origin's databases for
+  // corrupted and deletes them (google/leveldb#1287). The deletion of a database makes it begin a new log, before
+  // anything is acknowledged in the old one. Gives Chromium's words for a loss that it noticed here, or "".
+  async function freshen(patience) {
+    let lost = "";
+    if (!/Chrom(e|ium)\//.test(globalThis.navigator?.userAgent ?? "")) return lost;
+    try {
+      const db = await openDatabase(SCRATCH, 1, (made, tx, loss) => (lost = loss), Math.min(patience, PRECAUTION));
+      db.close();
+      await deleteDatabase(SCRATCH, Math.min(patience, PRECAUTION));
+      await new Promise((done) => setTimeout(done, FLUSH));
+    } catch {
+      // A store can do without; what is wrong with IndexedDB, its own open says.
+    }
+    return lost;
+  }
+
+  // What Chromium has lost that may have been the database `name`, in its words; "" where nothing was.
+  async function lossBefore(name, patience) {
+    const lost = await (freshened ??= freshen(patience));
+    return anew.has(name) ? "" : lost;
   }
 
   // Two databases, since a database can't remember that it was deleted.
@@ -85,5 +118,5 @@
     }
   }
 
-  return { Failure, deleteDatabase, kindOf, once, openDatabase, textOf, withRegistry };
+  return { Failure, deleteDatabase, kindOf, lossBefore, once, openDatabase, textOf, withRegistry };
 })()
