@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from typing import Any
 
-from .events import Retried
+from .events import AttemptFailed, Retried, StepCompleted, StepFailed
 from .history import Timed
 from .structs import dataclass
 
@@ -31,6 +32,31 @@ class Void:
         if not self.starts:
             return list(events)
         return [each for place, each in enumerate(events) if not self.holds(commit, place)]
+
+
+class Former:
+    """The steps that count no more, by their place in the handler, in the order in which they were recorded.
+
+    Another step in the place of one that has acted is another effect, so that it must have another idempotency key:
+    the service that is called would take it for the first one, and do nothing.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[str, list[tuple[str, Any]]] = {}
+
+    def note(self, events: Iterable[Timed]) -> None:
+        """Some of what counts no more."""
+        for _, event in events:
+            if isinstance(event, (StepCompleted, StepFailed, AttemptFailed)):  # at most once is never made void
+                calls = self._calls.setdefault(event.id, [])
+                if (event.name, event.args) not in calls:
+                    calls.append((event.name, event.args))
+
+    def mark(self, id: str, name: str, digest: Any) -> str:
+        """What the key of a step ends with; empty where no other one has stood in its place."""
+        calls = self._calls.get(id, [])
+        n = calls.index((name, digest)) if (name, digest) in calls else len(calls)
+        return f"~{n}" if n else ""
 
 
 def void_of(ranges: Iterable[Sequence[int]]) -> Void:

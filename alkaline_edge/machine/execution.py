@@ -23,7 +23,7 @@ event loop. Here events are fed to them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import events as ev
 from ..activations import TOGETHER, Together, is_kind, timed, together
@@ -47,6 +47,9 @@ from .mailbox import Mailbox
 from .pending import Pending
 from .script import Script, Sources
 from .undoing import Undoing
+
+if TYPE_CHECKING:
+    from ..retried import Former
 
 __all__ = ["Execution", "Sources"]
 
@@ -99,12 +102,19 @@ class Execution:
         """Steps that run at most once and whose intent is recorded: their first attempt may have begun."""
         self.withdrawn = self._pending.withdrawn
         """What nobody awaits any more, by id: it is stopped, and an event of it that comes all the same is ignored."""
+        self.former: Former | None = None
+        """The steps that retries have made void; None where there are none."""
         self._recorded_ending: Event | None = None
         """How the history ends, once it is read: what the handler must come to as well, so it is compared last."""
         self._loop.held = [
             self.commands, self._pending.waiting, self._undoing.compensations, self.mailbox.queries,
             self.mailbox.updates,
         ]  # fmt: skip
+
+    def idempotency_key(self, command: RunStep) -> str:
+        """The key of what the step does: the same whenever it is begun, and no other step's."""
+        key = self.info.idempotency_key(command.id)
+        return key if self.former is None else key + self.former.mark(command.id, command.name, command.digest)
 
     # --- what came of it -------------------------------------------------------------------------------------------
     @property

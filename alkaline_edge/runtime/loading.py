@@ -21,7 +21,7 @@ from .segments import Tail
 from .store import Store
 
 if TYPE_CHECKING:
-    from ..retried import Void
+    from ..retried import Former, Void
 
 
 @dataclass(slots=True)
@@ -143,6 +143,7 @@ class _Reading:
     ) -> None:
         self._loader, self._record, self._attempt = loader, record, attempt
         self._by_our_rules, self._void = by_our_rules, void
+        self._former: Former | None = None
         self._cursor = Cursor()
         self._tail = Tail()
         self.machine: Execution | None = None
@@ -176,10 +177,15 @@ class _Reading:
 
     def _counting(self, entries: list[Entry], sealed: bool, void: Void) -> list[Any]:
         """Verify one page of a run that was tried again; what counts of it."""
+        from ..retried import Former  # only a run that was tried again needs it
+
+        self._former = former = self._former or Former()
         cursor, codec, page = self._cursor, self._loader.store.codec, list[Any]()
         raws = pages.fresh(entries, cursor.length)
         for raw in raws:
-            page += together(void.counting(cursor.length, cursor.advance(raw, codec)))
+            commit, events = cursor.length, cursor.advance(raw, codec)
+            page += together(void.counting(commit, events))
+            former.note(each for place, each in enumerate(events) if void.holds(commit, place))
         cursor.bare = False
         if not sealed:
             self._tail.extend(raws)
@@ -205,6 +211,7 @@ class _Reading:
                 "store mixed up two histories; restore it",
                 id=record.id,
             )
+        machine.former = self._former
         settled = record.status in ("suspended", "paused") and self._cursor.length == record.cursor_length
         machine.feed([], more=False, quiet=settled)
         return Loaded(machine, self._cursor, self._tail)

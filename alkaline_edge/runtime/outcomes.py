@@ -79,7 +79,7 @@ class Outcomes:
             f"step {command.name!r} is at_most_once: it was started, and the process died before its outcome was "
             "recorded; it is not run again. Look the effect up by its idempotency key, then decide",
             step=command.name,
-            idempotency_key=self._machine.info.idempotency_key(command.id),
+            idempotency_key=self._machine.idempotency_key(command),
         )
         return ev.StepFailed(ev.STEP_FAILED, command.id, command.name, command.digest, describe(error, self._codec))
 

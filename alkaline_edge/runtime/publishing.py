@@ -19,8 +19,8 @@ from .telling import Teller
 
 def info_for(machine: Execution, command: RunStep, teller: Teller, loop: asyncio.AbstractEventLoop) -> StepInfo:
     """What a step may know of itself, and publish by to those whom ``teller`` tells, on ``loop``."""
-    info, key = machine.info, machine.info.idempotency_key(command.id)
-    made = PublishingInfo(info.id, command.name, command.id, command.attempt, key)
+    key = machine.idempotency_key(command)
+    made = PublishingInfo(machine.info.id, command.name, command.id, command.attempt, key)
     for name, value in (("_codec", machine.codec), ("_teller", teller), ("_loop", loop)):
         object.__setattr__(made, name, value)
     return made

@@ -24,7 +24,7 @@ DOOR_OF_THE_RUNTIME = {
     "definition", "header", "info", "codec", "purse", "mailbox", "now_ms", "attributes",
     "began_ms", "attend", "intents", "withdrawn", "known", "asked_for", "waits_for", "waits_in_words",
     "emissions", "take_emissions", "give_back", "forget_emissions",
-    "next_totals", "observe_totals", "has_said_something", "take_unhandled",
+    "next_totals", "observe_totals", "has_said_something", "take_unhandled", "former", "idempotency_key",
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from alkaline_edge import (
     NotFound,
     Retry,
     Runtime,
+    StepInfo,
     hand_over,
     replay,
     sync,
@@ -922,6 +923,62 @@ def test_a_child_that_was_cancelled_on_purpose_stays_so_when_its_parent_is_tried
             await process.runtime.retry("a")
             await run.settle()
         assert (await process.runtime.get_execution("kid")).status == "cancelled"
+        await process.runtime.close()
+
+    drive(test)
+
+
+paid: dict[str, str] = {}
+"""By idempotency key, what a service was asked for first; whoever comes with the same key is given that."""
+
+
+def pay(info: StepInfo, what: str) -> str:
+    ran.append(info.idempotency_key)
+    return paid.setdefault(info.idempotency_key, what)
+
+
+@workflow
+async def purchase(ctx: Context, once: bool) -> list[str]:
+    done: list[str] = []
+    try:
+        await ctx.step("door", work, "door")
+        done.append(await ctx.step("charge", pay, "charge", at_most_once=once))
+        await ctx.step("window", work, "window")
+        done.append(await ctx.step("deliver", pay, "deliver", at_most_once=once))
+    except ConnectionError as error:
+        done.append(await ctx.step("apologize", pay, f"apologize: {error}"))
+        raise
+    return done
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+@pytest.mark.parametrize("once", [False, True])
+@pytest.mark.parametrize("again", ["door", "window"])
+def test_another_step_in_the_place_of_one_that_acted_has_its_own_key(crashes: bool, once: bool, again: str) -> None:
+    """A service tells the effects apart: of the tries that failed, however often, and of the one that went well."""
+    paid.clear()
+
+    async def test() -> None:
+        small = Capabilities("small", durability="volatile", segment_commits=2)
+        process = Process(purchase, host=SimulatedHost(capabilities=small))
+
+        async def fails(of: str) -> None:
+            broken.add(of)
+            with pytest.raises(ConnectionError):
+                await process.runtime.result("run", None)
+            broken.clear()
+            await process.runtime.retry("run")
+            if crashes:
+                await process.crash()
+
+        broken.add("door")
+        await process.runtime.start(purchase, once, id="run")
+        for of in ("door", again, "window"):
+            await fails(of)
+            broken.add("window" if of != "window" else "")
+        assert await process.runtime.result("run", None) == ["charge", "deliver"]
+        apologies = ["apologize: door is down", "apologize: window is down"]
+        assert sorted(paid.values()) == [*apologies, "charge", "deliver"]
         await process.runtime.close()
 
     drive(test)
