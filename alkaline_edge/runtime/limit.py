@@ -157,6 +157,10 @@ class Shared:
         """The holder of that token."""
         return next((each for each in self.holders if each[0] == token), None)
 
+    def knows(self, token: str) -> bool:
+        """Whether that one holds, or waits."""
+        return any(each[0] == token for each in (*self.holders, *self.waiting))
+
     def let_go(self, token: str) -> None:
         """That one neither holds nor waits any more."""
         self.holders = [each for each in self.holders if each[0] != token]

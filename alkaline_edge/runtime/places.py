@@ -118,13 +118,16 @@ class Places:
 
     # --- the store -------------------------------------------------------------------------------------------------
     async def _ask(self, need: Need, token: str) -> None:
-        name = need.name
+        name, queued, lost = need.name, False, 0
         while True:
             mark = self._changes.mark()  # before looking: what changes meanwhile is looked at again
+            known = False
 
             def ask(shared: Shared | None, now: int) -> Shared | None:
+                nonlocal known
                 if shared is None:
                     return None
+                known = shared.knows(token)
                 shared.pass_time(now, now + FAR * self.hold)
                 if shared.holds(token) is None:
                     shared.queue(token, need.key, need.priority, now, self.hold)
@@ -134,6 +137,11 @@ class Places:
             shared = await self.change(name, ask)
             if shared is None or shared.holds(token) is not None:
                 return
+            queued, lost = True, lost + 1 if queued and not known else 0
+            if (
+                lost
+            ):  # by a clock that is ahead by more than a hold: it would go on so at each change, as fast as it can
+                await self._store.host.sleep(min(LOOK_SECONDS, 0.01 * 2 ** min(lost, 7)))
             now = self._store.host.now_ms()
             opens = shared.opens_at(now)
             pause = min(LOOK_SECONDS, self.hold / 3_000, LOOK_SECONDS if opens is None else (opens - now) / 1000)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from alkaline_edge import Runtime
+import pytest
+
+from alkaline_edge import ConflictError, Runtime
 from alkaline_edge.capacity import Limit, Limits
 from alkaline_edge.names import Need
 from alkaline_edge.runtime.places import ASKING, Places
@@ -103,3 +105,39 @@ def test_two_that_name_the_same_limits_in_either_order_do_not_wait_for_each_othe
             await asyncio.gather(*work)
 
     drive(test)
+
+
+class Ahead(SimulatedHost):
+    """A process whose clock is so many ms ahead."""
+
+    ahead = 0
+
+    def now_ms(self) -> int:
+        return super().now_ms() + self.ahead
+
+
+@pytest.mark.parametrize("apart", [0, 9_000, 11_000, 29_000])
+def test_clocks_that_are_apart_cost_no_more_than_a_look_now_and_then(apart: int) -> None:
+    """By more than a hold, too: whoever is ahead takes others for gone, and nobody asks as fast as it can."""
+
+    async def test() -> int:
+        first = SimulatedHost()
+        ahead = Ahead(first.store, seed=2)
+        ahead.ahead = apart
+        runtimes = [Runtime(first), Runtime(ahead)]
+        await Limits(runtimes[0], 10.0).set(Limit("a", concurrency=1))
+        before = sum(first.counts.values()) + sum(ahead.counts.values())
+
+        async def asked(runtime: Runtime) -> None:
+            try:
+                await Limits(runtime, 10.0).run("a", lambda: first.clock.sleep(3.0))
+            except ConflictError:
+                assert apart > 10_000
+
+        await asyncio.gather(*(asked(runtime) for runtime in runtimes for _ in range(3)))
+        for runtime in runtimes:
+            await runtime.close()
+        return sum(first.counts.values()) + sum(ahead.counts.values()) - before
+
+    calls = drive(test)
+    assert calls < 600, calls
