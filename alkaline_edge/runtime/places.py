@@ -138,9 +138,8 @@ class Places:
             if shared is None or shared.holds(token) is not None:
                 return
             queued, lost = True, lost + 1 if queued and not known else 0
-            if (
-                lost
-            ):  # by a clock that is ahead by more than a hold: it would go on so at each change, as fast as it can
+            if lost:
+                # To a clock that is ahead by more than a hold. It would go on so at each change, as fast as it can.
                 await self._store.host.sleep(min(LOOK_SECONDS, 0.01 * 2 ** min(lost, 7)))
             now = self._store.host.now_ms()
             opens = shared.opens_at(now)
