@@ -75,6 +75,8 @@ class RedisHost(Threaded):
 
     ``durability``: what the host promises, as ``alkaline_edge.host.Durability`` has it, and so the least that it takes:
 
+    - ``replicated``: that, and one replica has it, so that a failover to that replica loses nothing (WAIT 1 at each
+      commit and read);
     - ``disk``: the append-only file, synced at each commit (``appendonly yes``, ``appendfsync always``);
     - ``process``: the file, not synced (``appendfsync no``);
     - ``weak``: the file, synced each second (``everysec``); servers that hide CONFIG; clients that fail over;
@@ -93,6 +95,7 @@ class RedisHost(Threaded):
             raise InvalidInput(f"durability is one of {', '.join(CLASSES)}")
         self._keys = Keys(name)
         self._client = client_of(client, self._keys)
+        self._client.replicas = int(durability == "replicated")
         self.capabilities = Capabilities("Redis", durability=durability, threads=True, notes=NOTES[durability])
         self.settings: dict[str, str] = {}
         """What the server said of itself when it was last asked: INFO, and CONFIG GET's ``*append*``."""

@@ -1,7 +1,8 @@
 """Worker processes on one server, for minutes, with everything going wrong: `make soak-servers`.
 
-Workers are killed with SIGKILL every few seconds, the server as well, and between them stands a network that delays,
-cuts in the middle of an answer, and falls silent. Runs of steps, timers and signals are started all the while. In the
+Workers are killed with SIGKILL every few seconds, the server as well, upon which in turn its replica takes over and it
+comes back, and between them stands a network that delays, cuts in the middle of an answer, falls silent, and delivers
+commits twice. Runs of steps, timers and signals are started all the while. In the
 end every run must be complete, no committed step may have been run again, and no signal may be lost or counted twice.
 Prints what happened; exits 1 where a promise did not hold.
 
@@ -32,8 +33,8 @@ from alkaline_edge import events as ev
 from alkaline_edge.errors import ERR_CONFLICT, ERR_STORE
 from alkaline_hosts.opening import open_host
 from tests.servers.chaos import Chaos
-from tests.servers.postgres_server import PostgresServer
-from tests.servers.redis_server import RedisServer
+from tests.servers.pairs import PostgresPair, RedisPair
+from tests.servers.repeating import OfPostgres, OfRedis
 from tests.servers.soak_worker import SIGNALS, Evidence, heard, opened, soak
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,8 +52,8 @@ REFUSED = 2
 
 @contextlib.contextmanager
 def server_of(store: str, directory: Path) -> Iterator[Any]:
-    """A server with ``port``, ``kill`` and ``start``."""
-    made = PostgresServer() if store == "postgres" else RedisServer(directory)
+    """A server with ``port``, ``kill`` and ``start``, and another one that may take its place."""
+    made = PostgresPair() if store == "postgres" else RedisPair(directory)
     with made as server:
         yield server
 
@@ -65,8 +66,8 @@ def url_of(store: str, server: Any, port: int) -> str:
 class Soak:
     """One soak: the workers, the runs, and what is done to them."""
 
-    def __init__(self, url: str, straight: str, log: Path, workers: int, seed: int, network: Counter[str]) -> None:
-        self.url, self.straight, self.log, self.network = url, straight, log, network
+    def __init__(self, url: str, server: Any, log: Path, workers: int, seed: int, chaos: Chaos) -> None:
+        self.url, self.server, self.log, self.chaos, self.network = url, server, log, chaos, chaos.done
         self.random = random.Random(seed)
         self.count: Counter[str] = Counter()
         self.workers = [self._worker() for _ in range(workers)]
@@ -136,7 +137,7 @@ class Soak:
         """See which runs have ended, past the bad network."""
         seen: dict[str, str] = {}
         while True:
-            host = open_host(self.straight, read_only=True)
+            host = open_host(self.server.url, read_only=True)
             try:
                 while True:
                     for status in ("completed", "failed", "cancelled"):
@@ -166,16 +167,17 @@ class Soak:
             self.workers[place] = self._worker()
             self.count["workers killed"] += 1
 
-    async def kill_server(self, server: Any, times: list[float]) -> None:
-        """SIGKILL it, and start it again a moment later, once some have missed it."""
+    async def kill_server(self, times: list[float]) -> None:
+        """SIGKILL it, and start it again a moment later, once some have missed it; in turn the other one takes over."""
         for at in times:
             await asyncio.sleep(max(0.0, at - time.monotonic()))
             before = self.network["refused"]
-            server.kill()
+            self.server.kill()
             await asyncio.sleep(self.random.uniform(0.1, 1.5))
             while self.network["refused"] < before + REFUSED and time.monotonic() < at + END:
                 await asyncio.sleep(0.05)
-            await asyncio.to_thread(server.start)
+            await asyncio.to_thread(self.server.start)
+            self.chaos.target = self.server.port
             self.count["server killed"] += 1
 
     def stop(self) -> None:
@@ -188,7 +190,7 @@ class Soak:
     async def judge(self) -> Evidence:
         """Read every run and the log; what does not hold goes to ``wrong``."""
         evidence = Evidence(self.log.read_text().splitlines())
-        host = open_host(self.straight, read_only=True)
+        host = open_host(self.server.url, read_only=True)
         async with Runtime(host, workflows=[soak]) as runtime:
             for id in self.ids:
                 record = await runtime.get_execution(id)
@@ -230,10 +232,10 @@ async def soaked(
     """As ``run``, with what was counted."""
     logging.getLogger("asyncpg").setLevel(logging.CRITICAL)  # that a server is away is no news here
     with server_of(store, directory / "server") as server:
-        async with Chaos(server.port, seed) as chaos:
+        async with Chaos(server.port, seed, repeats=OfPostgres if store == "postgres" else OfRedis) as chaos:
             log = directory / "log"
             log.touch()
-            soaking = Soak(url_of(store, server, chaos.port), server.url, log, workers, seed, chaos.done)
+            soaking = Soak(url_of(store, server, chaos.port), server, log, workers, seed, chaos)
             began = time.monotonic()
             times = [began + seconds * (n + 1) / (restarts + 1) for n in range(restarts)]
             meanwhile = [
@@ -244,7 +246,7 @@ async def soaked(
                     _tell(soaking, log),
                 )
             ]
-            killing = asyncio.ensure_future(soaking.kill_server(server, times))
+            killing = asyncio.ensure_future(soaking.kill_server(times))
             try:
                 await asyncio.gather(soaking.start_runs(began + seconds), killing)
                 meanwhile[1].cancel()
@@ -287,7 +289,9 @@ def _report(soaking: Soak, evidence: Evidence, chaos: Chaos, seconds: float) -> 
         ("starts and signals that were asked again", soaking.count["asked again"]),
         ("workers killed", soaking.count["workers killed"]),
         ("server killed", soaking.count["server killed"]),
+        ("of those, the other one took over", soaking.server.fail_overs),
         *((f"connections: {what}", chaos.done[what]) for what in ("delay", "cut", "silent", "refused")),
+        ("commits that were delivered twice", chaos.done["twice"]),
     ]
     for what, figure in rows:
         print(f"{what:<52} {figure:>8}", flush=True)

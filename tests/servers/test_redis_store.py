@@ -338,7 +338,7 @@ def test_redis_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda: RedisHost(redis.Redis()), "takes a redis.asyncio.Redis"),
         (lambda: RedisHost(redis.asyncio.Redis(), name="a b"), "name is"),
         (lambda: RedisHost(redis.asyncio.Redis(), name="{a}"), "name is"),
-        (lambda: RedisHost(redis.asyncio.Redis(), durability="replicated"), "volatile, weak, process, disk"),
+        (lambda: RedisHost(redis.asyncio.Redis(), durability="certain"), "volatile, weak, process, disk"),
         (lambda: open_host("redis://h/0?durability=forever"), "volatile, weak, process, disk"),
         (lambda: open_host("redis://h:port/0"), "can't be understood"),
         (lambda: open_host("redis://h/0?sock=1"), "can't be understood"),

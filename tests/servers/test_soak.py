@@ -35,6 +35,7 @@ def test_a_short_soak(store: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert held, said
     rows = {line[:52].strip(): line[52:].strip() for line in said.splitlines()}
     assert rows["server killed"] == "2"
+    assert rows["of those, the other one took over"] == "1"
     for what in ("workers killed", "runs complete", "connections: cut", "connections: refused"):
         assert int(rows[what]) > 2, said  # a soak goes on until that has happened
     assert rows["runs complete"] == rows["runs started"]

@@ -22,16 +22,19 @@ from .scripts import Keys, Script
 Argument = bytes | int | str
 MOST = 64
 """Connections that a host uses at once, where the client has as many: Redis does one thing at a time anyway."""
+PATIENCE = 5_000
+"""ms in which a replica must have what was committed or read, where that is asked for."""
 _LATER = ("BusyLoadingError", "TryAgainError", "ClusterDownError", "MasterDownError")
 """The server's errors that say: not now. Nothing was done."""
 _ELSEWHERE = ("MovedError", "AskError")
 """Those that say: not here. A client of a cluster looks elsewhere then."""
 RIGHTS = (
     "+eval +evalsha +hget +hmget +hset +hdel +hlen +zadd +zrem +zcard +zrangebylex +info +config|get "
-    "+publish +subscribe +ping"
+    "+publish +subscribe +ping +wait"
 )
 """What a user must be allowed to do, as ACL SETUSER has it. Without +config|get the host can promise ``weak`` at best;
-without +publish, +subscribe or the channel ``{name}:notices`` nobody hears of a commit, and all look each second."""
+without +publish, +subscribe or the channel ``{name}:notices`` nobody hears of a commit, and all look each second;
++wait is for ``replicated`` alone."""
 
 
 class Failed(Exception):
@@ -71,6 +74,10 @@ class Failed(Exception):
         return f". The user needs {RIGHTS}" if denied else ""
 
 
+class NotReplicated(Exception):
+    """The server has done it, and a replica lacks it."""
+
+
 class Client(Protocol):
     """Where connections come from."""
 
@@ -80,6 +87,8 @@ class Client(Protocol):
     """Whether the client knows the nodes of a cluster."""
     room: asyncio.Semaphore
     """For as many commands as may be under way: redis-py's pools raise when they have no connection left."""
+    replicas: int
+    """How many replicas must have what the server had as it answered, before an answer counts."""
 
     def connection(self) -> contextlib.AbstractAsyncContextManager[Any]:
         """A connection of redis-py's to the server that has the keys, connected. One command, then it goes back."""
@@ -117,6 +126,7 @@ class Pooled:
     """Over ``redis.asyncio.Redis``, Sentinel's included."""
 
     routed = False
+    replicas = 0
 
     def __init__(self, client: Any) -> None:
         self._client, self._pool = client, client.connection_pool
@@ -149,6 +159,7 @@ class Clustered:
     """Over ``redis.asyncio.RedisCluster``: its connections to the node of our slot."""
 
     fails_over = routed = True
+    replicas = 0
 
     def __init__(self, client: Any, keys: Keys) -> None:
         self._client, self._key = client, keys.values.decode()
@@ -220,13 +231,18 @@ def _give_back(node: Any, connection: Any) -> None:
 
 async def call(client: Client, *command: Argument) -> Any:
     """The server's answer to ``command``, texts as bytes. Raises Failed."""
-    return await _sent(client, [command])
+    return await _sent(client, [command], client.replicas)
+
+
+async def ask(client: Client, *command: Argument) -> Any:
+    """The same for what the server says of itself: no replica need have it."""
+    return await _sent(client, [command], 0)
 
 
 async def run(client: Client, script: Script, keys: Keys, arguments: Sequence[Argument]) -> Any:
     """The answer of ``script``, which the server is told whole if it has not seen it. Raises Failed."""
     rest = (2, keys.values, keys.index, *arguments)
-    return await _sent(client, [("EVALSHA", script.digest, *rest), ("EVAL", script.source, *rest)])
+    return await _sent(client, [("EVALSHA", script.digest, *rest), ("EVAL", script.source, *rest)], client.replicas)
 
 
 async def run_together(client: Client, script: Script, keys: Keys, requests: Sequence[Sequence[Argument]]) -> list[Any]:
@@ -258,15 +274,36 @@ async def run_together(client: Client, script: Script, keys: Keys, requests: Seq
                         failed = Failed(error, sent=True, refused=True, routed=client.routed)
                         failed.later = failed.later or isinstance(error, NoScriptError)
                         answers.append(failed)
+                await _replicated(connection, client.replicas)
             except BaseException:  # answers may still come, and must not be taken for the next command's
                 await connection.disconnect(nowait=True)
                 raise
+    except NotReplicated as error:
+        return [each if isinstance(each, Failed) else Failed(error, sent=True) for each in answers]
     except Exception as error:  # what it answered before is known; the rest may have been done
         answers += [Failed(error, sent=sent) for _ in requests[len(answers) :]]
     return answers
 
 
-async def _sent(client: Client, commands: Sequence[Sequence[Argument]]) -> Any:
+async def _replicated(connection: Any, replicas: int) -> None:
+    """Return once so many replicas have all that the server has done so far; raises NotReplicated.
+
+    Of a read too: what it saw must not be lost either, such as a commit that nobody was told of.
+    """
+    if not replicas:
+        return
+    from redis.exceptions import ResponseError
+
+    await connection.send_packed_command(connection.pack_command("WAIT", replicas, PATIENCE), check_health=False)
+    try:
+        there = await connection.read_response(disable_decoding=True)
+    except ResponseError as error:  # a server that has become a replica meanwhile, which may have had the commit
+        raise NotReplicated(str(error)) from error
+    if there < replicas:
+        raise NotReplicated(f"{there} of {replicas} replicas have it after {PATIENCE / 1000:g} seconds")
+
+
+async def _sent(client: Client, commands: Sequence[Sequence[Argument]], replicas: int) -> Any:
     """The answer to the first of ``commands`` that the server has the script for."""
     from redis.exceptions import AuthenticationError, AuthorizationError, BusyLoadingError, NoScriptError, ResponseError
 
@@ -278,7 +315,9 @@ async def _sent(client: Client, commands: Sequence[Sequence[Argument]]) -> Any:
                 sent = True
                 try:
                     await connection.send_packed_command(packed, check_health=False)
-                    return await connection.read_response(disable_decoding=True)
+                    answer = await connection.read_response(disable_decoding=True)
+                    await _replicated(connection, replicas)
+                    return answer
                 except NoScriptError:
                     if command is commands[-1]:
                         raise

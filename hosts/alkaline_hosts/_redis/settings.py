@@ -13,15 +13,20 @@ from typing import NamedTuple
 from alkaline_edge.errors import StoreError
 from alkaline_edge.host import Durability
 
-from .clients import Client, Failed, call
+from .clients import Client, Failed, ask
 
-CLASSES: tuple[Durability, ...] = ("volatile", "weak", "process", "disk")
+CLASSES: tuple[Durability, ...] = ("volatile", "weak", "process", "disk", "replicated")
 """What a host can be asked to promise, the least first."""
 NOTES: Mapping[Durability, tuple[str, ...]] = {
+    "replicated": (
+        "The append-only file is synced before a commit is answered, and each commit and read waits until one replica "
+        "has what the server has (WAIT 1); while there is no replica, nothing is answered.",
+        "A failover to that replica loses nothing; where there are several, the one that has most must take over.",
+    ),
     "disk": (
         "The append-only file is synced before a commit is answered (appendfsync always); settings that do less are "
         "refused at first use.",
-        "A failover to a replica loses what it had not received; nothing here waits for replicas.",
+        "A failover to a replica loses what it had not received; durability='replicated' waits for a replica.",
     ),
     "process": (
         "The append-only file is written before a commit is answered, and synced when the system wants to: a power "
@@ -48,13 +53,13 @@ async def read_settings(client: Client) -> dict[str, str]:
     """INFO and what CONFIG GET says of the append-only file, as far as the user may ask. Raises Failed."""
     settings: dict[str, str] = {}
     try:
-        text = (await call(client, "INFO")).decode("utf-8", "replace")
+        text = (await ask(client, "INFO")).decode("utf-8", "replace")
         settings.update(line.split(":", 1) for line in text.split("\r\n") if ":" in line)
     except Failed as error:
         if not error.refused or error.later:
             raise
     try:
-        answer = await call(client, "CONFIG", "GET", "*append*")
+        answer = await ask(client, "CONFIG", "GET", "*append*")
     except Failed as error:
         if not error.refused or error.later:
             raise
@@ -65,10 +70,13 @@ async def read_settings(client: Client) -> dict[str, str]:
     return settings
 
 
-def weaknesses(settings: Mapping[str, str], fails_over: bool) -> list[Weakness]:
-    """What keeps the server from promising ``disk``."""
+def weaknesses(settings: Mapping[str, str], fails_over: bool, replicated: bool = False) -> list[Weakness]:
+    """What keeps the server from promising ``disk``, or ``replicated``."""
     found = [*_of_the_file(settings), *_of_memory(settings)]
-    if fails_over and settings.get("connected_slaves", "0") != "0":
+    if replicated:
+        if settings.get("connected_slaves", "0") == "0":
+            found.append(Weakness("disk", "no replica is connected to it", "give it a replica (REPLICAOF)"))
+    elif fails_over and settings.get("connected_slaves", "0") != "0":
         found.append(
             Weakness("weak", "the client follows failovers, and a failover loses what the replica lacks", "none")
         )
@@ -117,7 +125,11 @@ def require(settings: Mapping[str, str], wanted: Durability, fails_over: bool) -
             "primary; nothing was read or written"
         )
     least = CLASSES.index(wanted)
-    found = [each for each in weaknesses(settings, fails_over) if CLASSES.index(each.durability) < least]
+    found = [
+        each
+        for each in weaknesses(settings, fails_over, wanted == "replicated")
+        if CLASSES.index(each.durability) < least
+    ]
     if not found:
         return
     offered = min((each.durability for each in found), key=CLASSES.index)
