@@ -39,8 +39,10 @@ _DAY_MS = 86_400_000
 _LEAST_PAUSE_MS, _LONGEST_PAUSE_MS = 100, 3_600_000
 """A timer that is overdue rings again after as long as it is overdue: its run can't go on here, or is under way."""
 
-_TURN_COMMITS = 100
-"""Commits after which other requests to the object have their turn: a run of quick steps would never wait otherwise."""
+_TURN_COMMITS = 256
+"""Commits after which other requests to the object have their turn: a run of quick steps would never wait otherwise.
+
+A turn is also where the platform writes what came before it to its disk, which costs as much as some tens of steps."""
 
 _TIMERS, _INBOX, _RUNNING = _ALARMING = keys.TIMERS, keys.INBOXES, keys.with_status("running")
 """The keys that ask for an alarm: the kernel's timers, inboxes and the index of running runs."""
@@ -87,7 +89,7 @@ class DurableObjectHost(WorkerPlatform):
                 "this Durable Object has no SQLite storage; list its class under new_sqlite_classes in a migration"
             )
         self._exec = self._storage.sql.exec
-        self._prepared: dict[str, Any] = {}
+        self._prepared: dict[tuple[str, ...], Any] = {}
         self._blob = _to_js()
         self._sets_alarm = alarm
         self._commits = 0
@@ -133,8 +135,7 @@ class DurableObjectHost(WorkerPlatform):
         alarm = self._sets_alarm and _wants_alarm(batch)
         try:
             if len(statements) == 1 and not alarm:
-                sql, parameters = statements[0]
-                (self._prepared.get(sql) or self._prepare(sql))(*parameters)
+                self._run(*statements[0])
             elif statements:
                 self._transaction(lambda: self._apply(statements, alarm))
         except Exception as error:
@@ -242,12 +243,18 @@ class DurableObjectHost(WorkerPlatform):
             self._alarm, self._pause = alarm, pause
             raise
 
-    def _prepare(self, sql: str) -> Any:
-        """``exec`` with its text bound: turning it into a JavaScript string takes as long as a short statement."""
+    def _run(self, sql: str, parameters: tuple[Any, ...]) -> None:
+        """Execute a statement by an ``exec`` that has its text bound, and the fence of a step, the same from step to
+        step: turning those into JavaScript strings takes as long as a short statement."""
+        count = sqlite.FENCE if sql in sqlite.FENCED else 0
+        known = (sql, *parameters[:count])
+        (self._prepared.get(known) or self._prepare(known))(*parameters[count:])
+
+    def _prepare(self, known: tuple[str, ...]) -> Any:
         if len(self._prepared) >= 64:  # batches of a shape share theirs; rare shapes are not kept for ever
             self._prepared.clear()
-        self._prepared[sql] = self._exec.bind(self._storage.sql, sql)
-        return self._prepared[sql]
+        self._prepared[known] = self._exec.bind(self._storage.sql, *known)
+        return self._prepared[known]
 
     def _entries(self, statement: sqlite.Statement) -> _Entries:
         try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .table import CALLBACKS, CONFORMS, KVS, LANES, SEALS, SQLITES, H, Mutant, P
+from .table import CALLBACKS, CONFORMS, KVS, LANES, OBJECTS, SEALS, SQLITES, H, Mutant, P
 
+HOSTS = "hosts/alkaline_hosts/"
 KV, CF = "hosts/alkaline_hosts/_kv/", "hosts/alkaline_hosts/_cloudflare/"
 SEAL = "alkaline_edge/sealing/"
 
@@ -204,6 +205,20 @@ MUTANTS = [
         'CROSS JOIN {TABLE} AS e ON e.key = c.column1 AND e.version = c.column2) = ?"',
         'CROSS JOIN {TABLE} AS e ON e.key = c.column1 AND e.version = c.column2) >= 1 + 0 * ?"',
         SQLITES,
+    ),
+    Mutant(
+        "a fence that was bound once holds for every other version of the record",
+        HOSTS + "durable_object.py",
+        "        known = (sql, *parameters[:count])\n",
+        "        known = next((each for each in self._prepared if each[0] == sql), (sql, *parameters[:count]))\n",
+        OBJECTS,
+    ),
+    Mutant(
+        "a step without a wait goes before every turn of the others on a Durable Object",
+        HOSTS + "durable_object.py",
+        "return None if (self._commits + 1) % _TURN_COMMITS == 0 else self._commit(batch)",
+        "return self._commit(batch)",
+        OBJECTS,
     ),
     Mutant(
         "a key that must be absent is replaced",

@@ -49,6 +49,7 @@ CLOCKS = (P + "test_clocks.py", P + "test_driver.py", P + "test_deadlines.py",
 STARTS = (P + "test_scheduled.py", P + "test_runs.py",
           T + "workflows.py")  # fmt: skip
 KVS = (H + "test_kv_doubt.py", H + "test_cloudflare_kv.py", *CONFORMS)
+OBJECTS = (H + "test_durable_object_calls.py",)
 SQLITES = (H + "test_sqlite_batches.py",)
 CALLBACKS = (H + "test_callbacks.py", *CONFORMS)
 LANES = (H + "test_lanes.py",)

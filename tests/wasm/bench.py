@@ -118,11 +118,11 @@ async def timed(call, times):
 """
 REPLAY = """
 import contextlib, io, sys
-sys.path.insert(0, "/bench/tests/benchmarks")
-import bench
+sys.path.insert(0, "/bench")
+from tests.benchmarks import bench
 words = io.StringIO()
 with contextlib.redirect_stdout(words):
-    await bench.replay((1_000, 10_000))
+    await bench.replay({counts})
 words.getvalue()
 """
 
@@ -132,6 +132,15 @@ def row(what: str, figure: str, target: str = "", met: bool | None = None) -> No
     print(f"{what:<62} {figure:>26}   {target:<10} {verdict}".rstrip(), flush=True)
 
 
+def _node(script: str) -> list[str]:
+    """The lines that a module prints in a new Node process. What it prints as it fails is shown."""
+    node = shutil.which("node")
+    assert node, "node is missing"
+    command = [node, "--input-type=module", "-"]  # an argument would be 128 KB at most
+    done = subprocess.run(command, input=script, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.strip().splitlines()
+
+
 def in_node(build: Path) -> list[float]:
     """Start, load and import in a new Node process: milliseconds, by WHAT."""
     script = (
@@ -139,10 +148,7 @@ def in_node(build: Path) -> list[float]:
         f"const IMPORT = {json.dumps(IMPORT)}; const options = {{}};"
         f"console.log(JSON.stringify(await (async () => {{ {MEASURE} }})()));"
     )
-    node = shutil.which("node")
-    assert node, "node is missing"
-    done = subprocess.run([node, "--input-type=module", "-e", script], capture_output=True, text=True, check=True)
-    found: list[float] = json.loads(done.stdout.splitlines()[-1])
+    found: list[float] = json.loads(_node(script)[-1])
     return found
 
 
@@ -228,23 +234,32 @@ def claims(tab: Tab) -> None:
     row("IndexedDB: claims with their ends a second, 1 and 8 workers", f"{one:,.0f}, {eight:,.0f}")
 
 
+def replayed(dist: Path, lock: str, counts: tuple[int, ...]) -> list[str]:
+    """The replay figures of tests/benchmarks/bench.py for so many steps, taken inside Pyodide under Node.
+
+    CalledProcessError where that did not run to its end.
+    """
+    sources = {
+        f"/bench/{path.relative_to(REPOSITORY)}": path.read_text("utf-8")
+        for path in sorted((REPOSITORY / "tests" / "benchmarks").rglob("*.py"))
+    }
+    script = (
+        f"import {{ loadPyodide }} from {json.dumps(str(dist / 'pyodide.mjs'))};"
+        f"const pyodide = await loadPyodide({{ lockFileURL: {json.dumps(str(dist / lock))} }});"
+        "await pyodide.loadPackage('alkaline-edge', { messageCallback: () => {} });"
+        f"for (const [path, source] of Object.entries({json.dumps(sources)})) {{"
+        "  pyodide.FS.mkdirTree(path.slice(0, path.lastIndexOf('/'))); pyodide.FS.writeFile(path, source); }"
+        f"console.log(await pyodide.runPythonAsync({json.dumps(REPLAY.format(counts=counts))}));"
+    )
+    return _node(script)
+
+
 def replays() -> None:
-    """The replay figures of tests/benchmarks/bench.py, taken inside Pyodide under Node, with either msgpack."""
-    source = (REPOSITORY / "tests" / "benchmarks" / "bench.py").read_text()
+    """Those figures with either msgpack."""
     for lock in ("pyodide-lock.json", "pyodide-lock-pure.json"):
-        script = (
-            f"import {{ loadPyodide }} from {json.dumps(str(WASM / 'dist' / 'pyodide.mjs'))};"
-            f"const pyodide = await loadPyodide({{ lockFileURL: {json.dumps(str(WASM / 'dist' / lock))} }});"
-            "await pyodide.loadPackage('alkaline-edge', { messageCallback: () => {} });"
-            "pyodide.FS.mkdirTree('/bench/tests/benchmarks');"
-            f"pyodide.FS.writeFile('/bench/tests/benchmarks/bench.py', {json.dumps(source)});"
-            f"console.log(await pyodide.runPythonAsync({json.dumps(REPLAY)}).catch((error) => error.message));"
-        )
-        node = shutil.which("node")
-        assert node, "node is missing"
-        done = subprocess.run([node, "--input-type=module", "-e", script], capture_output=True, text=True, check=True)
+        lines = replayed(WASM / "dist", lock, (1_000, 10_000))
         print(f"Replay inside Pyodide, {'pure' if 'pure' in lock else 'C'} msgpack:")
-        print("\n".join(f"  {line}" for line in done.stdout.strip().splitlines()), flush=True)
+        print("\n".join(f"  {line}" for line in lines), flush=True)
 
 
 def kills(times: int) -> None:

@@ -31,6 +31,7 @@ MODULES_LEFT_OUT = {
     "tests/hosts/test_cli_lint.py": "the command line is an extra",
     "tests/lint/test_findings.py": "of the command line, and its parser goes as deep as a stack does",
     "tests/fuzz/test_readers.py": "the command line is an extra, and files are of one process",
+    "tests/hosts/test_durable_object_calls.py": "it stands in for Pyodide's own modules",
     "tests/hosts/test_file.py": "flock and fork",
     "tests/hosts/test_file_damage.py": "starts processes",
     "tests/hosts/test_file_faults.py": "resource limits",

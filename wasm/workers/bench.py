@@ -1,6 +1,6 @@
 """Measures the hosts and the runtime in real workerd, each against the bare binding in the same Worker.
 
-    python bench.py [--kills 50]
+    python bench.py [--kills 50] [throughput] [peers] [starts] [kills]
 
 Prints a table. Times are wall-clock on this machine, in local storage: production adds the network to every round trip.
 """
@@ -13,6 +13,7 @@ import statistics
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -24,27 +25,32 @@ from wasm.workers.harness import Worker, WorkerError, WorkerServer, until  # noq
 APP = HERE.parent.parent / "tests" / "workers" / "app"
 AUDIT = APP.parents[1] / "board" / "audit"
 CLAIMS = APP.parents[1] / "benchmarks" / "shared"
-COUNTS = {"object": 4_500, "d1": 360, "kv": 360}
+OURS = Worker("bench", HERE / "bench" / "entry.py", [CLAIMS], d1=["DB"], kv=["KV"], objects={"BENCH": "Bench"})
+THEIRS = Worker("flows", HERE / "bench" / "workflows.js", workflows={"MANY": "Many"})
+"""The Worker that is measured, and one in JavaScript on Cloudflare's own engine."""
+COUNTS = {"object": 13_500, "d1": 360, "kv": 360}
 TARGETS = {("object", "step"): 3.0} | {
     (binding, what): 1.3 for binding in ("d1", "kv") for what in ("one key", "checked", "two keys")
 }
 """Times the bare write."""
+TURNS = "bare, with turns"
+"""A bare write that gives other requests their turn as often as the host does: the platform goes to its disk then."""
 
 
 def throughput() -> None:
     """What a commit and a step cost on each binding, against bare writes that take turns with them in one Worker."""
-    worker = Worker("bench", HERE / "bench" / "entry.py", [CLAIMS], d1=["DB"], kv=["KV"], objects={"BENCH": "Bench"})
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} as it began: above the cores, ratios are worse")
     print("x: times the bare write of the same round, the median of all rounds (their middle half, and least to least)")
     with (
         tempfile.TemporaryDirectory() as storage,
-        WorkerServer(worker, storage=Path(storage), snapshot=True) as server,
+        WorkerServer(OURS, storage=Path(storage), snapshot=True) as server,
     ):
         for binding, count in COUNTS.items():
             tries = [server.fetch(f"/{binding}?count={count}", seconds=300).json() for _ in range(2)]
             times = {what: [us for one in tries for us in one["us"][what]] for what in tries[0]["us"]}
             for what, spent in times.items():
                 print(_row(f"{binding}: {what}", spent, times["bare"], TARGETS.get((binding, what))))
+            if TURNS in times:
+                print(_row(f"{binding}: step / bare, with turns", times["step"], times[TURNS], None))
             resume = statistics.median(one["resume_1000"] for one in tries)
             print(f"{binding + ': a run of 1,000 steps taken up again':42} {resume * 1000:7.0f} ms")
             for what in ("queries", "round_trips", "operations"):
@@ -63,6 +69,21 @@ def _row(what: str, times: list[float], bare: list[float], target: float | None)
     return (
         f"{what:42} {statistics.median(times):7.0f} us  {middle:5.2f} x ({low:.2f} to {high:.2f}, {least:.2f}){verdict}"
     )
+
+
+def peers(rounds: int = 7, count: int = 200) -> None:
+    """The same job on Cloudflare's own engine in JavaScript, a run of each in turn: what a step of ``count`` costs."""
+    found: dict[str, list[float]] = {"ours": [], "theirs": []}
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+        one = WorkerServer(OURS, storage=Path(first), snapshot=True)
+        with one, WorkerServer(THEIRS, storage=Path(second)) as other:
+            for _ in range(rounds + 1):
+                found["ours"].append(one.fetch(f"/object?steps={count}", seconds=300).json()["us"])
+                found["theirs"].append(other.fetch(f"/?count={count}", seconds=300).json()["us"])
+    ours_us, theirs_us = (times[1:] for times in found.values())  # the first of each warms it up
+    print(f"{f'object: step of a run of {count}, start and end in it':42} {statistics.median(ours_us):7.0f} us")
+    what = "Workflows in JavaScript: step / ours"
+    print(_row(what, theirs_us, ours_us, None))
 
 
 def start_up() -> None:
@@ -123,11 +144,18 @@ def kills(count: int) -> None:
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description="Measure the Cloudflare hosts in real workerd.")
+    parts: dict[str, Callable[[argparse.Namespace], None]] = {
+        "throughput": lambda _: throughput(),
+        "peers": lambda _: peers(),
+        "starts": lambda _: start_up(),
+        "kills": lambda options: kills(options.kills),
+    }
+    parser.add_argument("parts", nargs="*", choices=[[], *parts], help="which to measure; all unless said")
     parser.add_argument("--kills", type=int, default=50, help="how often to kill workerd (50)")
     options = parser.parse_args()
-    throughput()
-    start_up()
-    kills(options.kills)
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} as it began: above the cores, ratios are worse")
+    for name in options.parts or parts:
+        parts[name](options)
 
 
 if __name__ == "__main__":

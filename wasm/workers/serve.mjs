@@ -6,6 +6,7 @@
 //          port?: 0,
 //          workers: [{name, entry, sources: [DIR], bindings: {d1: [], kv: [], objects: {BINDING: CLASS},
 //                     workflows: {BINDING: CLASS}}, vars: {}, crons: []}]}
+// An entry that ends in .js is a Worker in JavaScript, which has no Python beside it.
 // First line on stdout: {ready: true, url, pid: PID OF WORKERD}. Commands:
 //   {id, do: "fetch", worker, path, method, headers, body}   -> {id, status, body}      body is text, or {base64}
 //   {id, do: "scheduled", worker, time, cron}       -> {id, outcome}
@@ -69,13 +70,17 @@ function modulesOf(worker) {
       if (!modules.has(name)) modules.set(name, path);
     }
   }
-  for (const directory of config.python_modules) {
+  for (const directory of isPython(worker) ? config.python_modules : []) {
     for (const path of filesBelow(directory)) {
       if (config.runtime === "oldest" && !path.endsWith(".py")) continue;
       modules.set(join(runtime.modules, relative(directory, path)), path);
     }
   }
   return [...modules].map(([name, path]) => moduleAt(name, path));
+}
+
+function isPython(worker) {
+  return worker.entry.endsWith(".py");
 }
 
 function sameNames(names) {
@@ -93,7 +98,7 @@ function workerOptions(worker) {
     modulesRoot: "/app",
     modules: modulesOf(worker),
     compatibilityDate: runtime.date,
-    compatibilityFlags: [...runtime.flags, ...(worker.flags ?? [])],
+    compatibilityFlags: [...(isPython(worker) ? runtime.flags : []), ...(worker.flags ?? [])],
     d1Databases: sameNames(bindings.d1),
     kvNamespaces: sameNames(bindings.kv),
     durableObjects: Object.fromEntries(objects),

@@ -123,14 +123,14 @@ def _single(checks: Sequence[Check], put: Put, id: str, encode: Callable[[bytes]
         else:
             return None
     if there is None:
-        return Statement(_single_sql(new, False), (key, encode(value), id))
-    return Statement(_single_sql(new, True), (key, encode(value), there.key, there.version, id))
+        return Statement(_single_sql(new, False), (id, key, encode(value)))
+    return Statement(_single_sql(new, True), (there.key, there.version, id, key, encode(value)))
 
 
 @lru_cache(maxsize=4)
 def _single_sql(new: bool, there: bool) -> str:
     version = f"CASE WHEN {_holds(1, 0)} THEN ? END" if there else "?"
-    return f"INSERT {'' if new else 'OR REPLACE '}INTO {TABLE} (key, value, version) VALUES (?, ?, {version})"
+    return f"INSERT {'' if new else 'OR REPLACE '}INTO {TABLE} (version, key, value) VALUES ({version}, ?, ?)"
 
 
 def _put(checks: Sequence[Check], puts: Sequence[Put], id: str, encode: Callable[[bytes], Any]) -> Statement:
@@ -196,3 +196,8 @@ def _among(count: int) -> str:
 
 def _under(prefix: str) -> str:
     return f"key >= '{prefix}' AND key < '{end_of(prefix)}'"
+
+
+FENCED = frozenset(_single_sql(new, True) for new in (False, True))
+"""The statements of a step, whose first ``FENCE`` parameters are the same until its run's record is written again."""
+FENCE = 2

@@ -10,15 +10,18 @@ import time
 from urllib.parse import parse_qsl, urlsplit
 
 from claims import claims
+from js import scheduler
 from pyodide.ffi import to_js
 from workers import DurableObject, Response, WorkerEntrypoint
 
 from alkaline_edge import Runtime, workflow
 from alkaline_edge.host import Batch, Check, Put
+from alkaline_hosts import durable_object
 from alkaline_hosts._cloudflare.platform import raw_binding
 from alkaline_hosts.cloudflare_kv import KVHost
 from alkaline_hosts.d1 import D1Host
 from alkaline_hosts.durable_object import DurableObjectHost
+from alkaline_hosts.memory import MemoryHost
 
 VALUE = b"\x93" * 140
 KINDS = ("one key", "checked", "two keys")
@@ -90,12 +93,12 @@ async def replay(host, count):
         return time.perf_counter() - began
 
 
-async def measure(host, bare, count):
+async def measure(host, bare, count, beside=None):
     """Microseconds of a bare write, a commit of each kind and a step, by round, each in turn; and a run taken up again.
 
-    In seconds the latter. A first round is thrown away.
+    In seconds the latter. A first round is thrown away. ``beside``: what else takes turns with them, by its name.
     """
-    works = {"bare": bare}
+    works = {"bare": bare} | (beside or {})
     for kind in KINDS:
         works[kind] = await puts(host, kind)
     works["step"] = lambda count: steps(host, count)
@@ -121,12 +124,25 @@ class Bench(DurableObject):
             workers, name = int(query["workers"]), self.host.entropy(6).hex()
             return Response(json.dumps(await claims(self.host, workers, int(query["count"]), name)))
 
-        async def bare(count):
+        if "steps" in query:
+            spent, _ = await timed(steps(self.host, int(query["steps"])))
+            return Response(json.dumps({"us": spent / int(query["steps"]) * 1e6}))
+        written = 0
+
+        async def bare(count, every=None):
+            nonlocal written
             name = self.host.entropy(6).hex()
             for n in range(count):
+                written += 1
+                if every and written % every == 0:
+                    await scheduler.wait(0)
                 self.sql.exec("INSERT INTO bare VALUES (?, ?)", f"h/{name}/{n:06d}", to_js(VALUE))
 
-        return Response(json.dumps(await measure(self.host, bare, int(query["count"]))))
+        beside = {
+            "bare, with turns": lambda count: bare(count, durable_object._TURN_COMMITS),
+            "step, in memory": lambda count: steps(MemoryHost(), count),
+        }
+        return Response(json.dumps(await measure(self.host, bare, int(query["count"]), beside)))
 
 
 class Default(WorkerEntrypoint):
