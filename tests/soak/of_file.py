@@ -16,9 +16,11 @@ from pathlib import Path
 from alkaline_edge import Runtime
 from alkaline_edge import events as ev
 from alkaline_hosts.file import FileHost
-from tests.servers.soak_worker import SIGNALS, Evidence, soak
+from tests.servers.soak_worker import soak
 
+from . import judging
 from .file_worker import everything
+from .judging import Found
 from .table import Row
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,8 +76,7 @@ def run(seconds: float, seed: int, directory: Path) -> Row:
         row.kills += not ended
         if ended:
             row.wrong.append(f"a process ended by itself with exit code {worker.process.returncode}: {said[-300:]}")
-    started = len({line.split()[1] for line in lines if line.startswith("started")})
-    last = Worker(path, started, False, lines)
+    last = Worker(path, 0, False, lines)  # it starts none: one that was lost must not be there again
     if not last.ends_within(END):
         row.wrong.append("the last process did not bring every run to its end")
     if said := last.kill().strip():
@@ -98,27 +99,12 @@ async def opened(path: Path) -> AsyncIterator[Runtime]:
 
 async def judge(path: Path, lines: list[str], row: Row) -> None:
     """Compare what was acknowledged with what is there."""
-    evidence = Evidence([line for line in lines if line.split()[0] in ("begin", "done", "stuck")])
-    told = {line.split()[1] for line in lines if line.startswith("started")}
-    sent = {tuple(line.split()[1:3]) for line in lines if line.startswith("sent")}
     row.faults = sum(line.startswith("full") for line in lines)
-    row.repeated, row.again = evidence.repeated - len(evidence.again), len(evidence.again)
-    row.runs, row.signals = len(told), len(sent)
+    records: dict[str, Found] = {}
     async with opened(path) as runtime:
-        records = {record.id: record for record in await everything(runtime)}
-        row.lost += len(told - records.keys())
-        for id, record in records.items():
-            history = await runtime.history(id)  # raises where its chain of digests is broken
-            names = {each.event.name for each in history if each.event[0] == ev.STEP_COMPLETED}  # type: ignore[union-attr]
-            acknowledged = {name for run, name in evidence.done if run == id}
-            row.commits += len(acknowledged) + (id in told)
-            row.lost += len(acknowledged - names)
-            if record.status != "completed":
-                row.wrong.append(f"{id} is {record.status}, waiting {record.waiting}")
-                continue
-            row.doubled += len(record.result) - len(set(record.result))
-            row.signals_lost += SIGNALS - len(set(record.result))
-            if record.result != list(range(SIGNALS)):
-                row.wrong.append(f"{id} got the signals {record.result}")
-    row.wrong += [f"a committed step was run again: {line}" for line in evidence.again]
-    row.wrong += [f"a run could not go on: {line}" for line in evidence.stuck]
+        for record in await everything(runtime):
+            history = await runtime.history(record.id)  # raises where its chain of digests is broken
+            steps = [each.event.name for each in history if each.event[0] == ev.STEP_COMPLETED]  # type: ignore[union-attr]
+            result = record.result if record.status == "completed" else None
+            records[record.id] = Found(record.status, str(record.waiting), result, steps)
+    judging.judge(lines, records, row)

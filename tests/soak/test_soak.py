@@ -10,6 +10,8 @@ import pytest
 from tests.servers import soak_worker
 from tests.servers.soak_worker import SIGNALS, soak
 
+from . import judging
+from .judging import Found
 from .of_file import judge, opened
 from .table import Row, table
 
@@ -44,6 +46,16 @@ def test_what_was_acknowledged_and_is_not_there_is_seen(tmp_path: Path, lines: l
     assert (row.lost > 0, row.again > 0, bool([one for one in row.wrong if "could not go on" in one])) == (
         what == "lost", what == "again", what == "wrong",
     )  # fmt: skip
+
+
+def test_signals_and_whole_runs_that_are_gone_are_seen() -> None:
+    """A run that was started or had a step, and is not there; a signal that was lost, doubled, or out of order."""
+    lines = ["started r0", "started r1", "begin r2 a0", "done r2 a0", "sent r0 0", "sent r0 0", "wrong - broken"]
+    row = Row("chromium")
+    judging.judge(lines, {"r0": Found("completed", "", [0, 0, 2], [])}, row)
+    assert (row.lost, row.doubled, row.signals_lost) == (2, 1, 1)
+    assert (row.runs, row.commits, row.signals) == (2, 3, 1)
+    assert row.wrong == ["r0 got the signals [0, 0, 2]", "a page said: wrong - broken"]
 
 
 def test_the_table_says_what_was_left_out_and_what_was_wrong() -> None:
