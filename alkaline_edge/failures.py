@@ -11,7 +11,7 @@ import builtins
 from typing import Any
 
 from .codec import Codec
-from .errors import BY_CODE, StepOutcomeUnknown
+from .errors import BY_CODE, AlkalineError, StepOutcomeUnknown
 from .interrupts import ends_the_process
 from .limits import MAX_MESSAGE, MAX_NAME
 
@@ -41,6 +41,7 @@ def describe(error: BaseException, codec: Codec) -> Failure:
     elif issubclass(kind, int) and kind is not bool and abs(int.__int__(code)) < 2**63:
         failure["code"] = int.__int__(code)  # of an IntEnum, such as http.HTTPStatus, the number
     detail = _part(error, "detail")
+    detail = _codes_within(error) if detail is None else detail
     # A detail that can't be stored is left out: the message says what happened. Its parts are the user's, and may
     # raise anything.
     try:
@@ -52,6 +53,21 @@ def describe(error: BaseException, codec: Codec) -> Failure:
         if ends_the_process(raised):
             raise
     return failure
+
+
+def _codes_within(error: BaseException) -> dict[str, list[str]] | None:
+    """Of a group, the codes of all that it holds, "" for what has none: whether it is of one kind shows there."""
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    found: set[str] = set()
+    left: list[BaseException] = [error]
+    while left:
+        each = left.pop()
+        if isinstance(each, BaseExceptionGroup):
+            left += each.exceptions
+        else:
+            found.add(type(each).code if isinstance(each, AlkalineError) else "")
+    return {"codes": sorted(found)}
 
 
 def _part(error: BaseException, name: str) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from . import events as ev
-from .errors import ConflictError
+from .errors import ERR_BUDGET_EXCEEDED, ConflictError
 from .events import Event
 from .history import Timed
 from .retried import Void, ranges_of, void_in, void_of
@@ -67,8 +67,12 @@ def counting_of(commits: Sequence[Sequence[Timed]], void: Void) -> list[One]:
 
 
 def is_of_budget(failure: Any) -> bool:
-    """Whether a run has failed because its budget, or that of a child, was used up."""
-    return isinstance(failure, dict) and failure.get("code") == "ERR_BUDGET_EXCEEDED"
+    """Whether a run has failed because its budget, or that of a child, was used up; a group: for nothing else."""
+    if not isinstance(failure, dict):
+        return False
+    detail = failure.get("detail")
+    codes = detail.get("codes") if isinstance(detail, dict) else None
+    return failure.get("code") == ERR_BUDGET_EXCEEDED or codes == [ERR_BUDGET_EXCEEDED]
 
 
 def ways(id: str, commits: Sequence[Sequence[Timed]], added: Sequence[int] = ()) -> list[Way]:
@@ -97,11 +101,14 @@ def _ways(id: str, commits: Sequence[Sequence[Timed]]) -> list[Way]:
         return [_cut(id, commits, all_of_it, asked[-1] if asked else len(all_of_it) - 1, set())]
     at = _cause(all_of_it)
     if at is None:
-        block = _block_before(all_of_it)
-        if is_of_budget(last.event.failure):  # what came before the charge that went over is no reason
-            block = {n for n in block if n >= min(_refused(all_of_it, block), default=len(all_of_it))}
+        blocks = [_block_before(all_of_it)]
+        if is_of_budget(last.event.failure):  # what came before the charge that went over is a reason last of all
+            over = min(_refused(all_of_it, blocks[0]), default=len(all_of_it))
+            blocks.insert(0, {n for n in blocks[0] if n >= over})
         found = [_way(commits, all_of_it, {len(all_of_it) - 1})]
-        return [*found, _way(commits, all_of_it, {*block, len(all_of_it) - 1}, repeated=block)] if block else found
+        for block in blocks:
+            found += [_way(commits, all_of_it, {*block, len(all_of_it) - 1}, repeated=block)] if block else []
+        return found
     intended = {one.event.id for one in all_of_it if isinstance(one.event, ev.StepIntended)}
     if all_of_it[at].event.id in intended:
         raise ConflictError(

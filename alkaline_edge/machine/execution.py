@@ -534,6 +534,10 @@ class Execution:
         if self._script.next_totals is not None:
             self.purse.observe(self._script.next_totals)
 
+    def has_left_out_emissions(self) -> bool:
+        """Whether the history has emissions behind what woke the handler last that the handler did not come to."""
+        return self._script.recorded_emissions > 0
+
     def has_said_something(self) -> bool:
         """Whether there is something for ``take_logs`` or ``take_unhandled``."""
         return bool(self._calls.logs or self._loop.unhandled)

@@ -25,6 +25,7 @@ DOOR_OF_THE_RUNTIME = {
     "began_ms", "attend", "intents", "withdrawn", "known", "asked_for", "waits_for", "waits_in_words",
     "emissions", "take_emissions", "give_back", "forget_emissions",
     "next_totals", "observe_totals", "has_said_something", "take_unhandled", "former", "idempotency_key",
+    "has_left_out_emissions",
 }  # fmt: skip
 
 

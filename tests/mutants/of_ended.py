@@ -260,8 +260,15 @@ MUTANTS = [
     Mutant(
         "a run that fails again at once is tried again for ever",
         RETRYING,
-        "            if not isinstance(machine.outcome, ev.Failed):\n                return way\n",
-        "            if machine is not None:\n                return way\n",
+        "            if not isinstance(machine.outcome, ev.Failed):\n",
+        "            if machine is not None:\n",
+        AGAIN,
+    ),
+    Mutant(
+        "what was emitted before a budget was topped up counts twice",
+        RETRYING,
+        "                if not machine.has_left_out_emissions():\n",
+        "                if machine is not None:\n",
         AGAIN,
     ),
     Mutant(

@@ -982,3 +982,82 @@ def test_another_step_in_the_place_of_one_that_acted_has_its_own_key(crashes: bo
         await process.runtime.close()
 
     drive(test)
+
+
+@workflow(budget=Budget(tokens=10))
+async def at_once(ctx: Context, given: dict[str, Any]) -> Any:
+    room = asyncio.Semaphore(given["room"])
+
+    async def ask() -> str:
+        async with room:
+            return await ctx.step("ask", work, "ask", cost=100)
+
+    async def tell(n: int) -> None:
+        async with room:
+            ctx.emit("told", n)
+
+    if given["group"]:
+        async with asyncio.TaskGroup() as group:
+            asked = group.create_task(ask())
+            for n in range(given["told"]):
+                group.create_task(tell(n))
+        return asked.result()
+    return (await asyncio.gather(ask(), *(tell(n) for n in range(given["told"]))))[0]
+
+
+@pytest.mark.parametrize("room", [1, 2, 9])
+@pytest.mark.parametrize("group", [False, True])
+@pytest.mark.parametrize("told", [0, 1, 3])
+def test_a_budget_that_was_spent_beside_others_is_topped_up(room: int, group: bool, told: int) -> None:
+    """Also in a task group, whose error is a group; and what was emitted beside it counts once, in whatever order."""
+
+    async def test() -> None:
+        process = Process(at_once)
+        await process.runtime.start(at_once, {"room": room, "group": group, "told": told}, id="r")
+        with pytest.raises(Exception, match="wants 100 tokens"):
+            await process.runtime.result("r", None)
+        await process.runtime.top_up("r", 1_000)
+        await process.runtime.retry("r")
+        assert await process.runtime.result("r", None) == "ask"
+        await process.crash()
+        bundle = await process.runtime.export("r")
+        assert [checked.verdict for checked in replay.check(bundle, [at_once])] == ["ok"]
+        history = [(each.commit, each.event) for each in await process.runtime.history("r")]
+        void = next(event.void for _, event in history if isinstance(event, ev.Retried))
+        places: dict[int, int] = {}
+        counting = []
+        for commit, event in history:
+            place = places[commit] = places.get(commit, -1) + 1
+            if not any((a, b) <= (commit, place) < (c, d) for a, b, c, d in void):
+                counting.append(event)
+        assert [event.data for event in counting if isinstance(event, ev.Emitted)] == list(range(told))
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_group_of_errors_of_which_one_is_no_budget_is_not_topped_up() -> None:
+    """More of a budget would not have helped."""
+
+    @workflow(name="both", budget=Budget(tokens=10))
+    async def both(ctx: Context) -> None:
+        async def ask() -> None:
+            await ctx.step("ask", work, "ask", cost=100)
+
+        async def stumble() -> None:
+            raise ValueError("by itself")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(ask())
+            group.create_task(stumble())
+
+    async def test() -> None:
+        process = Process(both)
+        await process.runtime.start(both, id="r")
+        with pytest.raises(Exception, match="wants 100 tokens"):
+            await process.runtime.result("r", None)
+        with pytest.raises(ConflictError, match="a top-up is of no use"):
+            await process.runtime.top_up("r", 1_000)
+        await process.runtime.close()
+
+    drive(test)

@@ -128,6 +128,10 @@ class Playing:
         return value
 
     async def do_hitch(self, node: Node) -> Any:
+        if node.args.get("dear"):  # it fails until the budget is topped up
+            value = await self._step(node, f"h{node.id}", cost=DEAR)
+            self.spent += DEAR
+            return value
         return await self._step(node, f"h{node.id}", hitch)
 
     async def do_emit(self, node: Node) -> Any:

@@ -9,11 +9,13 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from alkaline_edge import AlkalineError
-from alkaline_edge.errors import RunCancelled
+from alkaline_edge.errors import BudgetExceeded, RunCancelled
+from alkaline_edge.reopening import is_of_budget
 from alkaline_edge.runtime.handing import Local
 from alkaline_edge.runtime.syncing import hand_over, reclaim, sync
 
 from .handlers import Hopeless
+from .programs import DEAR
 from .timeline import later
 from .world import Zombie, seed_of
 
@@ -259,11 +261,18 @@ async def _result(client: Client, member: Member) -> None:
     except RunCancelled:
         told.results.append("cancelled")
     except Exception as error:
-        if isinstance(error, AlkalineError):
+        if isinstance(error, AlkalineError) and not isinstance(error, BudgetExceeded):
             raise
-        if type(error).__name__ != Hopeless.__name__ and "by the program" not in str(error):
+        if not _is_drawn(error):
             raise
         told.results.append("failed")
+
+
+def _is_drawn(error: Exception) -> bool:
+    """Whether a run fails so by its program, or for a budget that nobody has topped up yet."""
+    return (
+        type(error).__name__ == Hopeless.__name__ or "by the program" in str(error) or "BudgetExceeded" in repr(error)
+    )
 
 
 class AlkalineErrorAgain(AlkalineError):
@@ -452,6 +461,10 @@ async def _sync(client: Client, member: Member) -> None:
             raise
 
 
+PLENTY = 1_000 * DEAR
+"""Tokens: more than all dear steps of a run."""
+
+
 async def _mend(client: Client, member: Member) -> None:
     """Once the run has failed, mend what it needs and have it tried again."""
     world = client.plan.schedule.world
@@ -469,6 +482,9 @@ async def _mend(client: Client, member: Member) -> None:
             world.mended = True
             client.notes["asked"] = client.notes.get("asked", 0) + 1
             try:
+                if is_of_budget(record.failure):
+                    await runtime.top_up(ID, tokens=PLENTY)
+                    world.faults["topped up"] += 1
                 await runtime.retry(ID)
             except AlkalineError as error:
                 if error.code != "ERR_CONFLICT":
@@ -495,10 +511,8 @@ def _another(n: int) -> Act:
 async def _its_result(client: Client, member: Member) -> None:
     try:
         await member.runtime(0).result(OTHER, timeout=None)
-    except AlkalineError:
-        raise
     except Exception as error:
-        if type(error).__name__ != Hopeless.__name__ and "by the program" not in str(error):
+        if not _is_drawn(error):
             raise
 
 

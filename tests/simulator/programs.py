@@ -221,6 +221,8 @@ class Author:
             args["seconds"] = random.choice((1, 5, 30, 600))
         elif kind == "spend":
             args["tokens"] = random.randint(1, 9)
+        elif kind == "hitch":
+            args["dear"] = random.random() < 0.3
         elif kind == "turns":
             args["times"] = random.choice((1, 3))
         return Node(kind, self._id(), args)

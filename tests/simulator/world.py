@@ -107,7 +107,8 @@ class World:
         # One that is owner no more may not know of it; and what fails until it is mended may be tried again.
         if key in self.settled and holder is here and info.step[0] != "h":
             self.wrong(f"a committed step ran again: {info.step} of {info.run_id}")
-        if info.step[0] == "d" and info.run_id == "run" and self.program.budget is not None:
+        topped_up = self.faults["topped up"]
+        if info.step[0] == "d" and info.run_id == "run" and self.program.budget is not None and not topped_up:
             self.wrong(f"step {info.step} ran, and no budget pays for it")
         call = f"{key} {info.step}"  # new code may ask for another step in the place of one that was not recorded
         # Where what failed before it was mended, what was in flight beside it follows from another outcome.
