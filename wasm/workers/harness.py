@@ -80,6 +80,13 @@ class Worker:
         }
 
 
+class Waiting(dict[int, "Future[dict[str, Any]]"]):
+    """Who waits for an answer of one process, by the number of the question."""
+
+    over = False
+    """Whether that process is gone, and everybody was told."""
+
+
 class WorkerServer:
     """One workerd process with some Workers in it.
 
@@ -104,7 +111,7 @@ class WorkerServer:
         self.start_seconds = 0.0
         self._snapshot = snapshot and runtime == "current"
         self._process: subprocess.Popen[str] | None = None
-        self._waiting: dict[int, Future[dict[str, Any]]] = {}
+        self._waiting = Waiting()
         self._lock = threading.Lock()
         self._next = 0
         self._log = storage / "log.txt"
@@ -143,7 +150,7 @@ class WorkerServer:
                 env=os.environ | self.environment,
             )
         ready: Future[dict[str, Any]] = Future()
-        self._waiting = {0: ready}
+        self._waiting = Waiting({0: ready})
         threading.Thread(target=self._listen, args=(self._process, self._waiting), daemon=True).start()
         self.url = self._result(ready, START_SECONDS)["url"]
         self.start_seconds = time.monotonic() - began
@@ -263,13 +270,15 @@ class WorkerServer:
         return lambda seconds=120.0: str(self._result(future, seconds)["outcome"])
 
     def _send(self, command: dict[str, Any]) -> Future[dict[str, Any]]:
-        process = self._process
-        if process is None or process.stdin is None:
-            raise WorkerError("the server is not running")
         future: Future[dict[str, Any]] = Future()
         with self._lock:
+            process, waiting = self._process, self._waiting
+            if process is None or process.stdin is None:
+                raise WorkerError("the server is not running")
+            if waiting.over:
+                raise WorkerError("the server is gone")
             self._next += 1
-            self._waiting[self._next] = future
+            waiting[self._next] = future
             try:
                 process.stdin.write(json.dumps({"id": self._next, **command}) + "\n")
                 process.stdin.flush()
@@ -286,13 +295,15 @@ class WorkerServer:
             raise WorkerError(f"{reply['error']}\n{self.log()[-3000:]}")
         return reply
 
-    def _listen(self, process: subprocess.Popen[str], waiting: dict[int, Future[dict[str, Any]]]) -> None:
+    def _listen(self, process: subprocess.Popen[str], waiting: Waiting) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             message = json.loads(line)
             future = waiting.pop(message.get("id", 0), None)
             if future is not None:
                 future.set_result(message)
+        with self._lock:  # whoever asks later is told at once: nobody would answer
+            waiting.over = True
         for future in list(waiting.values()):
             future.set_result({"error": "the connection to workerd was lost"})
 

@@ -100,7 +100,7 @@ export async function fileSource(name, bytes) {
 }
 
 // --- IndexedDB: a database with a store "entries" (key -> {v: bytes, ver}) and one "meta" ---------------------------------
-const REGISTRY_NAME = "alkaline-edge stores";
+const OURS = ["alkaline-edge stores", "alkaline-edge scratch"]; // databases of the host's that hold no runs
 
 const answered = (request) =>
   new Promise((resolve, reject) => {
@@ -150,7 +150,7 @@ export async function databases() {
   const found = [];
   try {
     for (const { name } of await indexedDB.databases()) {
-      if (!name || name === REGISTRY_NAME) continue;
+      if (!name || OURS.includes(name)) continue;
       const db = await openExisting(name);
       const stores = [...db.objectStoreNames];
       db.close();
