@@ -1,6 +1,6 @@
 """Measures the hosts and the runtime in real workerd, each against the bare binding in the same Worker.
 
-    python bench.py [--kills 50] [throughput] [peers] [starts] [kills]
+    python bench.py [--kills 50] [throughput] [cpu] [peers] [starts] [kills]
 
 Prints a table. Times are wall-clock on this machine, in local storage: production adds the network to every round trip.
 """
@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent))
@@ -71,19 +72,53 @@ def _row(what: str, times: list[float], bare: list[float], target: float | None)
     )
 
 
+ONLY = ("bare", TURNS, "step, in memory", "step")
+
+
+def of_cpu(rounds: int = 9, count: int = 3_000) -> None:
+    """What a bare write and a step in a Durable Object take of the processors, with all that workerd does for them.
+
+    Load and disk are hardly in it, as they are in what the clock says. In memory: the kernel alone, on no storage.
+    """
+    spent: dict[str, list[float]] = {what: [] for what in ONLY}
+    with tempfile.TemporaryDirectory() as storage, WorkerServer(OURS, storage=Path(storage), snapshot=True) as server:
+        for _ in range(rounds + WARM):
+            for what, times in spent.items():
+                times.append(_asked(server, f"/object?only={quote(what)}", count)[1])
+    spent = {what: times[WARM:] for what, times in spent.items()}
+    for what, times in spent.items():
+        print(_row(f"object, of CPU: {what}", times, spent["bare"], TARGETS.get(("object", what))))
+    print(_row("object, of CPU: step / bare, with turns", spent["step"], spent[TURNS], None))
+    print(_row("object, of CPU: step / in memory", spent["step"], spent["step, in memory"], None))
+
+
+WARM = 3
+"""Rounds that are thrown away: until V8 has compiled what is hot."""
+
+
 def peers(rounds: int = 7, count: int = 200) -> None:
     """The same job on Cloudflare's own engine in JavaScript, a run of each in turn: what a step of ``count`` costs."""
-    found: dict[str, list[float]] = {"ours": [], "theirs": []}
+    kinds = ("by the clock", "of CPU")
+    found: dict[str, list[tuple[float, float]]] = {"ours": [], "theirs": []}
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
         one = WorkerServer(OURS, storage=Path(first), snapshot=True)
         with one, WorkerServer(THEIRS, storage=Path(second)) as other:
+            for _ in range(WARM):
+                _asked(one, "/object?only=step", 1_000)
             for _ in range(rounds + 1):
-                found["ours"].append(one.fetch(f"/object?steps={count}", seconds=300).json()["us"])
-                found["theirs"].append(other.fetch(f"/?count={count}", seconds=300).json()["us"])
-    ours_us, theirs_us = (times[1:] for times in found.values())  # the first of each warms it up
-    print(f"{f'object: step of a run of {count}, start and end in it':42} {statistics.median(ours_us):7.0f} us")
-    what = "Workflows in JavaScript: step / ours"
-    print(_row(what, theirs_us, ours_us, None))
+                found["ours"].append(_asked(one, "/object?only=step", count))
+                found["theirs"].append(_asked(other, "/?job=many", count))
+    for n, kind in enumerate(kinds):
+        ours, theirs = ([each[n] for each in times[1:]] for times in found.values())
+        print(f"{f'object: step of {count}, {kind}, start and end in it':54} {statistics.median(ours):7.0f} us")
+        print(_row(f"Workflows in JavaScript: step, {kind} / ours", theirs, ours, None))
+
+
+def _asked(server: WorkerServer, path: str, count: int) -> tuple[float, float]:
+    """Microseconds of one of ``count``: as the Worker says, by its clock, and of CPU by the whole of workerd."""
+    before = server.cpu_seconds()
+    us = server.fetch(f"{path}&count={count}", seconds=300).json()["us"]
+    return us, (server.cpu_seconds() - before) / count * 1e6
 
 
 def start_up() -> None:
@@ -146,6 +181,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the Cloudflare hosts in real workerd.")
     parts: dict[str, Callable[[argparse.Namespace], None]] = {
         "throughput": lambda _: throughput(),
+        "cpu": lambda _: of_cpu(),
         "peers": lambda _: peers(),
         "starts": lambda _: start_up(),
         "kills": lambda options: kills(options.kills),

@@ -215,6 +215,15 @@ class WorkerServer:
             self._process.wait(20)
             self._process = None
 
+    def cpu_seconds(self) -> float:
+        """What workerd has had of the processors, with all of its threads; what else the machine does is not in it."""
+        if self._process is None:
+            raise WorkerError("the server is not running")
+        node = self._process.pid
+        workerd = Path(f"/proc/{node}/task/{node}/children").read_text().split()[0]
+        spent = [int(path.read_text().split()[0]) for path in Path(f"/proc/{workerd}/task").glob("*/schedstat")]
+        return sum(spent) / 1e9
+
     def log(self) -> str:
         """What workerd and the Workers printed."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
