@@ -130,9 +130,9 @@ def test_instances_can_be_pickled() -> None:
 
 
 def test_no_class_of_the_kernel_compiles_source() -> None:
-    """Neither of Python's own is imported where an import must be quick."""
+    """Neither of Python's own is imported where an import must be quick; asyncio of 3.14 itself imports one."""
     program = (
-        "import sys, msgpack; had = set(sys.modules)\n"
+        "import asyncio, sys, msgpack; had = set(sys.modules)\n"
         "from alkaline_edge import Context, Runtime, workflow\n"
         "print(*set(sys.modules) - had)"
     )
