@@ -145,10 +145,6 @@ class Shared:
             self.holders.append([first[0], first[1], until])
             self.parts -= _PART if self.rate is not None else 0
 
-    def _rank(self, one: list[Any], held: dict[str, int]) -> tuple[int, int, int, int]:
-        _, key, priority, number, _ = one
-        return -priority, held.get(key, 0), self.turns.get(key, 0), number
-
     def _is_open(self) -> bool:
         room = self.concurrency is None or len(self.holders) < self.concurrency
         return room and (self.rate is None or self.parts >= _PART)
