@@ -11,7 +11,7 @@ from .. import keys
 from ..arguments import expect, whole
 from ..budget import Budget, check_plain, micros
 from ..errors import ConflictError, InvalidInput, NotFound
-from ..host import Conflict, Entry
+from ..host import Conflict
 from ..lifecycle import LifecycleEvent, RunCompleted, RunFailed, RunWasCancelled
 from ..limits import CLOCKS_DIFFER_MS, check_seconds
 from ..names import check_attributes, check_id, check_workflow_name
@@ -331,10 +331,7 @@ class Triggers:
     # --- the store -------------------------------------------------------------------------------------------------
     async def _find(self, id: str) -> Schedule | None:
         entry = (await self._runtime.host.get([keys.schedule(id)]))[0]
-        return None if entry is None else self._opened(entry)
-
-    def _opened(self, entry: Entry) -> Schedule:
-        return Schedule.from_map(self._runtime.store.opened(entry), entry.version)
+        return None if entry is None else Schedule.from_map(self._runtime.store.opened(entry), entry.version)
 
     async def _change(self, id: str, change: Callable[[Schedule, int], None]) -> Schedule:
         """Read, change, commit; again where others were quicker."""
