@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from alkaline_edge import Runtime, Workflow
+from alkaline_edge.host import Conflict
+from alkaline_edge.runtime.write import Write, indexes_of
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost
 
 
@@ -40,6 +42,17 @@ class Process:
             self.workflows = list(workflows)
         self.runtime = self._new()
         return self.runtime
+
+
+async def change(runtime: Runtime, **fields: Any) -> None:
+    """Write the record of run a with other values."""
+    record = await runtime.store.record("a")
+    before = indexes_of(record)
+    for name, value in fields.items():
+        setattr(record, name, value)
+    write = Write({"r/a": record.version_tag})
+    runtime.store.put_record(write, record, before)
+    assert not isinstance(await runtime.store.commit(write), Conflict)
 
 
 def bundle_of(definition: Workflow, input: Any = None, seed: int = 0, end: bool = True) -> bytes:

@@ -26,7 +26,7 @@ from alkaline_edge.runtime.handing import Local
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost
 from alkaline_edge.testing.simulated import crash_at
 from tests.support import Process, drive, kinds
-from tests.travellers import flow, ran, suspended
+from tests.travellers import flow, kid, parent, ran, suspended, unread
 
 
 def test_a_copy_is_paused_and_goes_on_when_it_is_resumed() -> None:
@@ -342,21 +342,8 @@ def test_a_delete_that_was_cut_says_so_until_it_is_done(kind: str) -> None:
 def test_a_child_is_not_deleted_before_its_parent_has_read_its_large_result() -> None:
     """The parent reads it from the child's record; with it gone, the parent would wait for ever."""
 
-    @workflow
-    async def kid(ctx: Context) -> str:
-        await ctx.wait_for_signal("go")
-        return "y" * 300_000
-
-    @workflow
-    async def parent(ctx: Context) -> int:
-        return len(await ctx.child(kid, id="kid"))
-
     async def test() -> None:
-        process = Process(kid, parent)
-        await (await process.runtime.start("parent", id="p")).settle()
-        await process.crash(kid)
-        await process.runtime.signal("kid", "go")
-        await (await process.runtime.resume("kid")).result()
+        process = await unread()
         with contextlib.suppress(ConflictError):
             await process.runtime.delete("kid")
         await process.crash(kid, parent)

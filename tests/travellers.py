@@ -30,3 +30,26 @@ async def suspended(size: int = 10) -> Process:
     process = Process(flow)
     await (await process.runtime.start("flow", size, id="a")).settle()
     return process
+
+
+@workflow
+async def kid(ctx: Context) -> str:
+    """Its result is too large for a request."""
+    await ctx.wait_for_signal("go")
+    return "y" * 300_000
+
+
+@workflow
+async def parent(ctx: Context) -> int:
+    """Its child is run "kid"."""
+    return len(await ctx.child(kid, id="kid"))
+
+
+async def unread() -> Process:
+    """A process that knows ``kid`` alone, where run "kid" has ended and its parent "p" has yet to read its result."""
+    process = Process(kid, parent)
+    await (await process.runtime.start(parent, id="p")).settle()
+    await process.crash(kid)
+    await process.runtime.signal("kid", "go")
+    await (await process.runtime.resume("kid")).result()
+    return process

@@ -11,7 +11,6 @@ from alkaline_edge import (
     ConflictError,
     Context,
     InvalidInput,
-    Runtime,
     StoreError,
     hand_over,
     keys,
@@ -20,9 +19,8 @@ from alkaline_edge import (
 from alkaline_edge.codec import Codec
 from alkaline_edge.host import Batch, Conflict, Put
 from alkaline_edge.runtime.moved import ARRIVING
-from alkaline_edge.runtime.write import Write, indexes_of
 from alkaline_edge.testing import SimulatedHost
-from tests.support import Process, drive
+from tests.support import Process, change, drive
 from tests.travellers import flow, suspended
 
 
@@ -121,17 +119,6 @@ def test_a_bundle_of_wrong_shapes_with_right_digests_is_refused(damage: str) -> 
         await other.runtime.close()
 
     drive(test)
-
-
-async def change(runtime: Runtime, **fields: Any) -> None:
-    """Write the record of run a with other values."""
-    record = await runtime.store.record("a")
-    before = indexes_of(record)
-    for name, value in fields.items():
-        setattr(record, name, value)
-    write = Write({"r/a": record.version_tag})
-    runtime.store.put_record(write, record, before)
-    assert not isinstance(await runtime.store.commit(write), Conflict)
 
 
 def test_a_run_that_comes_back_rises_above_whoever_had_it_here() -> None:

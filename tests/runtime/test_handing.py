@@ -16,9 +16,9 @@ from alkaline_edge.runtime.frozen import may_be_replaced
 from alkaline_edge.runtime.handing import Local
 from alkaline_edge.runtime.moved import ARRIVING, DELETING
 from alkaline_edge.runtime.syncing import sync
-from alkaline_edge.runtime.write import Write, indexes_of
 from alkaline_edge.testing import SimulatedHost
-from tests.support import drive
+from tests.support import change, drive
+from tests.travellers import kid, parent, unread
 
 
 async def quick(n: int) -> int:
@@ -29,17 +29,6 @@ async def quick(n: int) -> int:
 async def flow(ctx: Context) -> Any:
     await ctx.step("quick", quick, 1)
     return await ctx.wait_for_signal("go")
-
-
-async def change(runtime: Runtime, **fields: Any) -> None:
-    """Write the record of run a with other values."""
-    record = await runtime.store.record("a")
-    before = indexes_of(record)
-    for name, value in fields.items():
-        setattr(record, name, value)
-    write = Write({"r/a": record.version_tag})
-    runtime.store.put_record(write, record, before)
-    await runtime.store.commit(write)
 
 
 async def started(seed: int = 0) -> Runtime:
@@ -337,5 +326,19 @@ def test_requests_are_brought_by_who_has_the_record_alone() -> None:
         assert not await target.store.keys_under(keys.requests("a"))
         await source.close()
         await target.close()
+
+    drive(test)
+
+
+def test_a_run_that_has_yet_to_read_its_childs_large_result_is_not_handed_over() -> None:
+    """The result stands in the child's record, which stays here: it is handed over once it has read that."""
+
+    async def test() -> None:
+        process = await unread()
+        async with Runtime(SimulatedHost(seed=2), workflows=[kid, parent]) as target:
+            with pytest.raises(ConflictError, match="before it has read how its child 'kid' ended"):
+                await hand_over(process.runtime, "p", target)
+            assert (await process.runtime.get_execution("p")).moved_to is None
+        await process.runtime.close()
 
     drive(test)

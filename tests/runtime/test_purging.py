@@ -14,6 +14,7 @@ from alkaline_edge.runtime.purging import Purged
 from alkaline_edge.testing import SimulatedCrash, SimulatedHost, SimulatedStore
 from alkaline_edge.testing.simulated import FAULTS, crash_at, fault_at
 from tests.support import Process, drive
+from tests.travellers import unread
 
 DAY = 86_400
 
@@ -243,21 +244,8 @@ def test_a_page_that_was_cut_off_in_a_delete_is_ended() -> None:
 def test_a_child_whose_parent_has_yet_to_read_its_result_is_kept_also_by_a_dry_run() -> None:
     """What a dry run says would go, goes; and what it keeps, it says."""
 
-    @workflow
-    async def kid(ctx: Context) -> str:
-        await ctx.wait_for_signal("go")
-        return "y" * 300_000
-
-    @workflow
-    async def parent(ctx: Context) -> int:
-        return len(await ctx.child(kid, id="kid"))
-
     async def test() -> None:
-        process = Process(kid, parent)
-        await (await process.runtime.start(parent, id="p")).settle()
-        await process.crash(kid)
-        await process.runtime.signal("kid", "go")
-        await (await process.runtime.resume("kid")).result()
+        process = await unread()
         for dry_run in (True, False):
             purged = await process.runtime.purge(0, dry_run=dry_run)
             assert (purged.runs, list(purged.kept)) == ([], ["kid"])
