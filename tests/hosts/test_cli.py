@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from alkaline_edge import Budget, Codec, Context, Retry, Runtime, workflow
+from alkaline_edge import Budget, Codec, Context, Retry, Runtime, keys, workflow
 from alkaline_edge.runtime.remembering import Memory, Summary
 from alkaline_hosts._cli.commands import alkaline
 from alkaline_hosts.file import FileHost
@@ -70,6 +70,7 @@ def test_list_filters_and_pages(store: Path) -> None:
     first = json.loads(run("list", store, "--by", "id", "--limit", 1, "--json").stdout)
     second = json.loads(run("list", store, "--by", "id", "--limit", 1, "--after", first["after"], "--json").stdout)
     assert [run["id"] for run in first["runs"] + second["runs"]] == ["exe_1", "exe_2"]
+    assert f"--after {first['after']}" in run("list", store, "--by", "id", "--limit", 1).stdout
 
 
 def test_show_and_events_tell_what_happened(store: Path) -> None:
@@ -142,11 +143,12 @@ def test_signal_and_cancel_are_recorded_for_the_next_runtime(store: Path) -> Non
     async def go_on() -> Any:
         host = FileHost(store)
         async with Runtime(host, workflows=[research]) as runtime:
+            asked = await host.list(keys.requests("exe_1"), "", 10)
             result = await runtime.result("exe_1", 10)
         await host.close()
-        return result
+        return len(asked), result
 
-    assert asyncio.run(go_on()) == {"ok": True}
+    assert asyncio.run(go_on()) == (1, {"ok": True})
     assert "takes no cancel" in run("cancel", store, "exe_2", code=3).stderr
 
 
@@ -285,6 +287,24 @@ def test_json_is_json_whatever_the_values_are(odd_store: Path) -> None:
     assert events[1]["value"]["z"] == hex(10**5_000)
 
 
+def test_bytes_are_base64_in_json(tmp_path: Path) -> None:
+    """They are told from a text, and can be read back."""
+    path = tmp_path / "bytes.alkaline"
+
+    @workflow
+    async def has_bytes(ctx: Context) -> bytes:
+        return b"\xff\x00"
+
+    async def fill() -> None:
+        host = FileHost(path)
+        async with Runtime(host, workflows=[has_bytes]) as runtime:
+            await (await runtime.start(has_bytes, id="b")).result()
+        await host.close()
+
+    asyncio.run(fill())
+    assert json.loads(run("show", path, "b", "--json").stdout)["result"] == {"base64": "/wA="}
+
+
 def test_types_that_only_their_program_knows_are_shown_by_name(odd_store: Path, tmp_path: Path) -> None:
     """One run with a registered type does not hide the others, and can be compared."""
     assert "point" in run("list", odd_store).stdout
@@ -400,6 +420,27 @@ def test_an_export_goes_through_links_and_into_pipes_and_spares_what_lies_beside
         assert run("export", store, "exe_1", pipe).stdout == ""
         assert reading.result(20) == bundle
     assert pipe.is_fifo()
+
+
+def test_an_export_into_what_is_no_file_leaves_it_what_it_is(store: Path, tmp_path: Path) -> None:
+    """Also where something waits in it to be read: that is no bundle's place in a directory."""
+    run("export", store, "exe_1", tmp_path / "plain.alk")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    fd = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    try:
+        os.write(fd, b"somebody's ")
+        run("export", store, "exe_1", pipe)
+        assert pipe.is_fifo()
+        assert os.read(fd, 65_536) == b"somebody's " + (tmp_path / "plain.alk").read_bytes()
+    finally:
+        os.close(fd)
+
+
+def test_a_hand_over_to_a_file_that_can_not_be_made_costs_nothing(store: Path, tmp_path: Path) -> None:
+    """It is found out before the run is stopped here for good."""
+    run("export", store, "exe_1", tmp_path / ("x" * 250), "--handoff", code=2)
+    assert json.loads(run("show", store, "exe_1", "--json").stdout)["moved_to"] is None
 
 
 def test_a_file_that_is_no_bundle_is_read_up_to_what_one_may_have(

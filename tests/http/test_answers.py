@@ -400,3 +400,24 @@ def test_the_app_serves_runs_while_it_is_up() -> None:
             assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
     drive(test)
+
+
+def test_a_body_that_says_it_is_too_large_is_refused_before_any_of_it_is_read() -> None:
+    """Its sender is told at once, and not after the first megabyte of it."""
+
+    async def test() -> None:
+        async with Server(max_body=1_000) as server:
+            messages: list[Any] = []
+
+            async def receive() -> Any:
+                raise AssertionError("nothing of it is read")
+
+            async def send(message: Any) -> None:
+                messages.append(message)
+
+            headers = [(b"authorization", f"Bearer {TOKEN}".encode()), (b"content-length", b"1001")]
+            scope = {"type": "http", "method": "POST", "path": "/moves/accept", "headers": headers, "query_string": b""}
+            await server.app(scope, receive, send)
+            assert messages[0]["status"] == 413
+
+    drive(test)

@@ -29,6 +29,8 @@ from alkaline_edge import (
 )
 from alkaline_edge.codec import Codec
 from alkaline_edge.runtime.handing import Local
+from alkaline_hosts._http.fetching import Bounded
+from alkaline_hosts._http.messages import SMALL
 from alkaline_hosts.memory import MemoryHost
 from alkaline_hosts.remote import Remote
 from tests.http.test_answers import TOKEN, Server
@@ -366,5 +368,47 @@ def test_starting_with_all_there_is_over_http() -> None:
             stored = await server.runtime.history("b")
             assert stored[0].event.header["accounts"][0][1:] == [5, None]  # type: ignore[union-attr]  # a Started
             assert Codec().encode(json.loads(json.dumps(record["attributes"]))) == Codec().encode({"n": 1})
+
+    drive(test)
+
+
+def test_an_answer_of_a_fetch_of_ones_own_is_bounded_too() -> None:
+    """It may have read all of it: what can't be an answer is not decoded."""
+
+    async def test() -> None:
+        fetch = answering(200, b"\xc0" * (SMALL + 1))
+        with pytest.raises(UnknownOutcome, match=f"more than {SMALL:,} bytes"):
+            await Remote(URL, token=TOKEN, fetch=fetch).identity()
+
+    drive(test)
+
+
+def test_an_answer_that_says_it_is_something_else_is_not_read() -> None:
+    """An empty page of a proxy would mean that there is no such run."""
+
+    class Page(Bounded):
+        """Answers in the name of the server."""
+
+        async def bounded(self, *_: Any) -> tuple[int, bytes, str]:
+            return 200, b"\xc0", "text/html; charset=utf-8"
+
+    async def test() -> None:
+        with pytest.raises(UnknownOutcome, match="is it an alkaline_edge host"):
+            await Remote(URL, token=TOKEN, fetch=Page()).place("a")
+
+    drive(test)
+
+
+def test_attributes_that_read_as_something_else_are_found_as_the_texts_that_they_are() -> None:
+    """The text 7 and the number 7 are two values, over HTTP too."""
+
+    async def test() -> None:
+        async with Server() as server:
+            for id, value in (("text", "7"), ("number", 7), ("word", "true"), ("flag", True)):
+                await server.runtime.start("flow", 1, id=id, attributes={"of": value})
+            remote = Remote("http://localhost", token=TOKEN, fetch=server.fetch)
+            for id, value in (("text", "7"), ("number", 7), ("word", "true"), ("flag", True)):
+                found = await remote.runs(attributes={"of": value})
+                assert [each["id"] for each in found["runs"]] == [id]
 
     drive(test)

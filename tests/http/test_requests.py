@@ -442,3 +442,41 @@ def test_a_request_that_nobody_will_answer_ends() -> None:
             assert len(asyncio.all_tasks()) <= 2
 
     drive(test)
+
+
+@pytest.mark.parametrize("time", ["2036-11-26T15:00:00", "tomorrow", ""])
+def test_a_time_says_its_offset(time: str) -> None:
+    """Whose three o'clock it is nobody can guess: a run that began by the server's would be hours off."""
+
+    async def test() -> None:
+        async with App() as app:
+            body = json.dumps({"workflow": "flow", "id": "b", "start_at": time}).encode()
+            status, _, answer = await app.ask("POST", b"/runs", body)
+            assert status == 400
+            assert "with its offset" in strict(answer)["error"]["message"]
+
+    drive(test)
+
+
+def test_who_drives_a_run_and_the_names_of_its_keys_are_shown_to_nobody() -> None:
+    """A caller has no use for them."""
+
+    async def test() -> None:
+        async with App() as app:
+            record = strict((await app.ask("GET", b"/runs/a"))[2])
+            assert record["id"] == "a"
+            assert not record.keys() & {"owner", "run", "epoch", "lease_until", "version_tag"}
+
+    drive(test)
+
+
+def test_what_another_run_has_taken_is_a_conflict() -> None:
+    """409, so that a client can tell it from a request that is wrong."""
+
+    async def test() -> None:
+        async with App() as app:
+            status, _, answer = await app.ask("POST", b"/runs", b'{"workflow": "flow", "id": "a", "input": 2}')
+            assert status == 409
+            assert strict(answer)["error"]["code"] == "ERR_CONFLICT"
+
+    drive(test)

@@ -68,3 +68,17 @@ def test_new_commands_come_in_their_order_and_waits_for_signals_are_none() -> No
     assert agenda.is_open("1", step)
     del commands["1"]
     assert not agenda.is_open("1", step)
+
+
+def test_a_step_that_is_put_off_again_is_not_due_at_its_former_time() -> None:
+    """Each failed attempt sets a new time for the next: the one before it counts no more."""
+    step = RunStep("1", "a", None, print, (), {})
+    queue = Queue({"1": step})
+    for at in (10, 50):
+        step.not_before_ms = at
+        queue.push(step)
+    first = queue.first()
+    assert first is not None
+    assert first[0] == 50
+    queue.pop()
+    assert queue.first() is None

@@ -372,6 +372,7 @@ MUTANTS = [
         'if error.code in ("ERR_NOT_FOUND", "ERR_INVALID_INPUT"):',
         'if error.code == "ERR_INVALID_INPUT":',
         ENDS,
+        equivalent="ctx.child raises it itself, before there is a command: a machine of the runtime always looks a name up",
     ),
     Mutant(
         "a child's id that is in use takes the parent down",

@@ -451,3 +451,164 @@ def test_the_attempt_of_a_step_that_lost_its_race_is_stopped() -> None:
         assert told == ["stopped"]
 
     drive(test)
+
+
+def test_a_quick_at_most_once_step_behind_one_that_blocked_starts_only_while_the_run_is_ours() -> None:
+    """What is known to be quick is not held back for the results before it: the lease alone says whether it may."""
+    started: list[str] = []
+    blocking = [False]
+
+    def work(name: str) -> None:
+        started.append(name)
+        if blocking[0]:
+            blocking[0] = False
+            process.host.advance(12)
+            another.append(asyncio.ensure_future(take_over()))
+
+    async def take_over() -> None:
+        other = Runtime(SimulatedHost(process.host.store, seed=9), workflows=[flow], lease=10)
+        assert await other.result("a", None) == ["StepOutcomeUnknown", "StepOutcomeUnknown"]
+        await other.close()
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> Any:
+        async def one(name: str) -> Any:
+            try:
+                return await ctx.step(name, work, name, at_most_once=True)
+            except StepOutcomeUnknown as error:
+                return type(error).__name__
+
+        for _ in range(3):
+            await ctx.step("known", work, "known")
+        blocking[0] = "blocks" not in started
+        return await ctx.all(one("blocks"), one("charges"))
+
+    process = Process(flow, lease=10)
+    another: list[asyncio.Future[None]] = []
+
+    def befall(call: int, verb: str, arguments: Any) -> Any:
+        return Delay(5_000) if another and not another[0].done() else None
+
+    process.host.on_call = befall
+
+    async def test() -> None:
+        run = await process.runtime.start("flow", id="a")
+        assert await run.result() == ["StepOutcomeUnknown", "StepOutcomeUnknown"]
+        await another[0]
+
+    drive(test)
+    assert started == ["known"] * 3 + ["blocks"]
+
+
+def test_many_quick_steps_that_are_ready_at_once_give_the_others_turns() -> None:
+    """They start for a slice of time, and then whatever else is on the loop goes on."""
+    turns, seen = [0], list[int]()
+
+    def quick() -> None:
+        process.host.advance(0.001)
+        seen.append(turns[0])
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> None:
+        for _ in range(3):
+            await ctx.step("known", quick)
+        await ctx.all(*(ctx.step("quick", quick) for _ in range(300)))
+
+    async def others() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    process = Process(flow)
+
+    async def test() -> None:
+        task = asyncio.ensure_future(others())
+        await (await process.runtime.start("flow", id="a")).result()
+        task.cancel()
+        await process.runtime.close()
+
+    drive(test)
+    assert len(set(seen[3:])) > 10
+
+
+def test_a_step_that_is_withdrawn_before_its_turn_never_starts() -> None:
+    """The first of many fails, and those that no slice of time was left for have nobody who waits for them."""
+    started: list[int] = []
+
+    def quick(n: int) -> None:
+        process.host.advance(0.001)
+        started.append(n)
+        if n == 1:
+            raise ValueError("by the program")
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> str:
+        for _ in range(3):
+            await ctx.step("known", quick, 0)
+        try:
+            await ctx.all(*(ctx.step("quick", quick, n, retry=Retry(max_attempts=1)) for n in range(1, 301)))
+        except ValueError:
+            await ctx.step("behind", quick, 0)
+        return "went on"
+
+    process = Process(flow)
+
+    async def test() -> None:
+        run = await process.runtime.start("flow", id="a")
+        assert await run.result() == "went on"
+        await process.runtime.close()
+
+    drive(test)
+    assert len(started) < 100
+
+
+def test_results_that_came_together_are_recorded_in_the_order_in_which_they_came() -> None:
+    """The handler goes on with the first of them first, live as in a replay."""
+    gate = asyncio.Event()
+
+    async def waits(name: str) -> str:
+        await gate.wait()
+        return name
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> list[str]:
+        order: list[str] = []
+
+        async def one(name: str) -> None:
+            order.append(await ctx.step(name, waits, name))
+
+        await ctx.all(one("a"), one("b"), one("c"))
+        return order
+
+    async def test() -> None:
+        process = Process(flow)
+        run = await process.runtime.start("flow", id="a")
+        for _ in range(50):
+            await asyncio.sleep(0)
+        gate.set()
+        assert await run.result() == ["a", "b", "c"]
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_an_at_most_once_step_that_is_cancelled_has_an_unknown_outcome() -> None:
+    """Whoever cancelled it, what it has done by then nobody knows."""
+
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> str:
+        try:
+            await ctx.step("charge", cancelled, at_most_once=True)
+        except StepOutcomeUnknown:
+            return "unknown"
+        return ""
+
+    async def test() -> None:
+        process = Process(flow)
+        assert await (await process.runtime.start("flow", id="a")).result() == "unknown"
+        await process.runtime.close()
+
+    drive(test)

@@ -408,3 +408,24 @@ def test_a_timer_says_when_it_was_set() -> None:
         assert Codec().decode(timer.value) == host.now_ms()
 
     drive(body)
+
+
+def test_once_the_worlds_clock_has_caught_up_a_runs_clock_is_that_one_again() -> None:
+    """In one process too, where the run's clock was ahead while it was driven."""
+
+    @workflow
+    async def looks(ctx: Context) -> list[float]:
+        seen = []
+        for wrong in (30, -30, 60, 10):
+            await ctx.step("waits", host.advance, wrong)
+            seen.append(ctx.now().timestamp() - host.now_ms() / 1000)
+        return seen
+
+    host = manual()
+
+    async def body() -> None:
+        async with Runtime(host, workflows=[looks]) as runtime:
+            behind = await (await runtime.start(looks, id="r")).result()
+            assert [round(each) for each in behind] == [0, 30, 0, 0]
+
+    drive(body)

@@ -340,3 +340,52 @@ def test_a_run_without_a_step_that_is_paused_stands_until_it_is_resumed(then: st
         await runtime.close()
 
     drive(test)
+
+
+def test_one_value_alone_right_before_it_is_recorded_and_told() -> None:
+    """A burst has a commit of its own; a single value goes with the end of the generation."""
+
+    @workflow
+    async def says(ctx: Context, n: int) -> int:
+        if n == 0:
+            ctx.emit("last", "word")
+            ctx.continue_as_new(1)
+        return n
+
+    async def body() -> None:
+        process = Process(says)
+        assert await (await process.runtime.start(says, 0, id="r")).result() == 1
+        assert [event.data for event in process.events if isinstance(event, Emission)] == ["word"]
+        await process.runtime.close()
+
+    drive(body)
+
+
+def test_one_charge_alone_right_before_it_counts_for_all_who_share_the_budget() -> None:
+    """The next generation, and the children of the one before it, have as much less to spend."""
+
+    @workflow(budget=Budget(tokens=100))
+    async def shares(ctx: Context, n: int) -> str:
+        if n == 0:
+            await ctx.child(kid, id="kid")
+            ctx.spend(40, "last")
+            ctx.continue_as_new(1)
+        try:
+            ctx.spend(60, "too much")
+        except BudgetExceeded:
+            return "refused"
+        return "taken"
+
+    async def body() -> None:
+        host = SimulatedHost()
+        runtime = Runtime(host, workflows=[shares, kid])
+        run = await runtime.start(shares, 0, id="r")
+        await run.settle()
+        record = await runtime.get_execution("r")
+        account = (await host.get([f"g/{record.run}"]))[0]
+        assert account is not None
+        assert runtime.codec.decode(account.value)[0] == 101
+        assert await run.result() == "refused"
+        await runtime.close()
+
+    drive(body)

@@ -1058,6 +1058,174 @@ def test_a_group_of_errors_of_which_one_is_no_budget_is_not_topped_up() -> None:
             await process.runtime.result("r", None)
         with pytest.raises(ConflictError, match="a top-up is of no use"):
             await process.runtime.top_up("r", 1_000)
+
+
+def test_a_child_that_completed_beside_a_step_that_failed_keeps_its_result() -> None:
+    """It is nothing that the run failed of, however late it came."""
+
+    @workflow(name="both")
+    async def both(ctx: Context) -> Any:
+        step, child = ctx.step("it", work, "it"), ctx.child(one_step, "c", id="c")
+        found = await asyncio.gather(step, child, return_exceptions=True)
+        for each in found:
+            if isinstance(each, BaseException):
+                raise each
+        return found
+
+    @workflow
+    async def one_step(ctx: Context, name: str) -> str:
+        return await ctx.step("first", work, name)
+
+    async def test() -> None:
+        process = Process(both, one_step)
+        broken.add("it")
+        run = await process.runtime.start("both", id="p")
+        with pytest.raises(ConnectionError):
+            await run.result()
+        broken.clear()
+        assert await (await run.retry()).result() == ["it", "c"]
+        assert sorted(ran) == ["c", "it", "it"]
+        await process.runtime.close()
+
+    drive(test)
+
+
+@workflow
+async def fails_beside(ctx: Context) -> Any:
+    """Its child waits, and it fails when it is told to."""
+
+    async def fails() -> Any:
+        await ctx.wait_for_signal("go")
+        return await ctx.step("it", work, "it")
+
+    return await ctx.all(ctx.child(waits, "w", id="d"), fails())
+
+
+def test_a_run_whose_child_has_yet_to_end_with_it_is_tried_again_once_it_has() -> None:
+    """Tried again before, it would wait for what is about to be cancelled."""
+
+    async def test() -> None:
+        process = Process(fails_beside, waits)
+        broken.add("it")
+        await (await process.runtime.start(fails_beside, id="p")).settle()
+        await process.crash(fails_beside)
+        run = await process.runtime.resume("p")
+        await run.signal("go")
+        with pytest.raises(ConnectionError):
+            await run.result()
+        broken.clear()
+        with pytest.raises(ConflictError, match="about to end"):
+            await run.retry()
+        await process.crash(fails_beside, waits)
+        await (await process.runtime.resume("d")).settle()
+        run = await process.runtime.retry("p")
+        await process.runtime.signal("d", "s")
+        assert await run.result() == ["w-end", "it"]
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_child_that_ends_while_its_parent_is_tried_again_is_not_waited_for() -> None:
+    """Its parent had ended, so nobody was told: it is looked at in the commit that lets the parent go on."""
+
+    @workflow(name="leaves")
+    async def leaves(ctx: Context) -> Any:
+        child = ctx.child(waits, "w", id="d", on_parent_close="abandon")
+        return await ctx.all(child, ctx.step("it", work, "it"))
+
+    async def test() -> None:
+        process = Process(leaves, waits)
+        broken.add("it")
+        run = await process.runtime.start("leaves", id="p")
+        with pytest.raises(ConnectionError):
+            await run.result()
+        broken.clear()
+        await process.runtime.settle("d")
+        commit, ended = process.host.commit, [False]
+
+        async def later(batch: Any) -> Any:
+            if not ended[0] and any(put.key == "r/p" for put in batch.puts):
+                ended[0] = True
+                await process.runtime.signal("d", "s")
+                await process.runtime.result("d", None)
+            return await commit(batch)
+
+        process.host.commit = later  # type: ignore[method-assign]
+        assert await (await run.retry()).result(timeout=600) == ["w-end", "it"]
+        assert ended[0]
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_childs_large_result_is_read_from_its_record_by_a_parent_that_is_tried_again() -> None:
+    """What goes into the parent's inbox is small, whatever the child has come to."""
+
+    @workflow(name="large")
+    async def large(ctx: Context) -> str:
+        return await ctx.step("it", work, "it", 200_000)
+
+    @workflow(name="measures")
+    async def measures(ctx: Context) -> int:
+        return len(await ctx.child("large", id="c"))
+
+    async def test() -> None:
+        process = Process(measures, large)
+        broken.add("it")
+        run = await process.runtime.start("measures", id="p")
+        with pytest.raises(ConnectionError):
+            await run.result()
+        broken.clear()
+        await (await process.runtime.retry("c")).result()
+        commit, sizes = process.host.commit, list[int]()
+
+        async def measured(batch: Any) -> Any:
+            sizes.extend(len(put.value) for put in batch.puts if put.key.startswith("i/p/"))
+            return await commit(batch)
+
+        process.host.commit = measured  # type: ignore[method-assign]
+        assert await (await run.retry()).result() == 400_000
+        assert len(sizes) == 1
+        assert sizes[0] < 1_000
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_what_was_spent_before_an_earlier_retry_stays_spent_when_that_counts_no_more() -> None:
+    """The second retry goes on from before the first one, and each charge was made."""
+
+    @workflow(name="twice")
+    async def twice(ctx: Context) -> str:
+        first: BaseException | None = None
+        try:
+            await ctx.step("a", work, "a")
+        except ConnectionError as error:
+            first = error
+        try:
+            await ctx.step("b", work, "b")
+        except ConnectionError:
+            ctx.spend(5)
+            raise
+        if first is not None:
+            raise first
+        return "done"
+
+    async def test() -> None:
+        process = Process(twice)
+        broken.update(("a", "b"))
+        run = await process.runtime.start("twice", id="a")
+        for mended in ("b", "a"):
+            with pytest.raises(ConnectionError):
+                await run.result()
+            broken.discard(mended)
+            run = await run.retry()
+        assert await run.result() == "done"
+        assert (await process.runtime.get_execution("a")).spent["tokens"] == 5
+        await process.crash()
+        (checked,) = replay.check(await process.runtime.export("a"), [twice])
+        assert checked.ok, checked.message
         await process.runtime.close()
 
     drive(test)

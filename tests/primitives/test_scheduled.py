@@ -237,3 +237,56 @@ def test_join_gives_a_paused_a_finished_and_a_scheduled_run_as_it_is() -> None:
         assert ran == ["a"]
 
     drive(body)
+
+
+def test_what_was_kept_for_a_run_before_its_time_is_not_read_at_each_look() -> None:
+    """A hundred signals that wait for the beginning are looked at once; what comes behind them is seen."""
+
+    async def test() -> None:
+        host = _host()
+        async with Runtime(host, workflows=[flow]) as runtime:
+            await runtime.start(flow, id="a", start_at=_in(host, 3_600))
+            await runtime.signal("a", "s", "early")
+            scheduled = runtime._scheduled
+            assert not await scheduled.attend(await runtime.store.record("a"))
+            assert await scheduled.attended("a")
+            other = Runtime(SimulatedHost(host.store, seed=2, clock=host.clock), workflows=[])
+            await other.signal("a", "s", "another")
+            assert not await scheduled.attended("a")
+            await other.close()
+
+    drive(test)
+
+
+def test_a_cancel_of_a_run_that_another_process_has_begun_meanwhile_ends_nothing_behind_its_back() -> None:
+    """What it has come to there stands: the cancel found it before its time."""
+
+    async def test() -> None:
+        host = _host()
+        runtime = Runtime(host, workflows=[flow])
+        await runtime.start(flow, id="a", start_at=_in(host, 5))
+        record = await runtime.store.record("a")
+        await Runtime(SimulatedHost(host.store, seed=3, clock=host.clock), workflows=[]).cancel("a", "in time")
+        read = runtime.store.commits
+
+        async def slowly(name: str) -> Any:
+            found = await read(name)
+            write = Write(
+                {}, {}, {f"i/a/{key.split('/', 2)[2]}" for key in host.store.entries if key.startswith("i/a/")}
+            )
+            await runtime.store.commit(write)
+            host.advance(10)
+            other = Runtime(SimulatedHost(host.store, seed=2, clock=host.clock), workflows=[flow])
+            await (await other.resume("a")).settle()
+            host.advance(10)
+            await other.run_due()
+            await other.close()
+            return found
+
+        runtime.store.commits = slowly  # type: ignore[method-assign]
+        await runtime._scheduled.attend(record)
+        assert ran == ["a"]
+        assert (await runtime.store.record("a")).status == "completed"
+        await runtime.close()
+
+    drive(test)

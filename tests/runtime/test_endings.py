@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alkaline_edge import Context, InvalidInput, Retry, keys, workflow
+from alkaline_edge import Context, InvalidInput, Retry, Runtime, keys, workflow
 from alkaline_edge.host import Capabilities
 from alkaline_edge.testing import SimulatedHost, VirtualClock
 from tests.support import Process, drive, kinds
@@ -189,5 +189,51 @@ def test_a_large_value_of_two_generations_stays_as_long_as_either_does() -> None
         assert await process.host.list(keys.blobs(record.run))
         await run.signal("go", 1)
         assert await run.result() == 1
+
+    drive(test)
+
+
+def test_a_paused_run_has_no_time_at_which_it_is_woken() -> None:
+    """Its timers stand still until it is resumed: whoever looks for what is due leaves it alone."""
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> None:
+        await ctx.sleep(600)
+
+    async def test() -> None:
+        process = Process(flow, host=SimulatedHost(clock=VirtualClock(auto=False)))
+        run = await process.runtime.start("flow", id="run")
+        await run.settle()
+        await run.pause()
+        await run.settle()
+        record = await process.runtime.store.record("run")
+        assert (record.status, record.wake_at) == ("paused", None)
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_what_another_process_sends_before_a_run_is_set_aside_is_heard() -> None:
+    """It found the run driven, and left it to its owner: nobody else would look."""
+
+    @workflow(name="flow")
+    async def flow(ctx: Context) -> Any:
+        await ctx.step("sends", sends)
+        return await ctx.wait_for_signal("go")
+
+    async def sends() -> None:
+        process.host.store.watchers.clear()  # as a store does that tells nobody
+        other = Runtime(SimulatedHost(process.host.store, seed=9), workflows=[])
+        await other.signal("run", "go", "in time")
+        await other.close()
+
+    process = Process(flow)
+
+    async def test() -> None:
+        run = await process.runtime.start("flow", id="run")
+        await run.settle()
+        assert (await process.runtime.get_execution("run")).status == "completed"
+        assert await run.result() == "in time"
+        await process.runtime.close()
 
     drive(test)

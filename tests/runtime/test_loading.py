@@ -6,6 +6,7 @@ import pytest
 
 from alkaline_edge import Context, DeterminismError, StoreError, workflow
 from alkaline_edge.codec import Codec, pack
+from alkaline_edge.lifecycle import LogLine
 from tests.support import Process, drive
 from tests.travellers import ran, suspended
 
@@ -90,6 +91,28 @@ def test_a_run_that_is_tried_again_behind_the_record_that_was_read_is_replayed_a
         process = Process(other, host=process.host)
         with pytest.raises(DeterminismError):
             await process.runtime.owner.loader.load(before, before.attempt)
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_what_a_run_logged_before_it_waited_is_not_logged_again_by_who_wakes_it() -> None:
+    """Its record says that it had come to rest, so all of that was told."""
+
+    @workflow
+    async def asks(ctx: Context) -> None:
+        ctx.log("info", "asked")
+        await ctx.wait_for_signal("go")
+        ctx.log("info", "answered")
+
+    async def test() -> None:
+        process = Process(asks)
+        await (await process.runtime.start(asks, id="a")).settle()
+        await process.crash()
+        run = await process.runtime.resume("a")
+        await run.signal("go")
+        await run.result()
+        assert [each.message for each in process.events if isinstance(each, LogLine)] == ["asked", "answered"]
         await process.runtime.close()
 
     drive(test)
