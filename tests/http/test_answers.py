@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 from typing import Any
@@ -419,5 +420,22 @@ def test_a_body_that_says_it_is_too_large_is_refused_before_any_of_it_is_read() 
             scope = {"type": "http", "method": "POST", "path": "/moves/accept", "headers": headers, "query_string": b""}
             await server.app(scope, receive, send)
             assert messages[0]["status"] == 413
+
+    drive(test)
+
+
+def test_a_token_that_begins_like_the_right_one_in_every_form_is_refused() -> None:
+    """One in 256 wrong tokens has a digest whose first byte is right: that is no more of a token than the others."""
+
+    async def test() -> None:
+        first = hashlib.sha256(TOKEN.encode()).digest()[:1]
+        wrong = next(
+            each
+            for n in range(10_000)
+            if hashlib.sha256((each := f"a-wrong-token-{n:05}").encode()).digest()[:1] == first
+        )
+        async with Server(token=[TOKEN, "another-token-of-this-server"]) as server:
+            answer = await server.ask("GET", "/runs", headers={"authorization": f"Bearer {wrong}"})
+            assert answer.status_code == 401
 
     drive(test)

@@ -91,13 +91,16 @@ def _mutants() -> list[Mutant]:
         of_rooms,
         of_runtime,
         of_serving,
+        of_shared,
         of_turns,
         of_values,
     )
 
     modules = (of_machine, of_handlers, of_values, of_runtime, of_drivers, of_serving, of_moves, of_file_host)
     return [
-        mutant for module in (*modules, of_rooms, of_ended, of_turns, of_hosts, of_doors) for mutant in module.MUTANTS
+        mutant
+        for module in (*modules, of_rooms, of_ended, of_turns, of_hosts, of_doors, of_shared)
+        for mutant in module.MUTANTS
     ]
 
 

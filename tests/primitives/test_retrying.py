@@ -1229,3 +1229,27 @@ def test_what_was_spent_before_an_earlier_retry_stays_spent_when_that_counts_no_
         await process.runtime.close()
 
     drive(test)
+
+
+def test_two_top_ups_of_a_failed_run_at_once_both_count() -> None:
+    """Neither is written over by the other: each was somebody's wish."""
+
+    async def test() -> None:
+        process = Process(at_once)
+        await process.runtime.start(at_once, {"room": 1, "group": False, "told": 0}, id="r")
+        with pytest.raises(Exception, match="wants 100 tokens"):
+            await process.runtime.result("r", None)
+        commit, met = process.host.commit, [False]
+
+        async def meanwhile(batch: Any) -> Any:
+            if not met[0]:
+                met[0] = True
+                await process.runtime.top_up("r", 50, key="two")
+            return await commit(batch)
+
+        process.host.commit = meanwhile  # type: ignore[method-assign]
+        await process.runtime.top_up("r", 50, key="one")
+        assert await (await process.runtime.retry("r")).result() == "ask"
+        await process.runtime.close()
+
+    drive(test)
