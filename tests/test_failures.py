@@ -37,3 +37,16 @@ def test_an_error_comes_back_as_what_it_was() -> None:
     assert isinstance(back[3], StepError)
     assert isinstance(back[2], ConflictError) or getattr(back[2], "code", None) == "ERR_CONFLICT"
     assert all(str(error.args[0]) in str(one) for error, one in zip(errors, back, strict=True))
+
+
+def test_an_error_in_a_group_may_lie_about_its_class() -> None:
+    """As proxies do: what it is is asked of its type, which can't raise."""
+
+    class Lying(Exception):
+        @property
+        def __class__(self) -> type:  # type: ignore[override]
+            raise RuntimeError("no class")
+
+    assert describe(ExceptionGroup("both", [Lying(), ConflictError("gone")]), Codec())["detail"] == {
+        "codes": ["", ConflictError.code]
+    }
