@@ -126,9 +126,12 @@ class Children:
         return asked
 
     async def put_outcome(self, write: Write, outcome: str, value: Any) -> None:
-        """Add to the batch that ends a child what its parent is to know, if that is there to be told."""
+        """Add to the batch that ends a child what its parent is to know, if that is there to be told.
+
+        One that has ended is not, and must not be tried again before the batch lands: it would wait for ever.
+        """
         parent = self._machine.header.parent
-        if parent is None or not await self._may_wait(parent):
+        if parent is None or not await self._may_wait(parent, write):
             return
         id, run, command, generation = parent
         entry, now = f"child-{self._journal.record.run}", self._host.now_ms()
@@ -140,7 +143,7 @@ class Children:
             data = self._codec.encode_whole([entry, "child", command, told, now])
         write.puts[place] = data
 
-    async def _may_wait(self, parent: list[str]) -> bool:
+    async def _may_wait(self, parent: list[str], write: Write) -> bool:
         """Whether the parent may still wait: it has not ended, continued as new, or given its id to another run."""
         id, run, _, generation = parent
         here = self._fleet.in_memory(id)
@@ -150,9 +153,12 @@ class Children:
         if damaged:
             return True  # it is told, for when its record is restored
         record = records[0] if records else None
-        if record is None or record.finished:
+        if record is None or record.run != run:
             return False
-        return record.run == run and record.generation <= int(generation)
+        if record.finished:
+            write.checks[keys.record(id)] = record.version_tag
+            return False
+        return record.generation <= int(generation)
 
     def _open_children(self) -> list[StartChild]:
         """Children that were started, have not ended, and end with their parent."""

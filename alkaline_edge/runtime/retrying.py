@@ -17,6 +17,7 @@ from ..history import Timed, decode_all, digest_of
 from ..host import Conflict
 from ..machine.execution import Execution
 from ..reopening import Way
+from ..retried import counting
 from ..runs import ExecutionRecord
 from ..structs import NamedTuple
 from ..workflows import Registry
@@ -138,8 +139,7 @@ class Retrier:
             told = [parent.run, parent.generation, "failed", None, started.child]
             return None, [f"child-{started.child}", "child", started.id, told, now]
         if not child.finished:
-            asked = keys.inbox(child.id, f"~cancel-{parent.run}-{parent.generation}")
-            if child.moved_to is None and (await self._store.host.get([asked]))[0] is not None:
+            if child.moved_to is None and await self._is_ending(parent, child):
                 raise ConflictError(
                     f"the child {child.id!r} is about to end with run {parent.id!r}: try it again once it has",
                     id=parent.id,
@@ -155,6 +155,21 @@ class Retrier:
         if len(self._store.codec.encode_whole(entry)) > self._store.limits.inline_limit:
             told[3:] = [None, child.id]
         return None, entry
+
+    async def _is_ending(self, parent: ExecutionRecord, child: ExecutionRecord) -> bool:
+        """Whether a child was asked to end with its parent: that waits for it, or is recorded and not carried out yet.
+
+        In this order, since the first becomes the second.
+        """
+        asked = keys.inbox(child.id, f"~cancel-{parent.run}-{parent.generation}")
+        if (await self._store.host.get([asked]))[0] is not None:
+            return True
+        commits = await self._store.events(keys.history(child.run, child.generation), child.run)
+        return any(
+            isinstance(event, ev.CancelRequested) and str(event.reason).startswith(reopening.PARENT_ENDED)
+            for events in counting(commits)
+            for _, event in events
+        )
 
     # --- doing it ----------------------------------------------------------------------------------------------------
     async def _reopen(self, planned: _Planned, seen: dict[str, str | None]) -> bool:

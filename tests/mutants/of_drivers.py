@@ -410,10 +410,17 @@ MUTANTS = [
         ENDS,
     ),
     Mutant(
+        "a parent may be tried again between a child's look at it and that child's end",
+        CHILDREN,
+        "            write.checks[keys.record(id)] = record.version_tag\n",
+        "",
+        ("tests/primitives/test_retrying.py",),
+    ),
+    Mutant(
         "a parent that continued as new is told of an earlier generation's child",
         CHILDREN,
-        "        return record.run == run and record.generation <= int(generation)\n",
-        "        return record.run == run\n",
+        "        return record.generation <= int(generation)\n",
+        "        return True\n",
         ENDS,
         equivalent="the parent itself drops the end of an earlier generation's child, so what is told for nothing is "
         "deleted unread",

@@ -1159,6 +1159,97 @@ def test_a_child_that_ends_while_its_parent_is_tried_again_is_not_waited_for() -
     drive(test)
 
 
+def test_a_parent_that_is_tried_again_while_its_child_ends_is_told() -> None:
+    """The child had looked, and its parent had ended: its end is not recorded before it has looked again."""
+
+    @workflow(name="leaves")
+    async def leaves(ctx: Context) -> Any:
+        child = ctx.child(waits, "w", id="d", on_parent_close="abandon")
+        return await ctx.all(child, ctx.step("it", work, "it"))
+
+    async def test() -> None:
+        process = Process(leaves, waits)
+        broken.add("it")
+        run = await process.runtime.start("leaves", id="p")
+        with pytest.raises(ConnectionError):
+            await run.result()
+        broken.clear()
+        await process.runtime.settle("d")
+        other = Runtime(SimulatedHost(process.host.store, seed=7), workflows=[leaves, waits])
+        commit, tried = process.host.commit, [False]
+
+        async def later(batch: Any) -> Any:
+            if not tried[0] and any(put.key.startswith("x/s/completed/") for put in batch.puts):
+                tried[0] = True
+                await other.retry("p")
+            return await commit(batch)
+
+        process.host.commit = later  # type: ignore[method-assign]
+        await process.runtime.signal("d", "s")
+        assert await process.runtime.result("d", 600) == "w-end"
+        assert tried[0]
+        assert await process.runtime.result("p", 600) == ["w-end", "it"]
+        await other.close()
+        await process.runtime.close()
+
+    drive(test)
+
+
+def test_a_run_whose_child_is_cleaning_up_is_tried_again_once_that_has_ended() -> None:
+    """The child has read that it is to end with its parent, and its record does not say so yet."""
+    cleaned = asyncio.Event()
+
+    async def clean() -> str:
+        await cleaned.wait()
+        return "clean"
+
+    @workflow(name="tidy")
+    async def tidy(ctx: Context) -> Any:
+        try:
+            await ctx.wait_for_signal("never")
+        finally:
+            await ctx.step("clean", clean)
+
+    @workflow(name="fails_over_tidy")
+    async def fails_over_tidy(ctx: Context) -> Any:
+        async def fails() -> Any:
+            await ctx.wait_for_signal("go")
+            return await ctx.step("it", work, "it")
+
+        return await ctx.all(ctx.child("tidy", id="d"), fails())
+
+    async def test() -> None:
+        process = Process(fails_over_tidy, tidy)
+        broken.add("it")
+        run = await process.runtime.start("fails_over_tidy", id="p")
+        await run.settle()
+        await run.signal("go")
+        with pytest.raises(ConnectionError):
+            await run.result()
+        broken.clear()
+        while not any(isinstance(each.event, ev.CancelRequested) for each in await process.runtime.history("d")):
+            await asyncio.sleep(0)
+        other = Runtime(SimulatedHost(process.host.store, seed=7), workflows=[fails_over_tidy, tidy])
+        with pytest.raises(ConflictError, match="about to end"):
+            await other.retry("p")
+        cleaned.set()
+        with pytest.raises(AlkalineError):
+            await process.runtime.result("d", None)
+        await other.retry("p")
+        assert [each.status for each in await statuses(other, "p", "d")] == ["suspended"] * 2
+        await other.close()
+        await process.runtime.close()
+
+    drive(test)
+
+
+async def statuses(runtime: Runtime, *ids: str) -> list[Any]:
+    """The records, once nothing more happens here."""
+    for id in ids:
+        await runtime.settle(id)
+    return [await runtime.get_execution(id) for id in ids]
+
+
 def test_a_childs_large_result_is_read_from_its_record_by_a_parent_that_is_tried_again() -> None:
     """What goes into the parent's inbox is small, whatever the child has come to."""
 
