@@ -18,8 +18,8 @@ from .running import Tally, run_many
 from .schedule import Schedule, quiet
 from .shrink import cut, shrink
 
-SCHEDULES = int(os.environ.get("ALKALINE_SCHEDULES", "6000"))
-SECONDS = 120.0
+SCHEDULES = int(os.environ.get("ALKALINE_SCHEDULES", "20000"))
+SECONDS = 300.0
 """Of CPU, at most: a slow machine tries fewer seeds."""
 BATCHES = 4
 
