@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
+from alkaline_edge import Context, Runtime, workflow
 from alkaline_edge.errors import BY_CODE
+from alkaline_hosts._cli.commands import alkaline
+from alkaline_hosts.memory import MemoryHost
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LINKED = [*PAGES, *(ROOT / name for name in ("SPEC.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
+MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 TWICE = "# called twice"
 CALL = "from alkaline_hosts.cli import main; main()"
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)#\s]+)")
+
+
+@workflow
+async def flow(ctx: Context) -> None:
+    """Stands for a reader's own."""
 
 
 class Block(NamedTuple):
@@ -42,6 +53,18 @@ def blocks(page: Path) -> list[Block]:
         Block(page.name, number, language, text, behind[number][1] if behind[number][0] == "text" else None)
         for number, (language, text) in enumerate(found)
     ]
+
+
+def indented(page: Path) -> list[str]:
+    """The lines that are set as code by four spaces, outside of fences; below a list by seven."""
+    found, fenced, listed = [], False, False
+    for line in page.read_text("utf-8").splitlines():
+        fenced ^= line.startswith("```")
+        listed = bool(re.match(r"([-*]|\d+\.) ", line)) or (listed and not re.match(r"\S", line))
+        least = 7 if listed else 4
+        if not fenced and line.startswith(" " * least):
+            found.append(line[least:] if listed else line[4:])
+    return found
 
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -110,6 +133,70 @@ def test_each_block_is_run_by_some_test() -> None:
     }
     for block in BLOCKS:
         assert block.language in ("python", "sh", "text") or (block.page, block.language) in elsewhere, named(block)
+
+
+INDENTED = [(page, line) for page in [*PAGES, ROOT / "CONTRIBUTING.md"] for line in indented(page)]
+NOT_RUN = {
+    "pip": "asks a registry", "pipx": "asks a registry", "git": "wants a release", "uv": "deploys, and asks a registry",
+    "curl": "wants a server: tests/workers/test_readme_worker.py asks it the same", "psql": "wants a server",
+    "(umask": "makes keys in a home directory", ".venv/bin/python": "a program of ours that has its own tests",
+    "$": "tests/lint/test_findings.py", "src/agent.py:6:12:": "its output",
+}  # fmt: skip
+"""What indented lines begin with that no test runs, and why. ``alkaline`` and ``make`` are held to what there is."""
+FRAGMENTS = {"telemetry.md": 3, "testing.md": 8, "workers.md": 7}
+"""Pages with indented lines that are no commands, and how many those are: run in the tests below."""
+
+
+@pytest.mark.parametrize(("page", "line"), INDENTED, ids=lambda each: each.name if isinstance(each, Path) else None)
+def test_an_indented_command_is_one_that_there_is(page: Path, line: str) -> None:
+    """A verb of ``alkaline`` with its options, or a target of make; what begins otherwise is listed with the reason."""
+    words = [word for word in shlex.split(line, comments=True) if not re.fullmatch(r"[A-Z_]+=.*", word)]
+    name = words[0].removeprefix(".venv/bin/")
+    if name == "make":
+        targets = [word for word in words[1:] if "=" not in word]
+        assert all(f"\n{target}" in MAKEFILE or f" {target}" in MAKEFILE for target in targets), line
+    elif name == "alkaline":
+        end = next((n for n, word in enumerate(words) if word in (">>", ">", "|")), len(words))
+        context = alkaline.make_context("alkaline", words[1:end], resilient_parsing=True)
+        verb = alkaline.get_command(context, words[1])
+        assert verb is not None, line
+        taken = [option for parameter in verb.params for option in parameter.opts]
+        options = [word.split("=")[0] for word in words[2:end] if word.startswith("--")]
+        assert not set(options) - set(taken), line
+    elif page.name not in FRAGMENTS:
+        assert words[0] in NOT_RUN, f"{page.name}: {line}"
+
+
+def fragment(page: str) -> str:
+    """The indented lines of a page that are no commands."""
+    commands = ("alkaline", "uv", "curl")
+    found = [line for line in indented(ROOT / "docs" / page) if line.split()[0] not in commands]
+    assert len(found) == FRAGMENTS[page]
+    return "\n".join(found)
+
+
+def test_a_fragment_of_telemetry_makes_what_it_says() -> None:
+    """An exporter that a runtime takes."""
+    known: dict[str, Any] = {"Runtime": Runtime, "host": MemoryHost(), "agent": flow, "token": "t"}
+    exec(fragment("telemetry.md"), known)
+    assert type(known["exporter"]).__name__ == "OtlpExporter"
+
+
+def test_a_fragment_of_testing_passes_as_a_test(tmp_path: Path) -> None:
+    """With the workflow of the page's own program, and a history that is recorded first."""
+    program = next(block.text for block in PYTHON if block.page == "testing.md" and "def article" in block.text)
+    head = program.split("async def main")[0].split("\nasync def test_")[0].split("\ndef test_")[0]
+    (tmp_path / "test_article.py").write_text(f"{head}\n\n{fragment('testing.md')}\n")
+    for more in (["--update-histories"], []):
+        done = call(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", *more)
+        assert done.returncode == 0, done.stdout
+
+
+def test_a_fragment_of_workers_names_this_package() -> None:
+    """TOML, with the name that pip knows."""
+    project = tomllib.loads(fragment("workers.md"))
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["name"]
+    assert project["project"]["dependencies"] == [ours]
 
 
 def test_every_error_code_is_explained() -> None:
