@@ -109,7 +109,7 @@ class Pending:
         self.withdrawn[id] = command
         if isinstance(command, RunStep):
             self.settle(command)
-            if command.compensate is not None:
+            if command.outlives:
                 self._undoing.withdrawn(command)
             if self.agenda is not None:
                 self.agenda.stopped.append(id)

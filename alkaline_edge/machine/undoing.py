@@ -29,7 +29,7 @@ Undo = Callable[[str, Callable[..., Any], Any], Awaitable[Any]]
 class Undoing:
     """The compensations of one run, in the order in which their steps completed."""
 
-    __slots__ = ("_late", "_loop", "compensations", "under_way", "waiter")
+    __slots__ = ("_late", "_loop", "_paid", "compensations", "under_way", "waiter")
 
     def __init__(self, loop: DeterministicLoop) -> None:
         self._loop = loop
@@ -37,14 +37,16 @@ class Undoing:
         """It is about to undo, and waits for steps that were withdrawn."""
         self._late: set[str] = set()
         """Ids of steps that were withdrawn, that would have to be undone, and have not completed as far as is known."""
+        self._paid: set[str] = set()
+        """Ids of steps that were withdrawn and have a price: where one completes all the same, that is recorded."""
         self.compensations: list[tuple[str, Callable[..., Any], Any]] = []
         """What would undo the steps that are done: name, function, result."""
         self.under_way = False
         """It has begun: no request to cancel reaches the handler any more, so what is being undone is undone."""
 
     def withdrawn(self, command: RunStep) -> None:
-        """Nobody waits any more for a step that would have to be undone."""
-        self._late.add(command.id)
+        """Nobody waits any more for a step whose completion counts."""
+        (self._late if command.compensate is not None else self._paid).add(command.id)
 
     def completed_late(self, command: RunStep, value: Any) -> None:
         """A step completed that was withdrawn before."""
@@ -56,13 +58,13 @@ class Undoing:
     def may_precede(self, event: Any) -> bool:
         """Whether ``event`` may have come before it went on: one of them completed, or something came from outside.
 
-        What comes from outside may also have come behind that. It makes no difference: by then the handler has failed,
-        and what it left behind shares nothing with what undoes it.
+        What comes from outside, or has a price alone, may also have come behind that. It makes no difference: by then
+        the handler has failed, and what it left behind shares nothing with what undoes it.
         """
         if event[0] == TOGETHER:
             return all(map(self.may_precede, event.events))
         if event[0] in (ev.STEP_COMPLETED, ev.STEP_CHARGED):
-            return event[1] in self._late
+            return event[1] in self._late or event[1] in self._paid
         return event[0] in _FROM_OUTSIDE
 
     def go_on(self) -> None:

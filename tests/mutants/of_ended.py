@@ -307,6 +307,13 @@ MUTANTS = [
         ("tests/runtime/test_places.py",),
     ),
     Mutant(
+        "what has a price and completes while a late step is waited for does not replay",
+        "alkaline_edge/machine/pending.py",
+        "            if command.outlives:\n                self._undoing.withdrawn(command)\n",
+        "            if command.compensate is not None:\n                self._undoing.withdrawn(command)\n",
+        (P + "test_undoing.py",),
+    ),
+    Mutant(
         "what was emitted before a budget was topped up counts twice",
         RETRYING,
         "                if not machine.has_left_out_emissions():\n",

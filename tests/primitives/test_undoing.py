@@ -561,3 +561,57 @@ def test_a_step_left_behind_that_ends_meanwhile_waits_for_its_turn(turns: int) -
 
     drive(test)
     assert books.undone == ["b", "a"]
+
+
+@pytest.mark.parametrize("paid", [0, 1, 3])
+@pytest.mark.parametrize("how", ["cancel", "fail"])
+@pytest.mark.parametrize("crashes", [False, True])
+def test_what_has_a_price_and_completes_while_a_late_step_is_waited_for_replays(
+    paid: int, how: str, crashes: bool
+) -> None:
+    """Its charge is recorded before the handler is at its end, and is found there by a process that comes after."""
+
+    async def test() -> None:
+        books = Books()
+
+        async def lingers() -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                for _ in range(20):  # what is paid for has ended before
+                    await asyncio.sleep(0)
+                raise
+
+        async def completes_all_the_same() -> str:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                return "paid"
+            return "never"
+
+        @workflow(name="buys")
+        async def buys(ctx: Context) -> None:
+            bought = [ctx.step(f"paid {n}", completes_all_the_same, cost=5) for n in range(paid)]
+            late = ctx.step("late", lingers, compensate=books.undo)
+            async with asyncio.TaskGroup() as group:
+                for step in (late, *bought, *([ctx.step("fails", fails)] if how == "fail" else [])):
+                    group.create_task(step)  # type: ignore[arg-type]  # a step is a coroutine
+
+        process = Process(buys)
+        run = await process.runtime.start(buys, id="r")
+        for _ in range(5):
+            await asyncio.sleep(0)
+        if how == "cancel":
+            await run.cancel()
+        with pytest.raises((AlkalineError, StepError, ExceptionGroup)):
+            await run.result()
+        if crashes:
+            await process.crash()
+        bundle = await process.runtime.export("r")
+        assert sound(bundle, buys)
+        record = await process.runtime.get_execution("r")
+        assert record.spent["tokens"] == 5 * paid
+        assert record.status == ("cancelled" if how == "cancel" else "failed")
+        await process.runtime.close()
+
+    drive(test)
