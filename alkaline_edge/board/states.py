@@ -113,30 +113,23 @@ def table() -> str:
     return "\n".join(lines)
 
 
+_NOT_DRAWN = ("gate", "schedule", "due", "unblock", "reclaim", "outcome", "cancel", "reopen", "archive")
+
+
 def picture() -> str:
-    """The ways as a mermaid diagram. The states in which a task rests are drawn as one, with what leads among them."""
+    """What workers and reviewers do, as a mermaid diagram; the states in which a task rests are drawn as one.
+
+    All of the table at once would be a tangle.
+    """
     labels: dict[tuple[str, str], list[str]] = {}
-    for verb in dict.fromkeys(way.verb for way in WAYS):
-        ways = [way for way in WAYS if way.verb == verb]
-        inner = verb in ("gate", "schedule", "due")
-        for start, end in dict.fromkeys((_drawn(way.start, ways, 0), _drawn(way.end, ways, 1)) for way in ways):
-            if start != end and not inner:
-                verbs = labels.setdefault((start, end), [])
-                verbs += [] if verb in verbs else [verb]
-    lines = [
-        "stateDiagram-v2",
-        "    state resting {",
-        "        todo --> ready: gate",
-        "        scheduled --> ready: due",
-    ]
-    lines += ["        ready --> scheduled: schedule", "        todo --> blocked: gate", "    }"]
-    lines += [f"    {start} --> {end}: {', '.join(verbs)}" for (start, end), verbs in labels.items()]
-    return "\n".join(lines)
+    for way in WAYS:
+        start, end = _drawn(way.start), _drawn(way.end)
+        if start != end and way.verb not in _NOT_DRAWN:
+            verbs = labels.setdefault((start, end), [])
+            verbs += [] if way.verb in verbs else [way.verb]
+    ways = [f"    {start} --> {end}: {', '.join(verbs)}" for (start, end), verbs in labels.items()]
+    return "\n".join(["stateDiagram-v2", *ways])
 
 
-def _drawn(state: State | None, ways: list[Way], side: int) -> str:
-    """How a state is drawn: with the others in which a task rests, where a way begins or ends in all of them."""
-    if state is None:
-        return "[*]"
-    here = {way.end if side else way.start for way in ways}
-    return "resting" if state in _REST and here.issuperset(_REST) else state
+def _drawn(state: State | None) -> str:
+    return "[*]" if state is None else "resting" if state in _REST else state
