@@ -38,6 +38,9 @@ class Chaos:
         self.longest, self.twice, self.repeats = longest, twice, repeats
         self.done: Counter[str] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.repeating = asyncio.Event()
+        """What is delivered twice waits for this: a test holds it back until others have written."""
+        self.repeating.set()
 
     async def __aenter__(self) -> Chaos:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -106,6 +109,7 @@ class Chaos:
     async def _again(self, commit: Sequence[bytes]) -> None:
         """Deliver it on a connection of its own; each part once the server has answered the one before."""
         await asyncio.sleep(self.chance.uniform(0, 1))
+        await self.repeating.wait()
         with contextlib.suppress(OSError, TimeoutError):
             reader, writer = await asyncio.open_connection("127.0.0.1", self.target)
             try:

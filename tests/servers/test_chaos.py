@@ -23,11 +23,13 @@ CHECKED = Batch("2" * 16, checks=(Check("checked", None),), puts=(Put("checked",
 async def delivers_twice(url: str, port: int, repeats: Callable[[], Any]) -> None:
     """Both commits go through a network that delivers every commit twice; others follow before the second time."""
     async with Chaos(port, 1, delay=0, cut=0, silent=0, twice=1.0, repeats=repeats) as chaos:
+        chaos.repeating.clear()
         far, near = open_host(url.replace(f":{port}/", f":{chaos.port}/")), open_host(url)
         for commit in (BLIND, CHECKED):
             assert await far.commit(commit) == Committed(commit.id)
         for key in ("blind", "checked"):
             assert await near.commit(Batch("3" * 16, puts=(Put(key, b"2"),))) == Committed("3" * 16)
+        chaos.repeating.set()
 
         async def is_over() -> bool:
             return chaos.done["twice"] == 2
