@@ -17,6 +17,7 @@ from alkaline_edge import (
     DeterminismError,
     NotFound,
     Retry,
+    Run,
     Runtime,
     StepInfo,
     hand_over,
@@ -1126,22 +1127,29 @@ def test_a_run_whose_child_has_yet_to_end_with_it_is_tried_again_once_it_has() -
     drive(test)
 
 
+@workflow
+async def leaves(ctx: Context) -> Any:
+    child = ctx.child(waits, "w", id="d", on_parent_close="abandon")
+    return await ctx.all(child, ctx.step("it", work, "it"))
+
+
+async def one_that_left_a_child() -> tuple[Process, Run]:
+    """The run p, which has failed of what is mended now, and beside it its child d, which waits for a signal."""
+    process = Process(leaves, waits)
+    broken.add("it")
+    run = await process.runtime.start("leaves", id="p")
+    with pytest.raises(ConnectionError):
+        await run.result()
+    broken.clear()
+    await process.runtime.settle("d")
+    return process, run
+
+
 def test_a_child_that_ends_while_its_parent_is_tried_again_is_not_waited_for() -> None:
     """Its parent had ended, so nobody was told: it is looked at in the commit that lets the parent go on."""
 
-    @workflow(name="leaves")
-    async def leaves(ctx: Context) -> Any:
-        child = ctx.child(waits, "w", id="d", on_parent_close="abandon")
-        return await ctx.all(child, ctx.step("it", work, "it"))
-
     async def test() -> None:
-        process = Process(leaves, waits)
-        broken.add("it")
-        run = await process.runtime.start("leaves", id="p")
-        with pytest.raises(ConnectionError):
-            await run.result()
-        broken.clear()
-        await process.runtime.settle("d")
+        process, run = await one_that_left_a_child()
         commit, ended = process.host.commit, [False]
 
         async def later(batch: Any) -> Any:
@@ -1162,19 +1170,8 @@ def test_a_child_that_ends_while_its_parent_is_tried_again_is_not_waited_for() -
 def test_a_parent_that_is_tried_again_while_its_child_ends_is_told() -> None:
     """The child had looked, and its parent had ended: its end is not recorded before it has looked again."""
 
-    @workflow(name="leaves")
-    async def leaves(ctx: Context) -> Any:
-        child = ctx.child(waits, "w", id="d", on_parent_close="abandon")
-        return await ctx.all(child, ctx.step("it", work, "it"))
-
     async def test() -> None:
-        process = Process(leaves, waits)
-        broken.add("it")
-        run = await process.runtime.start("leaves", id="p")
-        with pytest.raises(ConnectionError):
-            await run.result()
-        broken.clear()
-        await process.runtime.settle("d")
+        process, _ = await one_that_left_a_child()
         other = Runtime(SimulatedHost(process.host.store, seed=7), workflows=[leaves, waits])
         commit, tried = process.host.commit, [False]
 
